@@ -1,0 +1,253 @@
+""".hff files: weights, configuration, provenance and reference results; never code.
+
+An .hff file is a safetensors file. Its tensors are the weights (``weights.<name>``) and a few
+reference structures with their results (``reference.<k>.<name>``); its metadata holds, as JSON,
+the terms and their configuration, what the model is and where it comes from, and a SHA-256 of all
+of it. Loading builds the terms by their registered names, checks the digest, and recomputes the
+reference results.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from hff_ase._version import __version__
+from hff_ase.batch import AtomsBatch
+from hff_ase.errors import CheckpointError, ConfigError
+from hff_ase.potential import HybridPotential
+from hff_ase.terms import TERMS
+
+FORMAT_VERSION = 1
+# Agreement asked of the reference results: float32 networks on another CPU or GPU.
+ENERGY_TOLERANCE = 1e-4  # eV per atom
+FORCE_TOLERANCE = 1e-2  # eV/Angstrom
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model is and where it comes from.
+
+    Attributes:
+        name, description, licence, provenance: free text.
+        trained_with: the terms that the weights were fitted together with.
+        details: anything else that is JSON-able (training settings, errors ...).
+    """
+
+    name: str
+    description: str = ""
+    licence: str = ""
+    provenance: str = ""
+    trained_with: tuple[str, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def save_model(
+    path: str | Path,
+    potential: HybridPotential,
+    info: ModelInfo,
+    references: Sequence[Atoms],
+) -> None:
+    """Write an .hff file, whole or not at all.
+
+    Args:
+        references: small structures whose results are stored and checked whenever it is loaded.
+
+    Raises:
+        CheckpointError: the file cannot be written, or there is no reference structure.
+    """
+    if not references:
+        raise CheckpointError("expected at least one reference structure to save, got none")
+    tensors = {
+        f"weights.{name}": value.detach().cpu().contiguous()
+        for name, value in potential.state_dict().items()
+    }
+    for index, atoms in enumerate(references):
+        for name, array in _reference_arrays(potential, atoms).items():
+            tensors[f"reference.{index}.{name}"] = torch.as_tensor(array)
+    description = {
+        "format_version": FORMAT_VERSION,
+        "package_version": __version__,
+        "units": {"energy": "eV", "length": "Angstrom", "charge": "e"},
+        "elements": None if potential.elements is None else list(potential.elements),
+        "terms": [
+            {"name": name, "kind": term.kind, "config": term.config()}
+            for name, term in potential.named_terms()
+        ],
+        "info": asdict(info),
+        "n_references": len(references),
+    }
+    text = json.dumps(description, indent=1, sort_keys=True)
+    metadata = {"hff": text, "sha256": digest(text, tensors)}
+    write_whole(Path(path), save(tensors, metadata=metadata))
+
+
+def load_model(
+    path: str | Path, dtype: torch.dtype = torch.float32, verify: bool = True
+) -> tuple[HybridPotential, ModelInfo]:
+    """Read an .hff file and check it.
+
+    Args:
+        dtype: precision of the networks.
+        verify: recompute the stored reference results (a fraction of a second).
+
+    Raises:
+        CheckpointError: missing, damaged, tampered with, newer than this package, or its reference
+            results are not reproduced.
+    """
+    path = Path(path)
+    description, tensors = read_file(path)
+    info = dict(description["info"])
+    try:
+        terms = {
+            entry["name"]: TERMS[entry["kind"]](**entry["config"]) for entry in description["terms"]
+        }
+        potential = HybridPotential(terms, description["elements"])
+        info["trained_with"] = tuple(info["trained_with"])
+        model_info = ModelInfo(**info)
+    except (KeyError, TypeError, ConfigError) as error:
+        raise CheckpointError(
+            f"expected terms that hff_ase {__version__} knows, got {path} with {error}"
+        ) from None
+    prefix = "weights."
+    weights = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    try:
+        potential.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"expected weights that fit the terms of {path}, got {reason}"
+        ) from None
+    potential.set_dtype(dtype).requires_grad_(False).eval()
+    if verify:
+        _check_references(path, potential, description["n_references"], tensors)
+    return potential, model_info
+
+
+def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Description and tensors of an .hff file, its digest checked; nothing is built from it.
+
+    Raises:
+        CheckpointError: as `load_model`.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"expected an .hff model file, got no file at {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"expected an .hff model file, got {path}, which is damaged or no such file: {error}"
+        ) from None
+    if "hff" not in metadata:
+        raise CheckpointError(
+            f"expected an .hff model file, got a safetensors file without ours: {path}"
+        )
+    try:
+        description = json.loads(metadata["hff"])
+        version = int(description["format_version"])
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError):
+        raise CheckpointError(
+            f"expected a readable description in {path}, got damaged JSON"
+        ) from None
+    if version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"expected .hff format {FORMAT_VERSION} or older, got format {version} in {path}, "
+            f"written by hff_ase {description.get('package_version')}: update hff_ase"
+        )
+    if digest(metadata["hff"], tensors) != metadata.get("sha256"):
+        raise CheckpointError(
+            f"expected the contents that {path} was saved with, got others: "
+            "its SHA-256 does not match"
+        )
+    return description, tensors
+
+
+def digest(text: str, tensors: dict[str, Tensor]) -> str:
+    """SHA-256 over a description and named tensors."""
+    sha = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        value = tensors[name].contiguous()
+        sha.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
+        sha.update(value.numpy().tobytes())
+    return sha.hexdigest()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name and rename it: a reader never sees half of it.
+
+    Raises:
+        CheckpointError: it cannot be written (no such folder, no permission, disk full).
+    """
+    temporary: str | None = None
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        reason = error.strerror or str(error)
+        raise CheckpointError(f"expected to write {path}, got: {reason}") from None
+
+
+def _reference_arrays(potential: HybridPotential, atoms: Atoms) -> dict[str, np.ndarray]:
+    batch = AtomsBatch.from_atoms(atoms)
+    result = potential(batch)
+    if result.forces is None:
+        raise CheckpointError("expected forces from the potential, got none")
+    return {
+        "numbers": batch.numbers.numpy(),
+        "positions": batch.positions.numpy(),
+        "cell": batch.cell.numpy(),
+        "periodic": batch.periodic.numpy(),
+        "charge": batch.charge.numpy(),
+        "energy": result.energy.numpy(),
+        "forces": result.forces.numpy(),
+    }
+
+
+def _check_references(
+    path: Path, potential: HybridPotential, n_references: int, tensors: dict[str, Tensor]
+) -> None:
+    for index in range(n_references):
+        stored = {
+            name.split(".", 2)[2]: value
+            for name, value in tensors.items()
+            if name.startswith(f"reference.{index}.")
+        }
+        batch = AtomsBatch(
+            positions=stored["positions"],
+            numbers=stored["numbers"],
+            system=torch.zeros_like(stored["numbers"]),
+            cell=stored["cell"],
+            periodic=stored["periodic"],
+            charge=stored["charge"],
+        )
+        result = potential(batch, stress=False)
+        energy = float((result.energy - stored["energy"]).abs().max()) / batch.n_atoms
+        force = float((result.forces - stored["forces"]).abs().max())
+        if not (energy <= ENERGY_TOLERANCE and force <= FORCE_TOLERANCE):
+            raise CheckpointError(
+                f"expected the stored results of reference structure {index} in {path} to "
+                f"{ENERGY_TOLERANCE} eV/atom and {FORCE_TOLERANCE} eV/A, got differences of "
+                f"{energy:.2g} eV/atom and {force:.2g} eV/A"
+            )

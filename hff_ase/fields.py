@@ -1,0 +1,15 @@
+"""The per-atom fields that terms hand on to each other, each declared once."""
+
+from __future__ import annotations
+
+FIELDS: dict[str, str] = {
+    "node_features": "[n_atoms, channels], scalar features of the short-range network, its dtype",
+    "charges": "[n_atoms] float64, partial charges in e, summing to the charge of each system",
+}
+
+
+def check_fields(names: tuple[str, ...], owner: str) -> None:
+    """Refuse a field name that is not declared above."""
+    for name in names:
+        if name not in FIELDS:
+            raise KeyError(f"{owner} names the field {name!r}; declared are {sorted(FIELDS)}")

@@ -1,0 +1,211 @@
+"""GET, the graph equivariant transformer of BAMBOO (Gong et al., Nat. Mach. Intell. 2025).
+
+Node features are `channels` scalars and as many vectors; an edge carries a radial feature that is a
+function of its distance alone. Attention is linear: silu(q_i . k_j) per head instead of a softmax,
+so a node's message is a plain sum over its edges.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hff_ase.errors import ConfigError
+from hff_ase.nets.radial import Envelope, ExpNormalBasis
+
+
+class GET(nn.Module):
+    """Graph equivariant transformer: species and edge vectors to scalar node features.
+
+    Args:
+        n_species: rows of the embedding table.
+        channels: scalar (and vector) channels per node.
+        heads: attention heads; divides `channels`.
+        layers: interaction layers, at least 2.
+        n_radial: exp-normal radial basis functions, trainable.
+        cutoff: Angstrom.
+        envelope: "cosine" as published (one continuous derivative at the cutoff) or "polynomial"
+            (two).
+
+    Raises:
+        ConfigError: a size that cannot be.
+    """
+
+    def __init__(
+        self,
+        n_species: int,
+        channels: int = 64,
+        heads: int = 16,
+        layers: int = 3,
+        n_radial: int = 32,
+        cutoff: float = 5.0,
+        envelope: Literal["cosine", "polynomial"] = "polynomial",
+    ) -> None:
+        super().__init__()
+        if min(n_species, channels, heads, n_radial) < 1 or channels % heads:
+            raise ConfigError(
+                "expected positive sizes and heads that divide channels, got "
+                f"{n_species} species, {channels} channels, {heads} heads, {n_radial} radial"
+            )
+        if layers < 2 or not cutoff > 0:
+            raise ConfigError(
+                f"expected at least 2 layers and a positive cutoff, got {layers} and {cutoff}"
+            )
+        self.options: dict[str, Any] = {
+            "channels": channels,
+            "heads": heads,
+            "layers": layers,
+            "n_radial": n_radial,
+            "cutoff": cutoff,
+            "envelope": envelope,
+        }
+        self.cutoff, self.channels = cutoff, channels
+        self.embedding = nn.Embedding(n_species, channels)
+        self.envelope = Envelope(cutoff, envelope)
+        self.basis = ExpNormalBasis(n_radial, cutoff)
+        self.radial = nn.Linear(n_radial, channels, bias=False)
+        self.layers = nn.ModuleList(
+            [FirstLayer(channels, heads)]
+            + [MiddleLayer(channels, heads) for _ in range(layers - 2)]
+            + [LastLayer(channels, heads)]
+        )
+
+    def forward(self, species: Tensor, i: Tensor, j: Tensor, vector: Tensor) -> Tensor:
+        """Scalar node features [n_atoms, channels].
+
+        Args:
+            species: [n_atoms], index into the embedding.
+            i, j: [n_edges], receiver and sender, every pair in both directions.
+            vector: [n_edges, 3] from i to j, Angstrom, in the network's dtype.
+        """
+        distance = torch.linalg.vector_norm(vector, dim=-1)
+        cut = self.envelope(distance)
+        edge = functional.silu(self.radial(self.basis(distance) * cut[:, None]))
+        direction = vector / distance[:, None]
+        x, v = self.embedding(species), None
+        for layer in self.layers:
+            x, v = layer(x, v, i, j, edge, cut, direction)
+        return x
+
+
+class Attention(nn.Module):
+    """The part that all layers share: normalisation, queries, keys, values and the edge sums."""
+
+    n_out: int  # how many blocks of `channels` the output projection has
+    vector_message: bool = True
+    head_of_channel: Tensor
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = nn.Linear(channels, self.n_out * channels)
+        ones = torch.eye(heads).repeat_interleave(channels // heads, dim=0)  # [channel, head]
+        self.register_buffer("head_of_channel", ones, persistent=False)
+        for linear in (self.qkv, self.out):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def messages(
+        self, x: Tensor, i: Tensor, j: Tensor, edge: Tensor, cut: Tensor, direction: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Scalar messages [n, channels] and vector messages [n, 3, channels].
+
+        m_i = sum_j v_j e_ij silu(q_i . k_j) f(r_ij) per head; M_i = sum_j (v_j e_ij) u_ij, without
+        attention.
+        """
+        n, channels = x.shape
+        # The published layout keeps q, k and v of one head together.
+        qkv = self.qkv(self.norm(x)).view(n, self.heads, 3, channels // self.heads)
+        query, key, value = (part.reshape(n, channels) for part in qkv.unbind(2))
+        product = query.index_select(0, i) * key.index_select(0, j)
+        # Sums over a head's few channels, and spreading a head over them, are products with a
+        # matrix of ones and zeros: several times faster on a CPU than strided sums.
+        head = self.head_of_channel.to(x.dtype)
+        attention = functional.silu(product @ head) * cut[:, None]  # [edge, head]
+        weighted = value.index_select(0, j) * edge
+        m = x.new_zeros(n, channels).index_add(0, i, weighted * (attention @ head.T))
+        if not self.vector_message:
+            return m, None
+        outer = direction[:, :, None] * weighted[:, None, :]  # [edge, xyz, channel]
+        return m, x.new_zeros(n, 3, channels).index_add(0, i, outer)
+
+
+class FirstLayer(Attention):
+    """x <- x + O(m); V <- M."""
+
+    n_out = 1
+
+    def forward(
+        self,
+        x: Tensor,
+        v: Tensor | None,
+        i: Tensor,
+        j: Tensor,
+        edge: Tensor,
+        cut: Tensor,
+        direction: Tensor,
+    ) -> tuple[Tensor, Tensor | None]:
+        """New scalars and the first vectors."""
+        m, vectors = self.messages(x, i, j, edge, cut, direction)
+        return x + self.out(m), vectors
+
+
+class MiddleLayer(Attention):
+    """x <- x + (A.B) o2 + o3; V <- V + C o1 + M, with A, B, C = P V and o = O(m)."""
+
+    n_out = 3
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__(channels, heads)
+        self.vec = nn.Linear(channels, 3 * channels, bias=False)
+        nn.init.xavier_uniform_(self.vec.weight)
+
+    def forward(
+        self,
+        x: Tensor,
+        v: Tensor,
+        i: Tensor,
+        j: Tensor,
+        edge: Tensor,
+        cut: Tensor,
+        direction: Tensor,
+    ) -> tuple[Tensor, Tensor | None]:
+        """New scalars and vectors."""
+        m, vectors = self.messages(x, i, j, edge, cut, direction)
+        a, b, c = self.vec(v).chunk(3, dim=-1)
+        o1, o2, o3 = self.out(m).chunk(3, dim=-1)
+        x = x + (a * b).sum(1) * o2 + o3
+        return x, v + c * o1[:, None, :] + vectors
+
+
+class LastLayer(Attention):
+    """x <- x + (A.B) o2 + o3; the vectors end here."""
+
+    n_out = 2
+    vector_message = False
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__(channels, heads)
+        self.vec = nn.Linear(channels, 2 * channels, bias=False)
+        nn.init.xavier_uniform_(self.vec.weight)
+
+    def forward(
+        self,
+        x: Tensor,
+        v: Tensor,
+        i: Tensor,
+        j: Tensor,
+        edge: Tensor,
+        cut: Tensor,
+        direction: Tensor,
+    ) -> tuple[Tensor, Tensor | None]:
+        """New scalars."""
+        m, _ = self.messages(x, i, j, edge, cut, direction)
+        a, b = self.vec(v).chunk(2, dim=-1)
+        o2, o3 = self.out(m).chunk(2, dim=-1)
+        return x + (a * b).sum(1) * o2 + o3, None

@@ -1,0 +1,78 @@
+"""Partial charges read off the network's features, summing exactly to the total charge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hff_ase.batch import AtomsBatch
+from hff_ase.neighbors import Neighborhood
+from hff_ase.nets.mlp import mlp
+from hff_ase.terms.species import SpeciesIndex
+from hff_ase.terms.term import Fields, Term
+
+
+class PredictedCharges(Term):
+    """c_i = 2 tanh((mlp(x_i) + c0(Z_i))/2); q_i = c_i + (Q - sum c)/N in each system.
+
+    Its energy is the charges' own, sum_i [chi(Z_i) q_i + J(Z_i)^2 q_i^2] (BAMBOO, eq. for E_QEq).
+
+    Args:
+        elements: chemical symbols.
+        channels: width of the node features.
+        hidden: widths of the head's hidden layers.
+        charge_response: False cuts the charges out of the graph, so that forces and stress are
+            taken at fixed charges, as published for BAMBOO; such forces are not the gradient of
+            the energy and such a model cannot be trained.
+    """
+
+    kind = "predicted_charges"
+    needs = ("node_features",)
+    gives = ("charges",)
+
+    def __init__(
+        self,
+        elements: Sequence[str],
+        channels: int = 64,
+        hidden: Sequence[int] = (32, 32),
+        charge_response: bool = True,
+    ) -> None:
+        super().__init__()
+        self.channels, self.hidden = channels, tuple(hidden)
+        self.charge_response = charge_response
+        self.species = SpeciesIndex(elements)
+        self.charge = mlp(channels, *hidden, 1)
+        self.initial_charge = nn.Parameter(torch.zeros(len(elements)))
+        self.electronegativity = nn.Parameter(torch.zeros(len(elements), dtype=torch.float64))
+        self.hardness_root = nn.Parameter(torch.zeros(len(elements), dtype=torch.float64))
+
+    def set_dtype(self, dtype: torch.dtype) -> None:
+        """Set the precision of the head."""
+        self.charge.to(dtype)
+        self.initial_charge.data = self.initial_charge.data.to(dtype)
+
+    def config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        return {
+            "elements": list(self.species.elements),
+            "channels": self.channels,
+            "hidden": list(self.hidden),
+            "charge_response": self.charge_response,
+        }
+
+    def forward(self, batch: AtomsBatch, neighbors: Neighborhood, fields: Fields) -> Tensor:
+        """Atomic self-energies [n_atoms], eV; gives `charges` [n_atoms] in float64."""
+        species = self.species(batch.numbers)
+        raw = self.charge(fields["node_features"])[:, 0] + self.initial_charge[species]
+        charges = (2.0 * torch.tanh(0.5 * raw)).double()
+        excess = (batch.charge - batch.system_sum(charges)) / batch.counts
+        charges = charges + excess[batch.system]
+        if not self.charge_response:
+            charges = charges.detach()
+        fields["charges"] = charges
+        chi = self.electronegativity.double()[species]
+        hardness = self.hardness_root.double()[species].square()
+        return chi * charges + hardness * charges.square()
