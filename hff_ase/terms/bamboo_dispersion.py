@@ -1,0 +1,109 @@
+"""The dispersion correction of BAMBOO: fixed coefficients per element, CSO-like damping."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from ase.data import chemical_symbols
+from torch import Tensor
+
+from hff_ase.batch import AtomsBatch
+from hff_ase.errors import ConfigError
+from hff_ase.neighbors import Neighborhood, PairRequest
+from hff_ase.terms.element_check import refuse_unknown
+from hff_ase.terms.pairwise import share_pairs
+from hff_ase.terms.species import SpeciesIndex
+from hff_ase.terms.term import Fields, Term
+
+
+class BambooDispersion(Term):
+    r"""Dispersion over all pairs closer than a bare cutoff, bonded pairs included.
+
+    .. math:: E_{ij} = -\frac{C_{ij}}{r^6 + a_4^6}
+        \Bigl[s_6 + \frac{a_1}{1 + e^{r - a_2 R_{ij}}}\Bigr] + \frac{C_{ij}}{r_c^6},\quad
+        C_{ij} = \sqrt{C_i C_j},\ R_{ij} = (R_i + R_j)/2
+
+    with r in Angstrom (Gong et al., Nat. Mach. Intell. 2025; the form is that of D3(CSO),
+    Schroeder et al., JCTC 11, 3163 (2015), with parameters of its own). The shift at the cutoff
+    is that of the undamped energy, as published: a small step in the energy and the force stays.
+
+    Args:
+        c6: C_i per chemical symbol, eV Angstrom^6.
+        r0: R_i per chemical symbol, Angstrom.
+        s6, a1, a2: dimensionless.
+        a4: damping length, Angstrom.
+        cutoff: Angstrom.
+
+    Raises:
+        ConfigError: different elements in the two tables, a negative entry or a cutoff that is
+            not positive.
+    """
+
+    kind = "bamboo_dispersion"
+
+    c6_root: Tensor
+    radius: Tensor
+    known: Tensor
+
+    def __init__(
+        self,
+        c6: Mapping[str, float],
+        r0: Mapping[str, float],
+        s6: float = 0.85,
+        a1: float = 0.82,
+        a2: float = 2.5,
+        a4: float = 4.5,
+        cutoff: float = 10.0,
+    ) -> None:
+        super().__init__()
+        if set(c6) != set(r0):
+            raise ConfigError(
+                f"expected c6 and r0 for the same elements, got {sorted(c6)} and {sorted(r0)}"
+            )
+        for name, table in (("c6", c6), ("r0", r0)):
+            for symbol, value in table.items():
+                if not 0 <= value < float("inf"):
+                    raise ConfigError(f"expected {name} of at least 0 for {symbol}, got {value!r}")
+        if not 0 < cutoff < float("inf"):
+            raise ConfigError(f"expected a positive cutoff in Angstrom, got {cutoff}")
+        self.species = SpeciesIndex(tuple(c6))
+        self._arguments: dict[str, Any] = {"c6": dict(c6), "r0": {s: r0[s] for s in c6}}
+        self.s6, self.a1, self.a2, self.a4 = s6, a1, a2, a4
+        self.pair_request = PairRequest(cutoff, "half")
+        known = torch.zeros(len(chemical_symbols), dtype=torch.bool)
+        known[[chemical_symbols.index(symbol) for symbol in c6]] = True
+        self.register_buffer("known", known, persistent=False)
+        c6_root = torch.tensor([c6[symbol] for symbol in c6], dtype=torch.float64).sqrt()
+        radius = torch.tensor([r0[symbol] for symbol in c6], dtype=torch.float64)
+        self.register_buffer("c6_root", c6_root, persistent=False)
+        self.register_buffer("radius", radius, persistent=False)
+
+    def config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        numbers = {"s6": self.s6, "a1": self.a1, "a2": self.a2, "a4": self.a4}
+        return {**self._arguments, **numbers, "cutoff": self.pair_request.cutoff}
+
+    def requests(self) -> tuple[PairRequest, ...]:
+        """A half list within the cutoff."""
+        return (self.pair_request,)
+
+    def prepare(self, batch: AtomsBatch) -> None:
+        """Refuse elements without coefficients (here, not in every step)."""
+        elements = " ".join(self.species.elements)
+        refuse_unknown(self.known, batch, f"elements with dispersion coefficients ({elements})")
+
+    def forward(self, batch: AtomsBatch, neighbors: Neighborhood, fields: Fields) -> Tensor:
+        """Atomic energies [n_atoms], eV."""
+        pairs = neighbors.pairs(self.pair_request)
+        row = self.species(batch.numbers)
+        root, reach = self.c6_root.double()[row], (0.5 * self.a2) * self.radius.double()[row]
+        r = pairs.distance
+        c6 = root[pairs.i] * root[pairs.j]
+        damping = self.s6 + self.a1 * torch.sigmoid(reach[pairs.i] + reach[pairs.j] - r)
+        sixth = (r * r) ** 3
+        # The list may hold pairs farther than the cutoff, and a bare cut does not vanish there.
+        within = r < self.pair_request.cutoff
+        shape = self.pair_request.cutoff**-6 - damping / (sixth + self.a4**6)
+        return share_pairs(torch.where(within, c6 * shape, 0.0), pairs, batch.n_atoms)

@@ -1,0 +1,1 @@
+"""Tables that terms read; the notes beside each file say where it comes from."""

@@ -1,0 +1,152 @@
+"""DFT-D3 as an energy term."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+from torch import Tensor
+
+from hff_ase.batch import AtomsBatch
+from hff_ase.errors import ConfigError
+from hff_ase.neighbors import Neighborhood, PairRequest
+from hff_ase.terms.dispersion.coordination import (
+    coordination_numbers,
+    pair_c6,
+    reference_weights,
+    within_cutoff,
+)
+from hff_ase.terms.dispersion.damping import make_damping
+from hff_ase.terms.dispersion.presets import preset
+from hff_ase.terms.dispersion.reference import N_ELEMENTS, ReferenceTables, reference_tables
+from hff_ase.terms.element_check import refuse_unknown
+from hff_ase.terms.pairwise import share_pairs
+from hff_ase.terms.term import Fields, Term
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Tables for the elements of a batch: the same for as long as its atoms are."""
+
+    numbers: Tensor
+    row: Tensor
+    tables: ReferenceTables
+    constants: tuple[Tensor, ...]
+
+
+class D3Dispersion(Term):
+    """Two-body DFT-D3 dispersion with coordination-number-dependent C6.
+
+    Grimme, Antony, Ehrlich, Krieg, J. Chem. Phys. 132, 154104 (2010), with simple-dftd3's reference
+    systems; no three-body term (s9 = 0). Elements 1 to 94.
+
+    The sum in real space leaves out the attraction beyond the cutoff. Against 40 Angstrom, for a
+    LiPF6-EC-DMC liquid with PBE-D3(BJ), the energy per atom and the pressure are too high by
+
+    ======  ================  =================
+    cutoff  bare cut          switched over 2 A
+    ======  ================  =================
+    10 A    0.9 meV, 220 bar  1.3 meV, 143 bar
+    12 A    0.5 meV, 123 bar  0.7 meV, 77 bar
+    16 A    0.2 meV, 48 bar   0.25 meV, 26 bar
+    20 A                      0.11 meV, 10 bar
+    ======  ================  =================
+
+    (1 % of the density of such a liquid is some 100 bar.) Taking the coordination numbers to zero
+    at 10 Angstrom, which leaves out part of a tail of 1e-7 per neighbour, changes 0.005 meV and 3
+    bar. The cost grows with the cube of the cutoff.
+
+    Args:
+        method: a density functional, for its published parameters.
+        damping: "bj" (`RationalDamping`), "zero" (`ZeroDamping`) or "cso" (`CSODamping`).
+        parameters: those of the damping class, instead of ``method``; lengths in Bohr, as
+            published.
+        cutoff: of the dispersion energy, Angstrom.
+        cn_cutoff: of the coordination numbers, Angstrom.
+        switch_width: the length before either cutoff over which its sum is taken to zero with two
+            continuous derivatives, Angstrom; 0 cuts it off, as simple-dftd3 does by default.
+
+    Raises:
+        ConfigError: both or neither of method and parameters, an unknown name, or lengths that
+            are not positive and in order.
+    """
+
+    kind = "d3"
+
+    def __init__(
+        self,
+        method: str | None = None,
+        damping: str = "bj",
+        parameters: Mapping[str, float] | None = None,
+        cutoff: float = 16.0,
+        cn_cutoff: float = 10.0,
+        switch_width: float = 2.0,
+    ) -> None:
+        super().__init__()
+        if (method is None) == (parameters is None):
+            raise ConfigError(
+                f"expected either a method or parameters for D3, got method={method!r} and "
+                f"parameters={parameters!r}"
+            )
+        chosen = preset(method, damping) if method is not None else dict(parameters or {})
+        self.damping = make_damping(damping, chosen)
+        for name, value in (("cutoff", cutoff), ("cn_cutoff", cn_cutoff)):
+            if not 0 <= switch_width < value < float("inf"):
+                raise ConfigError(
+                    f"expected 0 <= switch_width < {name}, got {switch_width} and {value}"
+                )
+        self.pair_request = PairRequest(cutoff, "half")
+        self.cn_request = PairRequest(cn_cutoff, "half")
+        self.switch_width = switch_width
+
+    def config(self) -> dict[str, Any]:
+        """Constructor arguments (a method's parameters are spelled out)."""
+        return {
+            "damping": self.damping.name,
+            "parameters": asdict(self.damping),
+            "cutoff": self.pair_request.cutoff,
+            "cn_cutoff": self.cn_request.cutoff,
+            "switch_width": self.switch_width,
+        }
+
+    def requests(self) -> tuple[PairRequest, ...]:
+        """Half lists for the energy and for the coordination numbers."""
+        return (self.pair_request, self.cn_request)
+
+    def prepare(self, batch: AtomsBatch) -> Plan:
+        """Look up the elements of the batch.
+
+        Raises:
+            StructureError: an element beyond the tables.
+        """
+        known = torch.arange(N_ELEMENTS + 1, device=batch.device) > 0
+        refuse_unknown(known, batch, f"elements H to {chemical_symbols[N_ELEMENTS]} for D3")
+        tables = reference_tables(np.unique(batch.numbers.cpu().numpy()), batch.device)
+        constants = tuple(c.reshape(-1) for c in self.damping.constants(tables))
+        return Plan(batch.numbers, tables.row[batch.numbers], tables, constants)
+
+    def coordination(self, batch: AtomsBatch, neighbors: Neighborhood, plan: Plan) -> Tensor:
+        """Coordination numbers [n_atoms]."""
+        radius = plan.tables.covalent_radius[plan.row]
+        pairs = neighbors.pairs(self.cn_request)
+        return coordination_numbers(pairs, radius, self.cn_request.cutoff, self.switch_width)
+
+    def forward(self, batch: AtomsBatch, neighbors: Neighborhood, fields: Fields) -> Tensor:
+        """Atomic energies [n_atoms], eV."""
+        plan: Plan = neighbors.plan(self)
+        if plan.numbers is not batch.numbers and not torch.equal(plan.numbers, batch.numbers):
+            plan = self.prepare(batch)
+        row, tables = plan.row, plan.tables
+        weights = reference_weights(self.coordination(batch, neighbors, plan), row, tables)
+        pairs = neighbors.pairs(self.pair_request)
+        partner = row[pairs.j]
+        elements = row[pairs.i] * tables.cn.shape[0] + partner
+        looked_up = tuple(constant.index_select(0, elements) for constant in plan.constants)
+        attraction = self.damping.attraction(pairs.distance, looked_up)
+        energy = -attraction * pair_c6(weights, row, partner, pairs, tables)
+        energy = within_cutoff(energy, pairs.distance, self.pair_request.cutoff, self.switch_width)
+        return share_pairs(energy, pairs, batch.n_atoms)
