@@ -1,0 +1,244 @@
+"""Every setting of a molecular dynamics run, in one place, checked, to and from yaml."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from hff_ase.errors import ConfigError
+
+Ensemble = Literal["nve", "nvt", "nvt-nhc", "npt"]
+ENSEMBLES: tuple[str, ...] = get_args(Ensemble)
+FEMTOSECONDS = {"fs": 1.0, "ps": 1e3, "ns": 1e6, "us": 1e9}
+DEFAULT_PRESSURE = 1.0  # bar
+
+
+def parse_time(text: object) -> float:
+    """A time such as ``50ps``, ``0.5 ns`` or ``200fs``, in fs.
+
+    Raises:
+        ConfigError: not a positive number followed by fs, ps, ns or us.
+    """
+    number = r"\s*(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)\s*"
+    match = re.fullmatch(number + f"({'|'.join(FEMTOSECONDS)})\\s*", str(text))
+    if match is None or not 0 < float(match[1]) < float("inf"):
+        raise ConfigError(
+            f"expected a positive time with its unit, such as 50ps, 0.5ns or 200fs, got {text!r}"
+        )
+    return float(match[1]) * FEMTOSECONDS[match[2]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of a run in one ensemble."""
+
+    ensemble: str
+    n_steps: int
+
+
+class MDConfig(BaseModel):
+    """Settings of a run. Times are strings with a unit; the rest is in the units given here.
+
+    Attributes:
+        structure: file with the starting structure (anything ASE reads; the last frame).
+        model: name of a shipped model or path of an .hff file.
+        dtype, device: precision of the model's networks, and ``cpu`` or ``cuda``.
+        without: energy terms to leave out.
+        output: folder of the run.
+        ensemble: ``nve``; ``nvt`` (Langevin); ``nvt-nhc`` (Nose-Hoover chain); ``npt`` (isotropic
+            Martyna-Tobias-Klein with chains). With `time` it is short for one stage.
+        time: length of the run, such as ``50ps``.
+        stages: several ensembles one after another, such as ``["npt:20ps", "nvt:10ps"]``.
+        temperature: K, of the thermostats and of the starting velocities.
+        pressure: bar, only with an ``npt`` stage (1 bar if not given).
+        timestep: fs.
+        friction: of Langevin dynamics, 1/ps. The centre of mass is held fixed.
+        tdamp, pdamp: time constants of the Nose-Hoover chains and the barostat, fs.
+        velocities: ``random`` (Maxwell-Boltzmann, no total momentum) or ``file``.
+        seed: of the starting velocities and of Langevin dynamics.
+        minimize, minimizer, minimize_steps, fmax: relax the atoms first, for at most so many
+            steps or down to a largest force in eV/Angstrom.
+        statistics_interval, trajectory_interval, checkpoint_interval: in steps; a checkpoint is
+            also written once a minute.
+        trajectory_forces: whether frames hold forces.
+        max_displacement: Angstrom per step; an atom that moves farther stops the run.
+        min_distance: Angstrom; two atoms closer than this stop the run.
+        max_temperature: K; a hotter system stops the run.
+        progress: show a progress bar.
+        plot: write md.png at the end.
+    """
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+    structure: str | None = None
+    model: str | None = None
+    dtype: Literal["float32", "float64"] = "float32"
+    device: str = "cpu"
+    without: tuple[str, ...] = ()
+    output: str = "md"
+    ensemble: Ensemble | None = None
+    time: str | None = None
+    stages: tuple[str, ...] = ()
+    temperature: float = Field(300.0, ge=0)
+    pressure: float | None = None
+    timestep: float = Field(1.0, gt=0, le=10)
+    friction: float = Field(1.0, gt=0)
+    tdamp: float = Field(100.0, gt=0)
+    pdamp: float = Field(1000.0, gt=0)
+    velocities: Literal["random", "file"] = "random"
+    seed: int = Field(0, ge=0)
+    minimize: bool = True
+    minimizer: Literal["fire", "lbfgs"] = "lbfgs"
+    minimize_steps: int = Field(200, ge=0)
+    fmax: float = Field(0.1, gt=0)
+    statistics_interval: int = Field(10, ge=1)
+    trajectory_interval: int = Field(100, ge=1)
+    checkpoint_interval: int = Field(1000, ge=1)
+    trajectory_forces: bool = False
+    max_displacement: float = Field(0.5, gt=0)
+    min_distance: float = Field(0.5, ge=0)
+    max_temperature: float = Field(5000.0, gt=0)
+    progress: bool = True
+    plot: bool = True
+
+    def __init__(self, **options: Any) -> None:
+        try:
+            super().__init__(**options)
+        except ValidationError as error:
+            raise ConfigError(one_line(error)) from None
+
+    @field_validator("structure", "model")
+    @classmethod
+    def _absolute(cls, value: str | None) -> str | None:
+        # a run may be resumed from another working directory
+        return str(Path(value).resolve()) if value and Path(value).is_file() else value
+
+    @field_validator("time", mode="before")
+    @classmethod
+    def _check_time(cls, value: object) -> object:
+        if value is not None:
+            parse_time(value)
+        return value
+
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _check_stages(cls, value: object) -> object:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"expected a list such as [npt:20ps, nvt:10ps], got {value!r}")
+        for entry in value:
+            ensemble, separator, length = str(entry).partition(":")
+            if not separator or ensemble not in ENSEMBLES:
+                raise ConfigError(
+                    f"expected ENSEMBLE:TIME with one of {', '.join(ENSEMBLES)}, got {entry!r}"
+                )
+            parse_time(length)
+        return value
+
+    @model_validator(mode="after")
+    def _check_combinations(self) -> MDConfig:
+        if self.stages and (self.ensemble or self.time):
+            raise ConfigError("expected either stages or ensemble and time, got both")
+        if not self.stages and self.time is None:
+            raise ConfigError("expected a length such as time: 50ps, or stages, got neither")
+        if self.pressure is not None and "npt" not in self._ensembles():
+            raise ConfigError(f"expected a pressure only with npt, got pressure {self.pressure:g}")
+        if self.temperature == 0 and self._ensembles() != {"nve"}:
+            raise ConfigError("expected a temperature above 0 K for a thermostat, got 0")
+        if self.max_temperature <= 2 * self.temperature:
+            raise ConfigError(
+                "expected max_temperature to be more than twice the temperature "
+                f"({self.temperature:g} K), got {self.max_temperature:g}"
+            )
+        for stage in self.plan:
+            if stage.n_steps < 1:
+                raise ConfigError(f"expected at least one step of {self.timestep:g} fs per stage")
+        return self
+
+    def _stages(self) -> tuple[str, ...]:
+        return self.stages or (f"{self.ensemble or 'nvt'}:{self.time}",)
+
+    def _ensembles(self) -> set[str]:
+        return {stage.partition(":")[0] for stage in self._stages()}
+
+    @property
+    def plan(self) -> tuple[Stage, ...]:
+        """The stages in steps (lengths are rounded to whole steps)."""
+        parts = [stage.partition(":") for stage in self._stages()]
+        return tuple(
+            Stage(name, round(parse_time(length) / self.timestep)) for name, _, length in parts
+        )
+
+    @property
+    def needs_cell(self) -> bool:
+        """Whether a stage changes the volume."""
+        return "npt" in self._ensembles()
+
+    def resolved(self) -> dict[str, Any]:
+        """Every setting with its value, `ensemble` and `time` as a stage: a valid configuration."""
+        options = self.model_dump(mode="json", exclude={"ensemble", "time"})
+        options["stages"] = list(self._stages())
+        if self.needs_cell and self.pressure is None:
+            options["pressure"] = DEFAULT_PRESSURE
+        return options
+
+
+def one_line(error: ValidationError) -> str:
+    """The first thing that is wrong, in one line that names the key."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown setting {key!r}{close_matches(key)}"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return f"{key}: {message}" if key else message
+    return f"{key}: {message[0].lower()}{message[1:]}, got {first['input']!r}"
+
+
+def close_matches(key: str) -> str:
+    """A hint at the settings that are spelt alike."""
+    matches = difflib.get_close_matches(key.replace("-", "_"), MDConfig.model_fields, n=3)
+    return f"; did you mean {' or '.join(matches)}?" if matches else "; see hff md --help"
+
+
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """The settings in a yaml file, unchecked.
+
+    Raises:
+        ConfigError: the file cannot be read, is no yaml, or holds no mapping.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the settings in {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" (line {mark.line + 1})" if mark else ""
+        reason = getattr(error, "problem", None) or "no text"
+        raise ConfigError(f"expected yaml in {path}, got something else: {reason}{place}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"expected 'setting: value' lines in {path}, got {content!r:.60}")
+    return {str(key): value for key, value in content.items()}
+
+
+def merge(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with some replaced; stages and ensemble/time replace each other."""
+    merged = dict(settings)
+    if "stages" in overrides:
+        merged = {key: value for key, value in merged.items() if key not in ("ensemble", "time")}
+    if "ensemble" in overrides or "time" in overrides:
+        merged.pop("stages", None)
+    return {**merged, **overrides}
+
+
+def to_yaml(content: Mapping[str, Any]) -> str:
+    """Yaml text, keys in the order given."""
+    return yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,255 @@
+"""Molecular dynamics of one system, from a configuration to a folder of results.
+
+    run = MDRun.start(MDConfig(structure="box.extxyz", model="electrolyte-preview", time="50ps"))
+    summary = run.run()
+
+A run that is killed at any moment goes on with ``MDRun.resume(folder).run()`` and gives, bit for
+bit, the trajectory and the statistics of one that was not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import yaml
+from ase import Atoms
+from ase.calculators.calculator import Calculator
+from rich.console import Console
+
+from hff_ase.dynamics.checkpointing import Checkpoint, WriteError, load_checkpoint, save_checkpoint
+from hff_ase.dynamics.config import MDConfig
+from hff_ase.dynamics.guards import check_contacts, check_results
+from hff_ase.dynamics.progress import Screen
+from hff_ase.dynamics.rundir import CHECKPOINT, SUMMARY, RunFolder
+from hff_ase.dynamics.session import Session, calculator_state, pack_atoms, unpack_atoms
+from hff_ase.dynamics.stopping import stop_on_signals
+from hff_ase.dynamics.summary import environment
+from hff_ase.errors import ConfigError, SimulationError, StructureError
+
+NOT_PHYSICS = ("progress", "plot", "output")  # may differ when a run is resumed
+
+
+class MDRun:
+    """A run in its folder; make one with `start` or `resume`, then call `run`."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: MDConfig,
+        calc: Calculator | None,
+        console: Console | None = None,
+    ) -> None:
+        self.folder = folder
+        self.config = config
+        self._calc = calc
+        self._console = console
+
+    @classmethod
+    def start(
+        cls,
+        config: MDConfig,
+        atoms: Atoms | None = None,
+        calc: Calculator | None = None,
+        *,
+        force: bool = False,
+        console: Console | None = None,
+    ) -> MDRun:
+        """Check everything that can be checked, and put the start into the output folder.
+
+        Args:
+            config: the settings.
+            atoms: the structure (left as it is); None reads ``config.structure``.
+            calc: an ASE calculator; None loads ``config.model``. Optional methods ``get_state()``
+                (a dict of arrays) and ``set_state`` keep what its next result depends on besides
+                the atoms.
+            force: replace a run that is in the folder.
+            console: where to show progress.
+
+        Raises:
+            HFFError: settings, structure and model do not fit each other, the atoms are on top of
+                each other, or the folder holds a run or cannot be written.
+        """
+        atoms = read_structure(config) if atoms is None else atoms
+        check_structure(atoms, config)
+        folder = RunFolder(config.output)
+        if folder.has_run and not force:
+            folder.create(force)  # says what is wrong before the model is loaded
+        calc = load_calculator(config) if calc is None else calc
+        checkpoint = Checkpoint(
+            config=config.resolved(),
+            rng=dict(np.random.default_rng(config.seed).bit_generator.state),
+            environment={},
+            atoms=pack_atoms(atoms),
+        )
+        probe = unpack_atoms(checkpoint.atoms)
+        check_contacts(probe, config.min_distance)
+        probe.calc = calc
+        check_results(probe, float(probe.get_potential_energy()), probe.get_forces())
+        checkpoint.calculator = calculator_state(calc)
+        checkpoint.environment = environment()
+        folder.create(force)
+        save_checkpoint(folder[CHECKPOINT], checkpoint)
+        return cls(folder, config, calc, console)
+
+    @classmethod
+    def resume(
+        cls,
+        folder: str | Path,
+        calc: Calculator | None = None,
+        *,
+        settings: Mapping[str, Any] | None = None,
+        console: Console | None = None,
+    ) -> MDRun:
+        """Take up the run in a folder.
+
+        Args:
+            folder: where it is (it may have been moved).
+            calc: the calculator of the run; None loads its model.
+            settings: what the user asks for now; it must agree with the run.
+            console: where to show progress.
+
+        Raises:
+            SimulationError: no run there, or a damaged one.
+            ConfigError: a setting differs from the run's.
+        """
+        run_folder = RunFolder(folder)
+        checkpoint = load_checkpoint(run_folder[CHECKPOINT])
+        config = MDConfig(**checkpoint.config)
+        if settings:
+            config = check_same(config, settings)
+        if calc is None and checkpoint.phase != "finished":
+            calc = load_calculator(config)
+        return cls(run_folder, config, calc, console)
+
+    def run(self) -> dict[str, Any]:
+        """Go on to the end; what summary.yaml holds. A finished run is left as it is.
+
+        Raises:
+            SimulationError: the run blew up (the message names the atoms, the frame is saved), was
+                stopped by a signal, cannot write its files, or is running in another process.
+        """
+        with self.folder.locked(), stop_on_signals() as stop:
+            checkpoint = load_checkpoint(self.folder[CHECKPOINT])
+            n_steps = sum(stage.n_steps for stage in self.config.plan)
+            screen = Screen(self.config.progress, n_steps, self.config.timestep, self._console)
+            if checkpoint.phase == "finished":
+                screen.say(f"the run in {self.folder.path} is finished: {n_steps} steps")
+                return read_summary(self.folder)
+            with screen:
+                session = Session(self.folder, self.config, checkpoint, self._calc, screen, stop)
+                try:
+                    return session.run()
+                except WriteError as error:
+                    raise SimulationError(
+                        f"{error}; the checkpoint is intact, continue with "
+                        f"hff md --resume {self.folder.path}"
+                    ) from error
+                except SimulationError as error:
+                    with contextlib.suppress(WriteError):
+                        self.folder.log(str(error))
+                    raise
+
+
+def load_calculator(config: MDConfig) -> Calculator:
+    """The calculator that the settings name."""
+    from hff_ase.calculators.hybrid import HybridFF
+
+    if config.model is None:
+        raise ConfigError("expected a model (a name or an .hff file), got none")
+    return HybridFF.load(
+        config.model, device=config.device, dtype=config.dtype, without=config.without
+    )
+
+
+def read_structure(config: MDConfig) -> Atoms:
+    """The starting structure, the last frame of its file.
+
+    Raises:
+        ConfigError: no structure is given.
+        StructureError: the file cannot be read.
+    """
+    from ase.io import read
+
+    if config.structure is None:
+        raise ConfigError("expected a structure file, got none")
+    path = Path(config.structure)
+    if not path.is_file():
+        raise StructureError(f"expected a structure file, got {path}, which does not exist")
+    try:
+        return cast(Atoms, read(path, index=-1))  # one index gives one structure
+    except Exception as error:  # ASE's readers raise whatever they meet
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise StructureError(f"cannot read a structure from {path}: {reason}") from error
+
+
+def check_structure(atoms: Atoms, config: MDConfig) -> None:
+    """Refuse a structure that these settings cannot move.
+
+    Raises:
+        StructureError: too few atoms, constraints, or not finite.
+        ConfigError: a changing volume without a periodic cell.
+    """
+    if len(atoms) < 2:
+        raise StructureError(f"expected at least two atoms, got {len(atoms)}")
+    if atoms.constraints:
+        kinds = ", ".join(sorted({type(entry).__name__ for entry in atoms.constraints}))
+        raise StructureError(f"expected atoms without constraints, got {kinds}")
+    finite = np.isfinite(atoms.positions).all(axis=1)
+    if not finite.all():
+        bad = int(np.argmin(finite))
+        raise StructureError(
+            f"expected finite positions, got {atoms.positions[bad].tolist()} for atom {bad} "
+            f"({atoms.symbols[bad]})"
+        )
+    if atoms.pbc.any() and not atoms.pbc.all():
+        raise StructureError(
+            f"expected periodic boundaries in all directions or none, got {atoms.pbc.tolist()}"
+        )
+    if config.needs_cell and not atoms.pbc.all():
+        raise ConfigError("expected a periodic box for npt, got a structure without one")
+    if atoms.pbc.all() and not atoms.get_volume() > 0:
+        raise StructureError(f"expected a cell with a volume, got {np.array(atoms.cell).tolist()}")
+    if config.velocities == "file" and not atoms.has("momenta"):
+        raise ConfigError("expected momenta in the structure for velocities=file, got none")
+
+
+def check_same(config: MDConfig, settings: Mapping[str, Any]) -> MDConfig:
+    """The run's settings, with what may change taken from ``settings``.
+
+    Raises:
+        ConfigError: a setting that shapes the trajectory differs; names it.
+    """
+    asked = MDConfig(**{**settings_without_stages(config, settings), **settings}).resolved()
+    run = config.resolved()
+    for name, value in run.items():
+        if name not in NOT_PHYSICS and asked[name] != value:
+            raise ConfigError(
+                f"expected the settings of the run to resume, {name} {value!r}, got {asked[name]!r}"
+            )
+    return MDConfig(**{**run, **{name: asked[name] for name in NOT_PHYSICS}})
+
+
+def settings_without_stages(config: MDConfig, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The resolved settings, without stages where ensemble or time are given instead."""
+    resolved = config.resolved()
+    if "ensemble" in settings or "time" in settings:
+        resolved.pop("stages")
+    return resolved
+
+
+def read_summary(folder: RunFolder) -> dict[str, Any]:
+    """What summary.yaml of a finished run holds.
+
+    Raises:
+        SimulationError: it is missing or damaged.
+    """
+    try:
+        content = yaml.safe_load(folder[SUMMARY].read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        reason = str(error).split("\n")[0]
+        raise SimulationError(f"cannot read the summary of {folder.path}: {reason}") from None
+    return dict(content)

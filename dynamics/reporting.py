@@ -1,0 +1,154 @@
+"""What a run writes down: rows of numbers, frames, averages and a plot."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
+
+from hff_ase.dynamics.integrators import temperature
+from hff_ase.dynamics.observables.density import block_average, mass_density
+from hff_ase.units import BAR
+
+FRAME_RESULTS = ("energy", "stress", "charges")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a run is: step and stage (counted from 1), and its time in ps."""
+
+    step: int
+    stage: int
+    time: float
+
+
+def columns(atoms: Atoms, terms: Sequence[str]) -> list[str]:
+    """Names of the columns of the statistics file, with units."""
+    names = ["step", "stage", "time[ps]", "potential[eV]", "kinetic[eV]", "total[eV]"]
+    names += ["conserved[eV]", "temperature[K]"]
+    if atoms.pbc.all():
+        names += ["pressure[bar]", "volume[A^3]", "density[g/cm^3]"]
+    return names + [f"{term}[eV]" for term in terms]
+
+
+def header(names: Sequence[str]) -> str:
+    """First line of the statistics file."""
+    return "# " + " ".join(f"{name:>20}" for name in names) + "\n"
+
+
+def row(atoms: Atoms, moment: Moment, conserved: float, results: Mapping[str, Any]) -> list[float]:
+    """One row of statistics from cached results: nothing is computed anew."""
+    kinetic = float(atoms.get_kinetic_energy())
+    potential = float(results["energy"])
+    values = [moment.step, moment.stage, moment.time, potential, kinetic, potential + kinetic]
+    values += [conserved, temperature(kinetic, atoms)]
+    if atoms.pbc.all():
+        volume = float(atoms.get_volume())
+        values += [pressure(results.get("stress"), kinetic, volume), volume, mass_density(atoms)]
+    return values + [float(value) for value in results.get("energy_terms", {}).values()]
+
+
+def format_row(values: Sequence[float]) -> str:
+    """A row as a line of the statistics file."""
+    counts = [f"{int(value):20d}" for value in values[:2]]
+    return "  " + " ".join(counts + [f"{value:20.12g}" for value in values[2:]]) + "\n"
+
+
+def pressure(stress: np.ndarray | None, kinetic: float, volume: float) -> float:
+    """Pressure in bar from the stress (Voigt or 3x3, eV/A^3) and the kinetic energy (eV)."""
+    if stress is None:
+        return float("nan")
+    trace = np.trace(stress) if np.shape(stress) == (3, 3) else np.sum(np.asarray(stress)[:3])
+    return float((2 * kinetic / (3 * volume) - trace / 3) / BAR)
+
+
+def frame(
+    atoms: Atoms, moment: Moment, results: Mapping[str, Any], with_forces: bool = False
+) -> str:
+    """A frame as extended xyz: positions as integrated (not wrapped), momenta, charges."""
+    copy = atoms.copy()
+    copy.set_constraint()
+    copy.info.update(step=moment.step, time_ps=moment.time)
+    names = (*FRAME_RESULTS, "forces") if with_forces else FRAME_RESULTS
+    kept = {name: results[name] for name in names if name in results}
+    copy.calc = SinglePointCalculator(copy, **kept)
+    text = io.StringIO()
+    write(text, copy, format="extxyz")
+    return text.getvalue()
+
+
+def read_statistics(path: Path) -> dict[str, np.ndarray]:
+    """The columns of a statistics file by name (units included)."""
+    with open(path, encoding="utf-8") as file:
+        names = file.readline().lstrip("#").split()
+        values = np.loadtxt(file, ndmin=2)
+    values = values.reshape(-1, len(names))
+    return {name: values[:, index] for index, name in enumerate(names)}
+
+
+def stage_averages(statistics: Mapping[str, np.ndarray], stage: int) -> dict[str, Any]:
+    """Means with block errors over the second half of a stage, and the drift over all of it."""
+    inside = statistics["stage"] == stage
+    time = statistics["time[ps]"][inside]
+    late = slice(len(time) // 2, None)
+    averages: dict[str, Any] = {}
+    for name in ("temperature[K]", "pressure[bar]", "density[g/cm^3]", "potential[eV]"):
+        if name in statistics:
+            mean, error = block_average(statistics[name][inside][late])
+            averages[name] = {"mean": finite_or_none(mean), "error": finite_or_none(error)}
+    return {"averages": averages, "drift[eV/ps]": drift(time, statistics["conserved[eV]"][inside])}
+
+
+def finite_or_none(value: float) -> float | None:
+    """None for nan: yaml readers agree on null, not on .nan."""
+    return value if np.isfinite(value) else None
+
+
+def drift(time: np.ndarray, conserved: np.ndarray) -> float | None:
+    """Slope of the conserved energy, eV/ps; None where there is none or less than two points."""
+    if len(time) < 2 or not np.isfinite(conserved).all():
+        return None
+    return float(np.polyfit(time, conserved, 1)[0])
+
+
+def plot(path: Path, statistics: Mapping[str, np.ndarray], n_atoms: int) -> None:
+    """Temperature, density and energy drift over time, as a png."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    density = statistics.get("density[g/cm^3]")
+    panels = 2 if density is None else 3
+    figure = Figure(figsize=(7, 2.2 * panels), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = list(figure.subplots(panels, 1, sharex=True))
+    time = statistics["time[ps]"]
+    axes[0].plot(time, statistics["temperature[K]"], lw=0.8)
+    axes[0].set_ylabel("temperature (K)")
+    if density is not None:
+        axes[1].plot(time, density, lw=0.8)
+        axes[1].set_ylabel("density (g/cm³)")
+    for stage in np.unique(statistics["stage"]):
+        inside = statistics["stage"] == stage
+        conserved = statistics["conserved[eV]"][inside]
+        if np.isfinite(conserved).all():
+            change = 1000 * (conserved - conserved[0]) / n_atoms
+            axes[-1].plot(time[inside], change, lw=0.8, label=f"stage {int(stage)}")
+    axes[-1].set_ylabel("conserved energy\ndrift (meV/atom)")
+    if axes[-1].lines:
+        axes[-1].legend(loc="best", fontsize="small")
+    else:
+        axes[-1].text(0.5, 0.5, "none for Langevin", transform=axes[-1].transAxes, ha="center")
+    axes[-1].set_xlabel("time (ps)")
+    figure.savefig(path, dpi=130)
+
+
+def ns_per_day(n_steps: int, timestep: float, seconds: float) -> float:
+    """Speed from steps, fs per step and wall time."""
+    return n_steps * timestep * 1e-6 / seconds * 86400 if seconds > 0 else float("nan")

@@ -1,0 +1,73 @@
+"""The summary of a run, and what it ran with."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from hff_ase._version import __version__
+from hff_ase.dynamics.checkpointing import Checkpoint
+from hff_ase.dynamics.config import MDConfig
+from hff_ase.dynamics.reporting import stage_averages
+
+PACKAGES = ("ase", "numpy", "scipy", "torch", "vesin")
+
+
+def environment() -> dict[str, Any]:
+    """Versions and threads: where these are the same, a resumed run gives the same bits."""
+    found: dict[str, Any] = {"hff_ase": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    # torch is looked at only where the calculator uses it
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        found["torch_threads"] = torch.get_num_threads()
+    found["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS")
+    found["machine"] = platform.machine()
+    return found
+
+
+def summarize(
+    atoms: Atoms,
+    config: MDConfig,
+    state: Checkpoint,
+    statistics: Mapping[str, np.ndarray],
+    speed: float,
+) -> dict[str, Any]:
+    """Everything that summary.yaml holds.
+
+    Args:
+        atoms: at the end.
+        config: of the run.
+        state: at the end.
+        statistics: columns of the statistics file.
+        speed: ns/day of the last sitting.
+    """
+    stages = [
+        {"ensemble": stage.ensemble, "steps": stage.n_steps, **stage_averages(statistics, index)}
+        for index, stage in enumerate(config.plan, start=1)
+    ]
+    return {
+        "status": "finished",
+        "atoms": len(atoms),
+        "formula": str(atoms.get_chemical_formula(mode="hill")),
+        "steps": state.step,
+        "time[ps]": state.step * config.timestep * 1e-3,
+        "minimization": state.notes.get("minimization"),
+        "averages_over": "the second half of each stage; error: block average",
+        "stages": stages,
+        "speed[ns/day]": float(speed),
+        "wall_time[s]": float(state.notes.get("seconds", 0.0)),
+        "environment": state.environment,
+        "config": config.resolved(),
+    }

@@ -1,0 +1,136 @@
+"""``hff md``: molecular dynamics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import typer
+
+SYSTEM, DYNAMICS, START = "System and model", "Dynamics", "Start"
+OUTPUT, SAFETY, RUN = "Output", "What stops a run", "Settings file, restart"
+
+
+def option(panel: str, text: str, *names: str) -> Any:
+    """A command line option in a panel of the help."""
+    return typer.Option(*names, help=text, rich_help_panel=panel, show_default=False)
+
+
+Text: TypeAlias = str | None
+Number: TypeAlias = float | None
+Count: TypeAlias = int | None
+Switch: TypeAlias = bool | None
+
+
+def md(
+    structure: Annotated[
+        Path | None,
+        typer.Argument(help="Starting structure, anything ASE reads (the last frame)."),
+    ] = None,
+    model: Annotated[Text, option(SYSTEM, "Name of a model or an .hff file.")] = None,
+    dtype: Annotated[Text, option(SYSTEM, "float32 or float64 (default: float32).")] = None,
+    device: Annotated[Text, option(SYSTEM, "cpu or cuda (default: cpu).")] = None,
+    without: Annotated[
+        list[str] | None,
+        option(SYSTEM, "Energy term to leave out; may be given again."),
+    ] = None,
+    ensemble: Annotated[
+        Text,
+        option(DYNAMICS, "nve, nvt (Langevin), nvt-nhc (Nose-Hoover chain) or npt (default: nvt)."),
+    ] = None,
+    time: Annotated[Text, option(DYNAMICS, "Length with its unit: 50ps, 0.5ns, 200fs.")] = None,
+    stage: Annotated[
+        list[str] | None,
+        option(DYNAMICS, "ENSEMBLE:TIME instead of the two above; may be given again: npt:20ps."),
+    ] = None,
+    temperature: Annotated[Number, option(DYNAMICS, "K (default: 300).")] = None,
+    pressure: Annotated[Number, option(DYNAMICS, "bar, for npt (default: 1).")] = None,
+    timestep: Annotated[Number, option(DYNAMICS, "fs (default: 1).")] = None,
+    friction: Annotated[
+        Number, option(DYNAMICS, "Of Langevin dynamics, 1/ps (default: 1).")
+    ] = None,
+    tdamp: Annotated[
+        Number, option(DYNAMICS, "Time constant of chains, fs (default: 100).")
+    ] = None,
+    pdamp: Annotated[
+        Number, option(DYNAMICS, "Time constant of the barostat, fs (default: 1000).")
+    ] = None,
+    velocities: Annotated[
+        Text, option(START, "random, or file (keep momenta) (default: random).")
+    ] = None,
+    seed: Annotated[
+        Count, option(START, "Of velocities and Langevin dynamics (default: 0).")
+    ] = None,
+    minimize: Annotated[
+        Switch, option(START, "Relax the atoms first (default: yes).", "--minimize/--no-minimize")
+    ] = None,
+    minimizer: Annotated[Text, option(START, "fire or lbfgs (default: lbfgs).")] = None,
+    minimize_steps: Annotated[Count, option(START, "At most so many steps (default: 200).")] = None,
+    fmax: Annotated[Number, option(START, "Or down to this force, eV/A (default: 0.1).")] = None,
+    output: Annotated[
+        Text, option(OUTPUT, "Folder of the run (default: md).", "--output", "-o")
+    ] = None,
+    statistics_interval: Annotated[
+        Count, option(OUTPUT, "Steps between rows (default: 10).")
+    ] = None,
+    trajectory_interval: Annotated[
+        Count, option(OUTPUT, "Steps between frames (default: 100).")
+    ] = None,
+    checkpoint_interval: Annotated[
+        Count,
+        option(OUTPUT, "Steps between checkpoints (default: 1000); one a minute in any case."),
+    ] = None,
+    trajectory_forces: Annotated[
+        Switch,
+        option(
+            OUTPUT, "Forces in frames (default: no).", "--trajectory-forces/--no-trajectory-forces"
+        ),
+    ] = None,
+    progress: Annotated[
+        Switch, option(OUTPUT, "Progress on the screen (default: yes).", "--progress/--no-progress")
+    ] = None,
+    plot: Annotated[
+        Switch, option(OUTPUT, "Write md.png (default: yes).", "--plot/--no-plot")
+    ] = None,
+    max_displacement: Annotated[
+        Number, option(SAFETY, "Of an atom per step, A (default: 0.5).")
+    ] = None,
+    min_distance: Annotated[Number, option(SAFETY, "Between two atoms, A (default: 0.5).")] = None,
+    max_temperature: Annotated[Number, option(SAFETY, "K (default: 5000).")] = None,
+    config: Annotated[
+        Path | None,
+        option(RUN, "Yaml file with any of these settings; the command line overrides it."),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        option(RUN, "Folder of a run to continue; started there if a structure is given."),
+    ] = None,
+    force: Annotated[bool, option(RUN, "Replace a run in the output folder.", "--force")] = False,
+) -> None:
+    """Run molecular dynamics; a killed run continues bit for bit with --resume FOLDER."""
+    given = {name: value for name, value in locals().items() if value not in (None, [])}
+    for name in ("config", "resume", "force"):
+        given.pop(name, None)
+    if "structure" in given:
+        given["structure"] = str(structure)
+    if "stage" in given:
+        given["stages"] = given.pop("stage")
+
+    from hff_ase.dynamics.config import MDConfig, merge, read_settings
+    from hff_ase.dynamics.md import MDRun
+    from hff_ase.dynamics.rundir import RunFolder
+    from hff_ase.errors import ConfigError
+
+    settings = merge(read_settings(config) if config else {}, given)
+    if resume is None:
+        MDRun.start(MDConfig(**settings), force=force).run()
+        return
+    if force:
+        raise ConfigError("expected either --resume or --force, got both")
+    if str(settings.get("output", resume)) != str(resume):
+        raise ConfigError(f"expected one folder, got --resume {resume} and another output")
+    settings.pop("output", None)
+    if "structure" in settings and not RunFolder(resume).has_run:
+        MDRun.start(MDConfig(**settings, output=str(resume))).run()
+    else:
+        MDRun.resume(resume, settings=settings).run()
