@@ -1,0 +1,83 @@
+"""From a batched evaluation to ASE's results, refusing what is no result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from hff_ase.batch import AtomsBatch
+from hff_ase.errors import StructureError
+from hff_ase.neighbors import NeighborList
+from hff_ase.potential import Evaluation
+
+OVERLAP = 0.2  # Angstrom: two nuclei this close are a broken structure, not a configuration
+
+
+def split_results(result: Evaluation, batch: AtomsBatch) -> list[dict[str, Any]]:
+    """ASE results per system of a batched evaluation."""
+    energy = result.energy.cpu().numpy()
+    terms = {name: value.cpu().numpy() for name, value in result.energy_terms.items()}
+    arrays = {"energies": result.energies, "forces": result.forces}
+    if "charges" in result.fields:
+        arrays["charges"] = result.fields["charges"]
+    ends = torch.cumsum(batch.counts, 0).cpu().numpy()[:-1]
+    split = {
+        name: np.split(value.double().cpu().numpy(), ends)
+        for name, value in arrays.items()
+        if value is not None
+    }
+    positions = np.split(batch.positions.cpu().numpy(), ends)
+    stress = None if result.stress is None else result.stress.cpu().numpy()
+    periodic = batch.periodic.cpu().numpy()
+    out: list[dict[str, Any]] = []
+    for k in range(batch.n_systems):
+        results: dict[str, Any] = {"energy": float(energy[k]), "free_energy": float(energy[k])}
+        results |= {name: parts[k].copy() for name, parts in split.items()}
+        if stress is not None and periodic[k]:
+            results["stress"] = full_3x3_to_voigt_6_stress(stress[k])
+        if "charges" in results:
+            results["dipole"] = results["charges"] @ positions[k]
+        results["energy_terms"] = {name: float(value[k]) for name, value in terms.items()}
+        out.append(results)
+    return out
+
+
+def check_overlap(neighbors: NeighborList, batch: AtomsBatch) -> None:
+    """Refuse nuclei on top of each other at the last search for neighbours.
+
+    Raises:
+        StructureError: names the closest pair.
+    """
+    if neighbors.closest is not None and neighbors.closest[0] < OVERLAP:
+        distance, i, j = neighbors.closest
+        k = int(batch.system[i])
+        first = int(batch.first_atom[k])
+        where = f" of structure {k}" if batch.n_systems > 1 else ""
+        raise StructureError(
+            f"expected atoms at least {OVERLAP} A apart, got atoms {i - first} and {j - first}"
+            f"{where} at {distance:.3f} A"
+        )
+
+
+def check_finite(result: Evaluation, batch: AtomsBatch) -> None:
+    """Refuse results that are not finite.
+
+    Raises:
+        StructureError: names the first atom.
+    """
+    if result.forces is None:
+        return
+    finite = torch.isfinite(result.energies) & torch.isfinite(result.forces).all(-1)
+    if result.stress is not None:
+        finite &= torch.isfinite(result.stress).all(-1).all(-1)[batch.system]
+    if not bool(finite.all()):
+        atom = int(torch.nonzero(~finite)[0, 0])
+        k = int(batch.system[atom])
+        where = f" of structure {k}" if batch.n_systems > 1 else ""
+        raise StructureError(
+            "expected a finite energy and finite forces, got none for atom "
+            f"{atom - int(batch.first_atom[k])}{where}: atoms overlap or the structure is broken"
+        )

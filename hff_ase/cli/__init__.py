@@ -1,0 +1,107 @@
+"""The command line: one thin function per file over the Python class that does the work."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import warnings
+from typing import NoReturn, TextIO
+
+import typer
+
+from hff_ase._version import __version__
+from hff_ase.cli.build import build
+from hff_ase.cli.import_bamboo import import_bamboo
+from hff_ase.cli.info import info
+from hff_ase.cli.md import md
+from hff_ase.cli.models import models
+from hff_ase.errors import HFFError, HFFWarning
+
+app = typer.Typer(
+    name="hff",
+    help="Hybrid force field for liquid electrolytes: build boxes, run MD, inspect models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+SIMULATE, MODELS = "Simulate", "Models and installation"
+app.command(rich_help_panel=SIMULATE)(build)
+app.command(rich_help_panel=SIMULATE)(md)
+app.command(rich_help_panel=MODELS)(models)
+app.command(name="import-bamboo", rich_help_panel=MODELS)(import_bamboo)
+app.command(rich_help_panel=MODELS)(info)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    """Options before the command."""
+
+
+def main() -> None:
+    """Run the command line: what a user did wrong is one line on stderr and exit code 2."""
+    warnings.showwarning = _show_warning
+    try:
+        app(prog_name="hff")
+    except HFFError as error:
+        _stop(str(error), 2)
+    except KeyboardInterrupt:
+        _stop("interrupted", 130)
+    except OSError as error:  # a disk, folder or device that no command expected to fail
+        place = f" ({error.filename})" if error.filename else ""
+        _stop(f"{error.strerror or error}{place}", 2)
+    except SystemExit as leaving:
+        if leaving.code == 130:  # typer's answer to Ctrl-C, which it gives without a word
+            _stop("interrupted", 130)
+        problem = _flush()
+        if problem is not None and leaving.code in (None, 0):
+            _stop(f"cannot print: {problem}", 2)
+        raise
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    """One line on stderr, and out."""
+    with contextlib.suppress(OSError):
+        typer.echo("hff: " + " ".join(message.split()), err=True)
+    _flush()
+    sys.exit(code)
+
+
+def _flush() -> str | None:
+    """Bring what was printed to where it goes; why not, if that fails.
+
+    A reader that has gone (``hff models | head``) has seen what it wanted: no failure.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # what cannot be written must not be tried again while Python shuts down
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return None if isinstance(error, BrokenPipeError) else error.strerror
+    return None
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Our own warnings as one line; others as usual."""
+    if issubclass(category, HFFWarning):
+        typer.echo(f"hff: warning: {message}", err=True)
+    else:
+        typer.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True)

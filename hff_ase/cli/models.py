@@ -1,0 +1,49 @@
+"""``hff models``: what is shipped, or what one file holds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+
+def models(
+    name: Annotated[
+        str | None, typer.Argument(help="A shipped model's name or a path; all where left out.")
+    ] = None,
+    card: Annotated[bool, typer.Option("--card", help="Print the whole model card.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """List the shipped models, or show one: terms, elements, provenance, licence."""
+    import json
+
+    from hff_ase.checkpoint import read_file
+    from hff_ase.errors import ConfigError
+    from hff_ase.models import available_models, model_path
+
+    if card:
+        if name is None:
+            raise ConfigError("expected a model's name with --card, got none")
+        path = model_path(name).with_suffix(".md")
+        if not path.is_file():
+            raise ConfigError(f"expected a model card beside {model_path(name)}, got none")
+        typer.echo(path.read_text())
+        return
+    names = available_models() if name is None else [name]
+    descriptions = {n: read_file(model_path(n))[0] for n in names}
+    if json_:
+        typer.echo(json.dumps(descriptions, indent=1))
+        return
+    for model, description in descriptions.items():
+        typer.echo(_as_text(model, description))
+
+
+def _as_text(name: str, description: dict[str, Any]) -> str:
+    about = description["info"]
+    lines = [name, f"  {about['description']}"]
+    lines.append(f"  elements   {' '.join(description['elements'] or ['any'])}")
+    terms = ", ".join(f"{term['name']} ({term['kind']})" for term in description["terms"])
+    lines.append(f"  terms      {terms}")
+    lines += [f"  {key:<10} {about[key]}" for key in ("provenance", "licence") if about[key]]
+    lines.append(f"  written by hff_ase {description['package_version']}")
+    return "\n".join(lines)

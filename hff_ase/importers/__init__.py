@@ -1,0 +1,1 @@
+"""Readers of other packages' models: arrays and settings in, a HybridPotential out."""
