@@ -1,0 +1,1 @@
+"""Training: labelled frames, losses and a trainer."""
