@@ -20,10 +20,12 @@ from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
 from ase.md.verlet import VelocityVerlet
 
 from hff_ase import HybridFF
+from hff_ase.allocator import keep_memory
 
 
 def run(args: argparse.Namespace) -> None:
     """One NVE run, from velocities at 300 K that both modes share."""
+    keep_memory()
     atoms = read(args.box)
     atoms.calc = HybridFF.from_bamboo(
         args.checkpoint,

@@ -164,6 +164,7 @@ def test_training_learns_and_a_killed_run_resumes_to_the_same_weights(
         ema_decay=0.9,
         validate_every=60,
         weights=LossWeights(energy=0.01, stress=0.0, charges=1.0),
+        final_weights=LossWeights(energy=0.02, stress=0.0, charges=1.0),
     )
     dataset = prepare(frames, None)
     before = evaluate(make_potential(1), dataset)["forces_rmse"]

@@ -116,11 +116,13 @@ def md(
     if "stage" in given:
         given["stages"] = given.pop("stage")
 
+    from hff_ase.allocator import keep_memory
     from hff_ase.dynamics.config import MDConfig, merge, read_settings
     from hff_ase.dynamics.md import MDRun
     from hff_ase.dynamics.rundir import RunFolder
     from hff_ase.errors import ConfigError
 
+    keep_memory()
     settings = merge(read_settings(config) if config else {}, given)
     if resume is None:
         MDRun.start(MDConfig(**settings), force=force).run()

@@ -45,7 +45,8 @@ class PairPotential(torch.autograd.Function):
         weight, slope = kernel(distance)
         phi = sum_pairs(charges, i, j, weight)
         ctx.save_for_backward(charges, distance, i, j)
-        ctx.kernel, ctx.known = kernel, (weight, slope, phi)
+        # A copy: an output that is kept here itself is never freed.
+        ctx.kernel, ctx.known = kernel, (weight, slope, phi.clone())
         return phi
 
     @staticmethod

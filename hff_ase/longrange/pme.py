@@ -30,13 +30,14 @@ from hff_ase.longrange.lattice import reciprocal_lattice
 from hff_ase.longrange.pairs import common_factor
 
 # Even sizes without large prime factors, about a tenth apart: a liquid that breathes stays on one
-# mesh, and boxes of about the same size share one batched transform.
+# mesh, and boxes of about the same size share one batched transform. 8, 10, 12, 14, 16 ... 960
 LADDER = tuple(
-    int(size)
-    for size in (
-        "8 10 12 14 16 18 20 24 28 30 32 36 40 44 48 54 60 64 72 80 90 96 108 120 128 144 160 180 "
-        "192 216 240 256 288 320 360 384 432 480 512"
-    ).split()
+    sorted(
+        base << doublings
+        for base in (7, 8, 9, 10, 11, 12, 15)
+        for doublings in range(7)
+        if base << doublings >= 8 and (base % 2 == 0 or doublings > 0)
+    )
 )
 
 
@@ -221,9 +222,10 @@ class MeshPotential(torch.autograd.Function):
         spectrum = torch.fft.rfftn(density, dim=(1, 2, 3))
         mesh = torch.fft.irfftn(spectrum * influence, s=grid.shape, dim=(1, 2, 3), norm="forward")
         terms = (*VALUE, *GRADIENT) if ctx.needs_input_grad[1] else VALUE
-        phi, *slopes = interpolate_values(mesh, stencil, terms).unbind(1)
+        values = interpolate_values(mesh, stencil, terms)
+        phi = values[:, 0].clone()
         ctx.grid, ctx.multiplicity = grid, multiplicity
-        ctx.known = (phi, slopes, spectrum)
+        ctx.known = (values, spectrum)  # not phi itself: an output kept here is never freed
         ctx.save_for_backward(q, u, influence)
         return phi
 
@@ -241,11 +243,11 @@ class MeshPotential(torch.autograd.Function):
                 inputs = [x if x.requires_grad else x.requires_grad_() for x in inputs]
                 phi = mesh_potential(inputs[0], inputs[1], inputs[2], ctx.grid)
             return *torch.autograd.grad(phi, inputs, grad, create_graph=second), None, None
-        phi, slopes, spectrum = ctx.known
-        to_q = scale * phi if ctx.needs_input_grad[0] else None
+        values, spectrum = ctx.known
+        to_q = scale * values[:, 0] if ctx.needs_input_grad[0] else None
         to_u = to_influence = None
         if ctx.needs_input_grad[1]:
-            to_u = torch.stack(slopes, 1) * (2.0 * scale * q)[:, None]
+            to_u = values[:, 1:] * (2.0 * scale * q)[:, None]
         if ctx.needs_input_grad[2]:
             power = torch.view_as_real(spectrum).square().sum(-1)
             to_influence = scale * ctx.multiplicity * power

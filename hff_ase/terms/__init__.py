@@ -6,13 +6,23 @@ from hff_ase.terms.bamboo_dispersion import BambooDispersion
 from hff_ase.terms.coulomb import Coulomb
 from hff_ase.terms.dispersion import D3Dispersion
 from hff_ase.terms.predicted_charges import PredictedCharges
+from hff_ase.terms.qeq import FeatureQEq, QEq
 from hff_ase.terms.repulsion import ZBL
 from hff_ase.terms.short_range import ShortRange
 from hff_ase.terms.term import Term
 
 TERMS: dict[str, type[Term]] = {
     term.kind: term
-    for term in (ShortRange, PredictedCharges, Coulomb, BambooDispersion, D3Dispersion, ZBL)
+    for term in (
+        ShortRange,
+        PredictedCharges,
+        QEq,
+        FeatureQEq,
+        Coulomb,
+        D3Dispersion,
+        BambooDispersion,
+        ZBL,
+    )
 }
 
 __all__ = ["TERMS", "Term", *sorted(term.__name__ for term in TERMS.values())]

@@ -24,7 +24,11 @@ from hff_ase.training.losses import LossWeights, differences, loss
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How to train; everything a rerun needs beside the frames and the potential."""
+    """How to train; everything a rerun needs beside the frames and the potential.
+
+    The first half of the steps minimises `weights`, mostly forces; the second half
+    `final_weights`, in which energies and stress count for more once forces are roughly right.
+    """
 
     steps: int = 40_000
     batch_size: int = 1
@@ -36,6 +40,9 @@ class TrainSettings:
     seed: int = 0
     validate_every: int = 2000
     weights: LossWeights = field(default_factory=LossWeights)
+    final_weights: LossWeights = field(
+        default_factory=lambda: LossWeights(energy=20.0, stress=1e4, charges=10.0)
+    )
 
 
 @dataclass(frozen=True)
@@ -163,7 +170,8 @@ def train(
             group["lr"] = learning_rate(step, settings)
         optimizer.zero_grad(set_to_none=True)
         errors = differences(batch, potential(batch, create_graph=True), labels)
-        loss(errors, settings.weights).backward()
+        late = 2 * step >= settings.steps
+        loss(errors, settings.final_weights if late else settings.weights).backward()
         torch.nn.utils.clip_grad_norm_(potential.parameters(), settings.clip)
         optimizer.step()
         average.update_parameters(potential)
