@@ -13,7 +13,12 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 
 from hff_ase.batch import AtomsBatch, total_charge
-from hff_ase.calculators.results import check_finite, check_overlap, split_results
+from hff_ase.calculators.results import (
+    check_finite,
+    check_overlap,
+    refusing_what_is_too_large,
+    split_results,
+)
 from hff_ase.checkpoint import ModelInfo, load_model, save_model
 from hff_ase.errors import ConfigError, HFFWarning, StructureError
 from hff_ase.importers.bamboo import from_bamboo
@@ -159,7 +164,8 @@ class HybridFF(Calculator):
         try:
             batch = AtomsBatch.from_atoms(self.atoms, self.device)
             self.potential.check_elements(batch)
-            result = self.potential(batch, self._neighbors)
+            with refusing_what_is_too_large(batch):
+                result = self.potential(batch, self._neighbors)
             if self._neighbors.n_builds != self._checked_build:
                 check_overlap(self._neighbors, batch)
                 self._checked_build = self._neighbors.n_builds
@@ -208,7 +214,8 @@ class HybridFF(Calculator):
         batch = AtomsBatch.from_atoms(structures, self.device)
         self.potential.check_elements(batch)
         neighbors = self.potential.neighbor_list()
-        result = self.potential(batch, neighbors)
+        with refusing_what_is_too_large(batch):
+            result = self.potential(batch, neighbors)
         check_overlap(neighbors, batch)
         check_finite(result, batch)
         return split_results(result, batch)

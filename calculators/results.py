@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -43,6 +45,26 @@ def split_results(result: Evaluation, batch: AtomsBatch) -> list[dict[str, Any]]
         results["energy_terms"] = {name: float(value[k]) for name, value in terms.items()}
         out.append(results)
     return out
+
+
+@contextmanager
+def refusing_what_is_too_large(batch: AtomsBatch) -> Iterator[None]:
+    """Turn the many errors of a machine without enough memory into one of ours.
+
+    Raises:
+        StructureError: memory ran out; says for what.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        known = any(text in str(error).lower() for text in ("out of memory", "allocate memory"))
+        if not (known or isinstance(error, MemoryError)):
+            raise
+        volume = float(batch.volume.max())
+        box = f" in a box of {volume:.3g} A^3" if batch.any_periodic else ""
+        raise StructureError(
+            f"expected structures that fit into memory, got {batch.n_atoms} atoms{box}"
+        ) from None
 
 
 def check_overlap(neighbors: NeighborList, batch: AtomsBatch) -> None:

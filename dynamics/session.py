@@ -41,7 +41,7 @@ from hff_ase.dynamics.rundir import (
 )
 from hff_ase.dynamics.stopping import StopRequest
 from hff_ase.dynamics.summary import environment, summarize
-from hff_ase.errors import HFFError, HFFWarning, SimulationError
+from hff_ase.errors import HFFError, HFFWarning, SimulationError, StoppedError
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 SAME_MODEL = 1e-3  # eV per atom: a larger difference of recomputed energies is another model
@@ -157,9 +157,10 @@ class Session:
     def _watch_minimization(self, step: int, energy: float, force: float) -> None:
         self._screen.minimizing(step, energy, force)
         if self._stop.signal_name is not None:
-            raise SimulationError(
+            raise StoppedError(
                 f"stopped by {self._stop.signal_name} while minimising; start again with "
-                f"hff md --resume {self._folder.path}"
+                f"hff md --resume {self._folder.path}",
+                self._stop.signal_name,
             )
 
     def _check_resumed(self) -> None:
@@ -194,9 +195,10 @@ class Session:
             self._screen.running(state.step, stage.ensemble, self._atoms)
             if self._stop.signal_name is not None:
                 self._checkpoint(integrator)
-                raise SimulationError(
+                raise StoppedError(
                     f"stopped by {self._stop.signal_name} at step {state.step}; continue with "
-                    f"hff md --resume {self._folder.path}"
+                    f"hff md --resume {self._folder.path}",
+                    self._stop.signal_name,
                 )
             due = state.step % self._config.checkpoint_interval == 0
             if due or time.perf_counter() - self._saved > SECONDS_BETWEEN_CHECKPOINTS:

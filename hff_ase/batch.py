@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,6 +13,9 @@ from ase.data import chemical_symbols
 from torch import Tensor
 
 from hff_ase.errors import StructureError
+
+FARTHEST = 1e7  # Angstrom from the origin; beyond it float64 keeps less than 1e-9 Angstrom
+DENSEST = 0.1  # Angstrom^3 per atom; diamond has 5.7
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,8 @@ class AtomsBatch:
             StructureError: a structure is empty or not finite, its pbc is neither all true nor
                 all false, or its cell is flat or left-handed.
         """
+        if not isinstance(atoms, (Atoms, Iterable)):
+            raise StructureError(f"expected ase.Atoms or several, got {type(atoms).__name__}")
         structures = [atoms] if isinstance(atoms, Atoms) else list(atoms)
         if not structures:
             raise StructureError("expected at least one structure, got an empty list")
@@ -170,7 +175,8 @@ def total_charge(atoms: Atoms) -> float:
     except (TypeError, ValueError):
         charge = np.nan
     if not np.isfinite(charge):
-        raise StructureError(f"expected atoms.info['charge'] to be a finite number, got {value!r}")
+        got = " ".join(repr(value).split())
+        raise StructureError(f"expected atoms.info['charge'] to be a finite number, got {got:.60}")
     if abs(charge) > max(len(atoms), 1) * 8:
         raise StructureError(
             f"expected a total charge of at most 8 e per atom, got {charge:g} e on {len(atoms)} "
@@ -185,13 +191,19 @@ def check_structure(atoms: Atoms, place: str = "") -> None:
         raise StructureError(f"expected ase.Atoms, got {type(atoms).__name__}{place}")
     if len(atoms) == 0:
         raise StructureError(f"expected at least one atom, got an empty structure{place}")
-    finite = np.isfinite(atoms.positions).all(axis=1)
-    if not finite.all():
-        bad = int(np.argmin(finite))
-        symbol = chemical_symbols[atoms.numbers[bad]]
+    known = (atoms.numbers >= 0) & (atoms.numbers < len(chemical_symbols))
+    if not known.all():
+        bad = int(np.argmin(known))
         raise StructureError(
-            f"expected finite positions, got {atoms.positions[bad].tolist()} for atom {bad} "
-            f"({symbol}){place}"
+            f"expected atomic numbers of elements, got {atoms.numbers[bad]} for atom {bad}{place}"
+        )
+    near = (np.abs(atoms.positions) < FARTHEST).all(axis=1)  # False for nan and inf
+    if not near.all():
+        bad = int(np.argmin(near))
+        raise StructureError(
+            f"expected finite positions within {FARTHEST:g} A of the origin, got "
+            f"{atoms.positions[bad].tolist()} for atom {bad} "
+            f"({chemical_symbols[atoms.numbers[bad]]}){place}"
         )
     if atoms.pbc.any() and not atoms.pbc.all():
         raise StructureError(
@@ -200,6 +212,11 @@ def check_structure(atoms: Atoms, place: str = "") -> None:
         )
     if atoms.pbc.all():
         check_cell(np.asarray(atoms.cell), place)
+        if atoms.get_volume() < DENSEST * len(atoms):
+            raise StructureError(
+                f"expected at least {DENSEST:g} A^3 per atom, got {len(atoms)} atoms in "
+                f"{atoms.get_volume():.3g} A^3{place}"
+            )
 
 
 def check_cell(cell: np.ndarray, place: str = "") -> None:

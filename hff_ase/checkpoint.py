@@ -27,7 +27,7 @@ from torch import Tensor
 
 from hff_ase._version import __version__
 from hff_ase.batch import AtomsBatch
-from hff_ase.errors import CheckpointError, ConfigError
+from hff_ase.errors import CheckpointError
 from hff_ase.potential import HybridPotential
 from hff_ase.terms import TERMS
 
@@ -35,6 +35,14 @@ FORMAT_VERSION = 1
 # Agreement asked of the reference results: float32 networks on another CPU or GPU.
 ENERGY_TOLERANCE = 1e-4  # eV per atom
 FORCE_TOLERANCE = 1e-2  # eV/Angstrom
+# What a description holds at least, beside its format version.
+CONTENTS: dict[str, type | tuple[type, ...]] = {
+    "package_version": str,
+    "elements": (list, type(None)),
+    "terms": list,
+    "info": dict,
+    "n_references": int,
+}
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,8 @@ def save_model(
         "info": asdict(info),
         "n_references": len(references),
     }
-    text = json.dumps(description, indent=1, sort_keys=True)
+    # Keys stay in order: a term's tables may set the order of its weights.
+    text = json.dumps(description, indent=1)
     metadata = {"hff": text, "sha256": digest(text, tensors)}
     write_whole(Path(path), save(tensors, metadata=metadata))
 
@@ -118,18 +127,18 @@ def load_model(
         potential = HybridPotential(terms, description["elements"])
         info["trained_with"] = tuple(info["trained_with"])
         model_info = ModelInfo(**info)
-    except (KeyError, TypeError, ConfigError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointError(
-            f"expected terms that hff_ase {__version__} knows, got {path} with {error}"
-        ) from None
+            f"expected terms that hff_ase {__version__} knows, got {path} with {shortened(error)}"
+        ) from error
     prefix = "weights."
     weights = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    potential.set_dtype(torch.float64)  # holds weights of either precision exactly
     try:
         potential.load_state_dict(weights)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
-            f"expected weights that fit the terms of {path}, got {reason}"
+            f"expected weights that fit the terms of {path}, got {shortened(error)}"
         ) from None
     potential.set_dtype(dtype).requires_grad_(False).eval()
     if verify:
@@ -169,6 +178,18 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"expected .hff format {FORMAT_VERSION} or older, got format {version} in {path}, "
             f"written by hff_ase {description.get('package_version')}: update hff_ase"
         )
+    for key, kind in CONTENTS.items():
+        if not isinstance(description.get(key), kind):
+            raise CheckpointError(
+                f"expected a description with {key!r} in {path}, got {description.get(key)!r:.60}"
+            )
+    for entry in description["terms"]:
+        if not (isinstance(entry, dict) and {"name", "kind", "config"} <= entry.keys()):
+            raise CheckpointError(
+                f"expected terms with name, kind and config in {path}, got {entry!r:.60}"
+            )
+    if description["n_references"] < 1:
+        raise CheckpointError(f"expected at least one reference structure in {path}, got none")
     if digest(metadata["hff"], tensors) != metadata.get("sha256"):
         raise CheckpointError(
             f"expected the contents that {path} was saved with, got others: "
@@ -183,7 +204,7 @@ def digest(text: str, tensors: dict[str, Tensor]) -> str:
     for name in sorted(tensors):
         value = tensors[name].contiguous()
         sha.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
-        sha.update(value.numpy().tobytes())
+        sha.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return sha.hexdigest()
 
 
@@ -234,20 +255,36 @@ def _check_references(
             for name, value in tensors.items()
             if name.startswith(f"reference.{index}.")
         }
-        batch = AtomsBatch(
-            positions=stored["positions"],
-            numbers=stored["numbers"],
-            system=torch.zeros_like(stored["numbers"]),
-            cell=stored["cell"],
-            periodic=stored["periodic"],
-            charge=stored["charge"],
-        )
-        result = potential(batch, stress=False)
-        energy = float((result.energy - stored["energy"]).abs().max()) / batch.n_atoms
-        force = float((result.forces - stored["forces"]).abs().max())
+        try:
+            energy, force = _differences(potential, stored)
+        except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+            raise CheckpointError(
+                f"expected to evaluate reference structure {index} in {path}, got "
+                f"{shortened(error)}"
+            ) from error
         if not (energy <= ENERGY_TOLERANCE and force <= FORCE_TOLERANCE):
             raise CheckpointError(
                 f"expected the stored results of reference structure {index} in {path} to "
                 f"{ENERGY_TOLERANCE} eV/atom and {FORCE_TOLERANCE} eV/A, got differences of "
                 f"{energy:.2g} eV/atom and {force:.2g} eV/A"
             )
+
+
+def _differences(potential: HybridPotential, stored: dict[str, Tensor]) -> tuple[float, float]:
+    """Largest deviation from a stored energy (eV per atom) and from stored forces (eV/A)."""
+    batch = AtomsBatch(
+        positions=stored["positions"],
+        numbers=stored["numbers"],
+        system=torch.zeros_like(stored["numbers"]),
+        cell=stored["cell"],
+        periodic=stored["periodic"],
+        charge=stored["charge"],
+    )
+    result = potential(batch, stress=False)
+    energy = float((result.energy - stored["energy"]).abs().max()) / batch.n_atoms
+    return energy, float((result.forces - stored["forces"]).abs().max())
+
+
+def shortened(error: Exception) -> str:
+    """An error of a library as a part of one line."""
+    return " ".join(str(error).split())[:200]

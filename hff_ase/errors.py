@@ -5,9 +5,13 @@ The command line turns any of them into that line on stderr and exit code 2.
 
 from __future__ import annotations
 
+from signal import Signals
+
 
 class HFFError(Exception):
-    """Base class of every error that user input can cause."""
+    """Base class of every error that user input can cause; `exit_code` is the command line's."""
+
+    exit_code = 2
 
 
 class StructureError(HFFError, ValueError):
@@ -28,6 +32,14 @@ class RecipeError(HFFError, ValueError):
 
 class SimulationError(HFFError, RuntimeError):
     """A simulation that cannot start, cannot go on or cannot be resumed."""
+
+
+class StoppedError(SimulationError):
+    """A simulation that a signal ended between two steps, where it can be taken up again."""
+
+    def __init__(self, message: str, signal_name: str) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + Signals[signal_name]  # as shells have it: 130 for Ctrl-C
 
 
 class HFFWarning(UserWarning):

@@ -18,7 +18,10 @@ from torch import Tensor
 from vesin import NeighborList as VesinNeighborList
 
 from hff_ase.batch import AtomsBatch
-from hff_ase.errors import ConfigError
+from hff_ase.errors import ConfigError, StructureError
+
+# Meshes and wave vectors are planned at a search, with a margin for cells that change by less.
+PLAN_STRAIN = 0.03
 
 PairKind = Literal["full", "half", "molecule"]
 
@@ -53,7 +56,10 @@ class PairIndex:
 
     def select(self, which: Tensor) -> PairIndex:
         """The pairs that a mask or an index picks out."""
-        return PairIndex(self.i[which], self.j[which], self.shift[which])
+        if which.dtype == torch.bool:
+            which = torch.nonzero(which)[:, 0]
+        parts = (part.index_select(0, which) for part in (self.i, self.j, self.shift))
+        return PairIndex(*parts)
 
     def both_directions(self) -> PairIndex:
         """Each pair and its reverse, sorted by receiver."""
@@ -104,8 +110,8 @@ class Neighborhood:
             # host sync, so there the terms' own zeros do the work.
             if self._list.skin > 0 and index.i.device.type == "cpu" and request.kind != "molecule":
                 with torch.no_grad():
-                    squared = index.vectors(self._batch).square().sum(-1)
-                    keep = torch.nonzero(squared < request.cutoff**2)[:, 0]
+                    distance = torch.linalg.vector_norm(index.vectors(self._batch), dim=-1)
+                    keep = torch.nonzero(distance < request.cutoff)[:, 0]
                 index = index.select(keep)
             vector = index.vectors(self._batch)
             distance = torch.linalg.vector_norm(vector, dim=-1)
@@ -209,7 +215,7 @@ class NeighborList:
             cutoff = max((r.cutoff for r in self.requests if r.kind != "molecule"), default=0.0)
             # A pair left out was farther than cutoff + skin; now it is at least this far:
             nearest = (cutoff + self.skin) * (1 - strain) - 2 * farthest
-            return bool((nearest < cutoff).any())
+            return bool(((nearest < cutoff) | (strain > PLAN_STRAIN)).any())
 
 
 def _same_systems(old: AtomsBatch, new: AtomsBatch) -> bool:
@@ -224,11 +230,17 @@ def search_half(batch: AtomsBatch, cutoff: float) -> PairIndex:
 
     vesin searches system by system: on a CPU one search over a batch is no faster, and this runs
     only on a rebuild.
+
+    Raises:
+        StructureError: positions or cells that are not finite.
     """
     engine = VesinNeighborList(cutoff=cutoff, full_list=False)
     positions, cells = batch.positions.cpu().numpy(), batch.cell.cpu().numpy()
     periodic = batch.periodic.cpu().numpy()
     first, counts = batch.first_atom.cpu().numpy(), batch.counts.cpu().numpy()
+    if not (np.isfinite(positions).all() and np.isfinite(cells).all()):
+        # vesin takes the whole process down with some of these
+        raise StructureError("expected finite positions and cells, got others in a batch")
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for cell, repeats, start, count in zip(cells, periodic, first, counts, strict=True):
         points = positions[start : start + count]

@@ -90,9 +90,9 @@ class HybridPotential(nn.Module):
         )
 
     def subset(self, keep: Iterable[str]) -> HybridPotential:
-        """The potential of some terms (sharing parameters), with those that feed them.
+        """The potential of some terms (sharing parameters).
 
-        Terms that only feed others are part of the result's energy too.
+        Terms that feed others must be named as well: their energy is part of the result.
 
         Raises:
             ConfigError: a name that is no term, or a needed field that nothing gives any more.
@@ -137,14 +137,19 @@ class HybridPotential(nn.Module):
             neighbors: a list from `neighbor_list`, updated here; None searches anew.
             forces, stress: which derivatives to compute.
             create_graph: keep the graph of the derivatives (losses on forces and stress).
+
+        Raises:
+            ConfigError: derivatives asked for inside torch.inference_mode().
         """
         neighbors = neighbors or self.neighbor_list()
         neighbors.update(batch)
         positions = batch.positions.detach().requires_grad_(forces)
         strain = torch.zeros_like(batch.cell).requires_grad_(stress)
-        strained = strain_batch(batch, positions, strain) if stress else batch.moved(positions)
         differentiate = forces or stress
+        if differentiate and torch.is_inference_mode_enabled():
+            raise ConfigError("expected torch.no_grad() around forces, got torch.inference_mode()")
         with torch.set_grad_enabled(differentiate or torch.is_grad_enabled()):
+            strained = strain_batch(batch, positions, strain) if stress else batch.moved(positions)
             fields, atomic = self.evaluate_terms(strained, neighbors)
             energies = torch.stack(list(atomic.values())).sum(0)
             energy = batch.system_sum(energies)
@@ -216,7 +221,11 @@ def energy_gradient(
     if not energy.requires_grad:
         return {name: torch.zeros_like(leaf) for name, leaf in inputs.items()}
     gradients = torch.autograd.grad(
-        energy.sum(), list(inputs.values()), create_graph=create_graph, allow_unused=True
+        [energy],
+        list(inputs.values()),
+        [torch.ones_like(energy)],
+        create_graph=create_graph,
+        allow_unused=True,
     )
     return {
         name: torch.zeros_like(leaf) if gradient is None else gradient

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.build import molecule
 from scipy.special import erf
 
 from hff_ase.batch import AtomsBatch
@@ -16,6 +17,7 @@ from hff_ase.neighbors import Neighborhood, PairRequest
 from hff_ase.potential import Evaluation, HybridPotential
 from hff_ase.terms.qeq import FeatureQEq, QEq
 from hff_ase.terms.qeq_parameters import RAPPE_GODDARD, rappe_goddard
+from hff_ase.terms.short_range import ShortRange
 from hff_ase.terms.term import Fields, Term
 from hff_ase.units import COULOMB_CONSTANT
 
@@ -373,3 +375,20 @@ def test_errors_of_the_structure() -> None:
         evaluate(Atoms("HNa", positions=np.eye(3)[:2] * 2))
     with pytest.raises(StructureError, match=r"at most 4 atoms .* got 6 .*GB"):
         evaluate(dense(n=6), term(max_atoms=4))
+
+
+def test_feature_qeq_follows_the_precision_of_its_network() -> None:
+    torch.manual_seed(0)
+    options = {"channels": 8, "heads": 2, "layers": 2, "n_radial": 4}
+    tables = rappe_goddard(["H", "O"])
+    terms = {
+        "net": ShortRange(["H", "O"], "get", options, (4,)),
+        "charges": FeatureQEq(channels=8, hidden=(4,), **tables),
+    }
+    torch.nn.init.normal_(terms["charges"].head[-1].weight)
+    potential = HybridPotential(terms).eval()
+    atoms = molecule("H2O")
+    single = potential(AtomsBatch.from_atoms(atoms))
+    double = potential.set_dtype(torch.float64)(AtomsBatch.from_atoms(atoms))
+    assert float((single.energy - double.energy).abs()) < 1e-4
+    assert float((single.fields["charges"] - double.fields["charges"]).abs().max()) < 1e-5

@@ -54,7 +54,7 @@ def main() -> None:
     try:
         app(prog_name="hff")
     except HFFError as error:
-        _stop(str(error), 2)
+        _stop(str(error), error.exit_code)
     except KeyboardInterrupt:
         _stop("interrupted", 130)
     except OSError as error:  # a disk, folder or device that no command expected to fail

@@ -40,10 +40,10 @@ def models(
 
 def _as_text(name: str, description: dict[str, Any]) -> str:
     about = description["info"]
-    lines = [name, f"  {about['description']}"]
+    lines = [name, f"  {about.get('description', '')}"]
     lines.append(f"  elements   {' '.join(description['elements'] or ['any'])}")
     terms = ", ".join(f"{term['name']} ({term['kind']})" for term in description["terms"])
     lines.append(f"  terms      {terms}")
-    lines += [f"  {key:<10} {about[key]}" for key in ("provenance", "licence") if about[key]]
+    lines += [f"  {key:<10} {about[key]}" for key in ("provenance", "licence") if about.get(key)]
     lines.append(f"  written by hff_ase {description['package_version']}")
     return "\n".join(lines)

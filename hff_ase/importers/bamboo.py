@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from ase.data import atomic_numbers
 from torch import Tensor, nn
-from torch.nn import functional
 
 from hff_ase.errors import CheckpointError
+from hff_ase.nets.mlp import mlp
 from hff_ase.potential import HybridPotential
 from hff_ase.terms.bamboo_dispersion import BambooDispersion
 from hff_ase.terms.coulomb import Coulomb
@@ -50,8 +50,8 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
         # Deserialises parameters; nothing of the module is called.
         module = torch.jit.load(str(path), map_location="cpu")
         return {name: value.numpy() for name, value in module.state_dict().items()}
-    except (RuntimeError, ValueError, OSError, BadZipFile) as error:
-        reason = str(error).strip().splitlines()[0][:120]
+    except (RuntimeError, ValueError, OSError, EOFError, BadZipFile) as error:
+        reason = " ".join(str(error).split())[:120]
         raise CheckpointError(
             f"expected a BAMBOO checkpoint (TorchScript .pt or .npz of its arrays), got {path}, "
             f"which cannot be read: {reason}"
@@ -150,7 +150,7 @@ def _short_range(arrays: Reader) -> ShortRange:
         "channels": embedding.shape[1],
         "heads": 16,
         "layers": middle + 2,
-        "n_radial": arrays("dis_rbf.means").shape[0],
+        "n_radial": arrays("dis_rbf.means").numel(),
         "cutoff": CUTOFF,
         "envelope": "cosine",
     }
@@ -188,11 +188,7 @@ def _charges(arrays: Reader, channels: int, charge_response: bool) -> PredictedC
 
 
 def _mlp_of(arrays: Reader, prefix: str, x: Tensor) -> Tensor:
-    for layer in (0, 2, 4):
-        x = functional.linear(
-            x,
-            arrays(f"{prefix}.{layer}.weight").double(),
-            arrays(f"{prefix}.{layer}.bias").double(),
-        )
-        x = functional.silu(x) if layer < 4 else x
-    return x[:, 0]
+    head = mlp(x.shape[1], 32, 32, 1).double()
+    arrays.fill(head, prefix)
+    with torch.no_grad():
+        return head(x)[:, 0]

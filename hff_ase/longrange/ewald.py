@@ -55,8 +55,8 @@ class ReciprocalEwald:
         tolerance: relative size of the first terms left out.
     """
 
-    # Wave vectors are chosen at a rebuild of the neighbour list and must cover cells that shrink
-    # or shear until the next one.
+    # Wave vectors are chosen at a rebuild of the neighbour list and must cover cells that grow or
+    # shear until the next one, by at most `hff_ase.neighbors.PLAN_STRAIN`.
     margin = 1.03
 
     def __init__(self, alpha: float, tolerance: float) -> None:

@@ -7,7 +7,7 @@ so a node's message is a plain sum over its edges.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -83,12 +83,23 @@ class GET(nn.Module):
         """
         distance = torch.linalg.vector_norm(vector, dim=-1)
         cut = self.envelope(distance)
-        edge = functional.silu(self.radial(self.basis(distance) * cut[:, None]))
-        direction = vector / distance[:, None]
+        feature = functional.silu(self.radial(self.basis(distance) * cut[:, None]))
+        edges = Edges(i, j, feature, cut, vector / distance[:, None])
         x, v = self.embedding(species), None
         for layer in self.layers:
-            x, v = layer(x, v, i, j, edge, cut, direction)
+            x, v = layer(x, v, edges)
         return x
+
+
+class Edges(NamedTuple):
+    """What the layers know of the edges, [n_edges, ...]: receiver, sender, radial feature
+    [channels], envelope, unit vector [3] from receiver to sender."""
+
+    i: Tensor
+    j: Tensor
+    feature: Tensor
+    cut: Tensor
+    direction: Tensor
 
 
 class Attention(nn.Module):
@@ -110,9 +121,7 @@ class Attention(nn.Module):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
 
-    def messages(
-        self, x: Tensor, i: Tensor, j: Tensor, edge: Tensor, cut: Tensor, direction: Tensor
-    ) -> tuple[Tensor, Tensor | None]:
+    def messages(self, x: Tensor, edges: Edges) -> tuple[Tensor, Tensor | None]:
         """Scalar messages [n, channels] and vector messages [n, 3, channels].
 
         m_i = sum_j v_j e_ij silu(q_i . k_j) f(r_ij) per head; M_i = sum_j (v_j e_ij) u_ij, without
@@ -122,17 +131,17 @@ class Attention(nn.Module):
         # The published layout keeps q, k and v of one head together.
         qkv = self.qkv(self.norm(x)).view(n, self.heads, 3, channels // self.heads)
         query, key, value = (part.reshape(n, channels) for part in qkv.unbind(2))
-        product = query.index_select(0, i) * key.index_select(0, j)
+        product = query.index_select(0, edges.i) * key.index_select(0, edges.j)
         # Sums over a head's few channels, and spreading a head over them, are products with a
-        # matrix of ones and zeros: several times faster on a CPU than strided sums.
+        # matrix of ones and zeros: faster on a CPU than strided sums over so few numbers.
         head = self.head_of_channel.to(x.dtype)
-        attention = functional.silu(product @ head) * cut[:, None]  # [edge, head]
-        weighted = value.index_select(0, j) * edge
-        m = x.new_zeros(n, channels).index_add(0, i, weighted * (attention @ head.T))
+        attention = functional.silu(product @ head) * edges.cut[:, None]  # [edge, head]
+        weighted = value.index_select(0, edges.j) * edges.feature
+        m = x.new_zeros(n, channels).index_add(0, edges.i, weighted * (attention @ head.T))
         if not self.vector_message:
             return m, None
-        outer = direction[:, :, None] * weighted[:, None, :]  # [edge, xyz, channel]
-        return m, x.new_zeros(n, 3, channels).index_add(0, i, outer)
+        outer = edges.direction[:, :, None] * weighted[:, None, :]  # [edge, xyz, channel]
+        return m, x.new_zeros(n, 3, channels).index_add(0, edges.i, outer)
 
 
 class FirstLayer(Attention):
@@ -140,18 +149,9 @@ class FirstLayer(Attention):
 
     n_out = 1
 
-    def forward(
-        self,
-        x: Tensor,
-        v: Tensor | None,
-        i: Tensor,
-        j: Tensor,
-        edge: Tensor,
-        cut: Tensor,
-        direction: Tensor,
-    ) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, v: Tensor | None, edges: Edges) -> tuple[Tensor, Tensor | None]:
         """New scalars and the first vectors."""
-        m, vectors = self.messages(x, i, j, edge, cut, direction)
+        m, vectors = self.messages(x, edges)
         return x + self.out(m), vectors
 
 
@@ -165,18 +165,9 @@ class MiddleLayer(Attention):
         self.vec = nn.Linear(channels, 3 * channels, bias=False)
         nn.init.xavier_uniform_(self.vec.weight)
 
-    def forward(
-        self,
-        x: Tensor,
-        v: Tensor,
-        i: Tensor,
-        j: Tensor,
-        edge: Tensor,
-        cut: Tensor,
-        direction: Tensor,
-    ) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, v: Tensor, edges: Edges) -> tuple[Tensor, Tensor | None]:
         """New scalars and vectors."""
-        m, vectors = self.messages(x, i, j, edge, cut, direction)
+        m, vectors = self.messages(x, edges)
         a, b, c = self.vec(v).chunk(3, dim=-1)
         o1, o2, o3 = self.out(m).chunk(3, dim=-1)
         x = x + (a * b).sum(1) * o2 + o3
@@ -194,18 +185,9 @@ class LastLayer(Attention):
         self.vec = nn.Linear(channels, 2 * channels, bias=False)
         nn.init.xavier_uniform_(self.vec.weight)
 
-    def forward(
-        self,
-        x: Tensor,
-        v: Tensor,
-        i: Tensor,
-        j: Tensor,
-        edge: Tensor,
-        cut: Tensor,
-        direction: Tensor,
-    ) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, v: Tensor, edges: Edges) -> tuple[Tensor, Tensor | None]:
         """New scalars."""
-        m, _ = self.messages(x, i, j, edge, cut, direction)
+        m, _ = self.messages(x, edges)
         a, b = self.vec(v).chunk(2, dim=-1)
         o2, o3 = self.out(m).chunk(2, dim=-1)
         return x + (a * b).sum(1) * o2 + o3, None

@@ -206,6 +206,10 @@ class FeatureQEq(QEq):
         """Constructor arguments."""
         return {**super().config(), "channels": self.channels, "hidden": list(self.hidden)}
 
+    def set_dtype(self, dtype: torch.dtype) -> None:
+        """Set the precision of the head."""
+        self.head.to(dtype)
+
     def atom_parameters(self, batch: AtomsBatch, fields: Fields) -> tuple[Tensor, Tensor]:
         """chi and eta of each atom, float64 [n_atoms], eV."""
         chi, eta = super().atom_parameters(batch, fields)

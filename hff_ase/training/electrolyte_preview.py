@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 import torch
 from ase import Atoms
@@ -127,7 +128,7 @@ def main() -> None:
     validation = prepare(test_frames[:: 2 * SEGMENT + 1], fixed)
     potential = trainable(args.channels, args.layers, args.seed)
     numbers = [atomic_numbers[symbol] for symbol in ELEMENTS]
-    reference = potential.terms["short_range"].reference_energy
+    reference = cast(ShortRange, potential.terms["short_range"]).reference_energy
     reference.data.copy_(fit_reference_energies(dataset, numbers))
     settings = TrainSettings(steps=args.steps, seed=args.seed)
     train(
