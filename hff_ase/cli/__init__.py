@@ -51,6 +51,9 @@ def _options(
 def main() -> None:
     """Run the command line: what a user did wrong is one line on stderr and exit code 2."""
     warnings.showwarning = _show_warning
+    # OpenMP's threads wait for each other at full load by default: where other work has one of
+    # the cores, a step of molecular dynamics then takes ten times as long. Read by torch's import.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         app(prog_name="hff")
     except HFFError as error:
