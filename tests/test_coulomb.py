@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from hff_ase.batch import AtomsBatch
-from hff_ase.errors import ConfigError
+from hff_ase.errors import ConfigError, StructureError
 from hff_ase.fields import FIELDS
 from hff_ase.longrange.bspline import Grid, Interpolate, Spread
 from hff_ase.longrange.ewald import ReciprocalEwald
@@ -450,3 +450,11 @@ def test_config_makes_the_same_term() -> None:
     assert again.config() == term.config()
     assert "charges" in FIELDS
     assert again.needs == ("charges",)
+
+
+@pytest.mark.parametrize("method", ["ewald", "pme"])
+def test_a_huge_empty_box_is_refused_before_memory_runs_out(method: str) -> None:
+    atoms = Atoms("Li", cell=[3000.0, 3000.0, 3000.0], pbc=True)
+    term = Coulomb(method, cutoff=6.0, tolerance=1e-6)
+    with pytest.raises(StructureError, match=r"3000 x 3000 x 3000 A"):
+        term.prepare(AtomsBatch.from_atoms(atoms))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
-from hff_ase.longrange.lattice import reciprocal_lattice
+from hff_ase.longrange.lattice import reciprocal_lattice, refuse_huge
 
 
 def splitting_parameter(cutoff: float, tolerance: float) -> float:
@@ -71,6 +71,8 @@ class ReciprocalEwald:
         lengths = torch.where(batch.periodic[:, None], lengths, torch.zeros_like(lengths))
         # |n_a| <= k_max |a| / 2 pi holds for every wave vector inside the sphere.
         limits = torch.floor(k_max * lengths / (2.0 * math.pi)).amax(0).long().tolist()
+        points = math.prod(2 * n + 1 for n in limits)
+        refuse_huge(points, "wave vectors", lengths.amax(0).tolist())
         axes = [torch.arange(-n if a else 0, n + 1) for a, n in enumerate(limits)]
         index = torch.cartesian_prod(*axes).to(batch.cell)
         n1, n2, n3 = index.long().unbind(-1)

@@ -26,7 +26,7 @@ from hff_ase.longrange.bspline import (
     interpolate_values,
     spread_values,
 )
-from hff_ase.longrange.lattice import reciprocal_lattice
+from hff_ase.longrange.lattice import reciprocal_lattice, refuse_huge
 from hff_ase.longrange.pairs import common_factor
 
 # Even sizes without large prime factors, about a tenth apart: a liquid that breathes stays on one
@@ -98,6 +98,7 @@ class ReciprocalPME:
         ):
             if periodic:
                 n1, n2, n3 = (mesh_size(a * self.margin, self.spacing) for a in abc)
+                refuse_huge(n1 * n2 * n3, "mesh points", abc)
                 shapes.setdefault((n1, n2, n3), []).append(system)
         return [self._group(batch, shape, systems) for shape, systems in shapes.items()]
 

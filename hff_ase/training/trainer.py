@@ -26,8 +26,9 @@ from hff_ase.training.losses import LossWeights, differences, loss
 class TrainSettings:
     """How to train; everything a rerun needs beside the frames and the potential.
 
-    The first half of the steps minimises `weights`, mostly forces; the second half
-    `final_weights`, in which energies and stress count for more once forces are roughly right.
+    All but the last `final_fraction` of the steps minimise `weights`, mostly forces; the rest
+    `final_weights`, in which energies and stress count for more. One box has one stress: while the
+    learning rate is high its noise would drown the forces.
     """
 
     steps: int = 40_000
@@ -41,8 +42,9 @@ class TrainSettings:
     validate_every: int = 2000
     weights: LossWeights = field(default_factory=LossWeights)
     final_weights: LossWeights = field(
-        default_factory=lambda: LossWeights(energy=20.0, stress=1e4, charges=10.0)
+        default_factory=lambda: LossWeights(energy=10.0, stress=5e3, charges=10.0)
     )
+    final_fraction: float = 0.15
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ def train(
             group["lr"] = learning_rate(step, settings)
         optimizer.zero_grad(set_to_none=True)
         errors = differences(batch, potential(batch, create_graph=True), labels)
-        late = 2 * step >= settings.steps
+        late = step >= (1.0 - settings.final_fraction) * settings.steps
         loss(errors, settings.final_weights if late else settings.weights).backward()
         torch.nn.utils.clip_grad_norm_(potential.parameters(), settings.clip)
         optimizer.step()
