@@ -25,6 +25,8 @@ def common_factor(grad: Tensor, charges: Tensor) -> Tensor | None:
     That is how the gradient of E = c sum_i q_i phi_i arrives at phi. The potential phi = A q is
     symmetric, so the gradient's product with it is then c phi, which is known already.
     """
+    if charges.device.type != "cpu":
+        return None  # to look would wait for the device; the general path is short there
     scale = torch.dot(grad, charges) / torch.dot(charges, charges).clamp(min=1e-300)
     residual = (grad - scale * charges).abs().max()
     return scale if bool(residual <= 1e-13 * grad.abs().max()) else None

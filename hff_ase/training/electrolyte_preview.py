@@ -40,9 +40,10 @@ R0 = (2.1823, 3.4956, 2.9103, 2.6225, 2.4817, 2.2996, 3.5017, 3.3107)
 DAMPING = (2.2, 18.7)
 SEGMENT = 7  # frames of one continuous piece of trajectory
 HELD_OUT = (3, 10)  # segments of each file that are never trained on
-# Training needs the Coulomb term's gradient, not its last digits.
+# Method, cutoff (A) and tolerance. Training needs the gradient, not its last digits; MD shares
+# the list of pairs within 10 A with dispersion.
+TRAINING_COULOMB = ("ewald", 6.0, 1e-4)
 SHIPPED_COULOMB = ("pme", 10.0, 1e-5)
-TRAINING_COULOMB = ("ewald", 6.0, 1e-4)  # method, cutoff (A), tolerance
 
 
 def dispersion() -> BambooDispersion:
@@ -116,8 +117,8 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path, required=True, help="the .hff file to write")
     parser.add_argument("--work", type=Path, default=Path("electrolyte-preview-run"))
-    parser.add_argument("--steps", type=int, default=40_000)
-    parser.add_argument("--channels", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=54_000)
+    parser.add_argument("--channels", type=int, default=48)
     parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

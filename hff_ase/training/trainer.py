@@ -31,7 +31,7 @@ class TrainSettings:
     learning rate is high its noise would drown the forces.
     """
 
-    steps: int = 40_000
+    steps: int = 54_000
     batch_size: int = 1
     learning_rate: float = 2e-3
     final_learning_rate: float = 1e-5
