@@ -31,7 +31,7 @@ def main() -> None:
     rows = [json.loads(line) for line in args.curve.read_text().splitlines()]
     figure, axes = plt.subplots(1, len(PANELS), figsize=(12, 3), layout="constrained")
     for panel, (key, (factor, label)) in zip(axes, PANELS.items(), strict=True):
-        panel.loglog([row["step"] for row in rows], [factor * row[key] for row in rows], ".-")
+        panel.semilogy([row["step"] for row in rows], [factor * row[key] for row in rows], ".-")
         panel.set(xlabel="step", ylabel=label)
     figure.savefig(args.output, dpi=130)
 

@@ -51,9 +51,11 @@ def _options(
 def main() -> None:
     """Run the command line: what a user did wrong is one line on stderr and exit code 2."""
     warnings.showwarning = _show_warning
-    # OpenMP's threads wait for each other at full load by default: where other work has one of
-    # the cores, a step of molecular dynamics then takes ten times as long. Read by torch's import.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # OpenMP's threads wait for each other at full load for long by default: where other work has
+    # one of the cores, a step of molecular dynamics then takes many times as long. Not waiting at
+    # all is twice as slow on idle cores; a short wait is right in both cases. Read when torch
+    # is imported; without effect where a policy is set.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         app(prog_name="hff")
     except HFFError as error:
