@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from killing import kill_again_and_again
 from toy_md import ListedLennardJones, argon, settings
 
 from hff_ase.dynamics.checkpointing import load_checkpoint, save_checkpoint
@@ -52,24 +51,6 @@ def launch(folder: Path, stages: str) -> subprocess.Popen[bytes]:
     )
 
 
-def kill_again_and_again(folder: Path, stages: str, kills: int, span: float) -> int:
-    """Start or resume and kill after a random time, then let it finish; kills that hit."""
-    rng, hits = random.Random(5), 0
-    for _ in range(kills):
-        process = launch(folder, stages)
-        log = folder / "md.log"
-        before = log.stat().st_mtime_ns if log.exists() else None
-        while process.poll() is None and (
-            not log.exists() or (before is not None and log.stat().st_mtime_ns == before)
-        ):
-            time.sleep(0.002)
-        time.sleep(rng.uniform(0, span))
-        process.send_signal(signal.SIGKILL)
-        hits += process.wait() == -signal.SIGKILL
-    assert launch(folder, stages).wait() == 0
-    return hits
-
-
 def undisturbed(folder: Path, stages: str) -> dict[str, bytes]:
     MDRun.start(settings(str(folder), stages.split(",")), argon(), ListedLennardJones()).run()
     return outputs(folder)
@@ -77,7 +58,8 @@ def undisturbed(folder: Path, stages: str) -> dict[str, bytes]:
 
 def test_killed_at_random_moments(tmp_path):
     expected = undisturbed(tmp_path / "whole", STAGED)
-    hits = kill_again_and_again(tmp_path / "killed", STAGED, kills=5, span=0.3)
+    killed = tmp_path / "killed"
+    hits = kill_again_and_again(lambda: launch(killed, STAGED), killed, tmp_path / "whole", 5)
     assert hits >= 3  # the others came after the end
     assert outputs(tmp_path / "killed") == expected
 
@@ -87,7 +69,8 @@ def test_killed_at_random_moments(tmp_path):
 def test_killed_twenty_times(tmp_path, ensemble):
     stages = f"{ensemble}:10ps"
     expected = undisturbed(tmp_path / "whole", stages)
-    hits = kill_again_and_again(tmp_path / "killed", stages, kills=20, span=0.1)
+    killed = tmp_path / "killed"
+    hits = kill_again_and_again(lambda: launch(killed, stages), killed, tmp_path / "whole", 20)
     assert hits >= 15
     assert outputs(tmp_path / "killed") == expected
 
