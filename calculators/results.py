@@ -75,12 +75,10 @@ def check_overlap(neighbors: NeighborList, batch: AtomsBatch) -> None:
     """
     if neighbors.closest is not None and neighbors.closest[0] < OVERLAP:
         distance, i, j = neighbors.closest
-        k = int(batch.system[i])
-        first = int(batch.first_atom[k])
-        where = f" of structure {k}" if batch.n_systems > 1 else ""
+        first = int(batch.index_in_system[i])
         raise StructureError(
-            f"expected atoms at least {OVERLAP} A apart, got atoms {i - first} and {j - first}"
-            f"{where} at {distance:.3f} A"
+            f"expected atoms at least {OVERLAP} A apart, got atoms {first} and {batch.place(j)} "
+            f"at {distance:.3f} A"
         )
 
 
@@ -97,9 +95,7 @@ def check_finite(result: Evaluation, batch: AtomsBatch) -> None:
         finite &= torch.isfinite(result.stress).all(-1).all(-1)[batch.system]
     if not bool(finite.all()):
         atom = int(torch.nonzero(~finite)[0, 0])
-        k = int(batch.system[atom])
-        where = f" of structure {k}" if batch.n_systems > 1 else ""
         raise StructureError(
             "expected a finite energy and finite forces, got none for atom "
-            f"{atom - int(batch.first_atom[k])}{where}: atoms overlap or the structure is broken"
+            f"{batch.place(atom)}: atoms overlap or the structure is broken"
         )

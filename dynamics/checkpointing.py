@@ -7,10 +7,8 @@ file is either the old checkpoint or the new one.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import os
 import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from hff_ase.errors import SimulationError
+from hff_ase.files import write_whole
 
 FORMAT = 1
 
@@ -62,26 +61,14 @@ GROUPS = ("atoms", "integrator", "calculator")
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file by new content in one step that survives a power cut.
+    """Write or replace a whole file of a run.
 
     Raises:
         WriteError: the folder cannot be written or the disk is full; the old file stays.
     """
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_whole(path, content)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise WriteError(f"cannot write {path}: {error.strerror}") from error
 
 

@@ -113,6 +113,11 @@ class AtomsBatch:
         """Atoms in the largest system."""
         return int(self.counts.max())
 
+    def place(self, atom: int) -> str:
+        """How messages name an atom of the batch: "17", or "17 of structure 2" among several."""
+        index = f"{int(self.index_in_system[atom])}"
+        return index if self.n_systems == 1 else f"{index} of structure {int(self.system[atom])}"
+
     def moved(self, positions: Tensor, cell: Tensor | None = None) -> AtomsBatch:
         """The same systems at other positions (and cells); derived index arrays are kept."""
         other = replace(self, positions=positions, cell=self.cell if cell is None else cell)

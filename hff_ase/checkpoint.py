@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,6 +26,7 @@ from torch import Tensor
 from hff_ase._version import __version__
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import CheckpointError
+from hff_ase.files import write_whole
 from hff_ase.potential import HybridPotential
 from hff_ase.terms import TERMS
 
@@ -101,7 +100,11 @@ def save_model(
     # Keys stay in order: a term's tables may set the order of its weights.
     text = json.dumps(description, indent=1)
     metadata = {"hff": text, "sha256": digest(text, tensors)}
-    write_whole(Path(path), save(tensors, metadata=metadata))
+    try:
+        write_whole(Path(path), save(tensors, metadata=metadata))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CheckpointError(f"expected to write {path}, got: {reason}") from None
 
 
 def load_model(
@@ -206,28 +209,6 @@ def digest(text: str, tensors: dict[str, Tensor]) -> str:
         sha.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
         sha.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return sha.hexdigest()
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name and rename it: a reader never sees half of it.
-
-    Raises:
-        CheckpointError: it cannot be written (no such folder, no permission, disk full).
-    """
-    temporary: str | None = None
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        reason = error.strerror or str(error)
-        raise CheckpointError(f"expected to write {path}, got: {reason}") from None
 
 
 def _reference_arrays(potential: HybridPotential, atoms: Atoms) -> dict[str, np.ndarray]:

@@ -114,11 +114,9 @@ class HybridPotential(nn.Module):
         if self.elements is not None and bool(unknown.any()):
             atom = int(torch.nonzero(unknown)[0, 0])
             symbol = chemical_symbols[int(batch.numbers[atom])]
-            system = int(batch.system[atom])
-            where = f"atom {atom - int(batch.first_atom[system])}"
-            where += f" of structure {system}" if batch.n_systems > 1 else ""
             raise StructureError(
-                f"model knows {' '.join(self.elements)}; structure holds {symbol} ({where})"
+                f"model knows {' '.join(self.elements)}; structure holds {symbol} "
+                f"(atom {batch.place(atom)})"
             )
 
     def forward(

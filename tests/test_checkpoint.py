@@ -378,7 +378,7 @@ def test_folder_without_permission(original: Path, tmp_path: Path) -> None:
     load_model(path)
 
 
-@pytest.mark.parametrize("call", ["fsync", "replace", "fdopen", "chmod"])
+@pytest.mark.parametrize("call", ["os.fsync", "os.replace", "builtins.open"])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES])
 def test_a_failed_write_leaves_the_old_file(
     original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int
@@ -391,7 +391,7 @@ def test_a_failed_write_leaves_the_old_file(
     def fail(*args: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(os, call, fail)
+    monkeypatch.setattr(call, fail)
     with pytest.raises(CheckpointError) as caught:
         save_model(path, potential, INFO, REFERENCES)
     monkeypatch.undo()

@@ -62,21 +62,19 @@ def build(
 
 
 def _write(output: Path, box: Any) -> None:
-    """Write beside the output, then rename: a reader never sees half a file."""
-    import os
+    from io import StringIO
 
     from ase.io import write
 
     from hff_ase.errors import ConfigError
+    from hff_ase.files import write_whole
 
-    partial = output.with_name(f".{output.name}.{os.getpid()}.part")
+    text = StringIO()
     try:
-        write(partial, box, format="extxyz")
-        partial.replace(output)
+        write(text, box, format="extxyz")
+        write_whole(output, text.getvalue().encode())
     except OSError as error:
         raise ConfigError(f"cannot write {output}: {error.strerror}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _report(built: Composition) -> dict[str, Any]:

@@ -31,6 +31,4 @@ def refuse_unknown(known: Tensor, batch: AtomsBatch, expected: str) -> None:
     number_there = int(batch.numbers[atom])
     in_table = 0 <= number_there < len(chemical_symbols)
     symbol = chemical_symbols[number_there] if in_table else f"atomic number {number_there}"
-    place = f"atom {int(batch.index_in_system[atom])}"
-    place += f" of structure {int(batch.system[atom])}" if batch.n_systems > 1 else ""
-    raise StructureError(f"expected {expected}, got {symbol} ({place})")
+    raise StructureError(f"expected {expected}, got {symbol} (atom {batch.place(atom)})")

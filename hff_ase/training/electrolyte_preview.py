@@ -15,7 +15,8 @@ import torch
 from ase import Atoms
 from ase.data import atomic_numbers
 
-from hff_ase.checkpoint import ModelInfo, save_model, write_whole
+from hff_ase.checkpoint import ModelInfo, save_model
+from hff_ase.files import write_whole
 from hff_ase.potential import HybridPotential
 from hff_ase.terms.bamboo_dispersion import BambooDispersion
 from hff_ase.terms.coulomb import Coulomb

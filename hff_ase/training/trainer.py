@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import cast
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hff_ase.batch import AtomsBatch
+from hff_ase.files import write_whole
 from hff_ase.potential import HybridPotential
 from hff_ase.training.frames import Labels, stack_labels
 from hff_ase.training.losses import LossWeights, differences, loss
@@ -215,5 +216,6 @@ def _save(
         "optimizer": optimizer.state_dict(),
         "step": step,
     }
-    torch.save(state, path.with_suffix(".tmp"))
-    os.replace(path.with_suffix(".tmp"), path)
+    buffer = BytesIO()
+    torch.save(state, buffer)
+    write_whole(path, buffer.getvalue())
