@@ -22,6 +22,7 @@ from hff_ase.calculators.results import (
 from hff_ase.checkpoint import ModelInfo, load_model, save_model
 from hff_ase.errors import ConfigError, HFFWarning, StructureError
 from hff_ase.importers.bamboo import from_bamboo
+from hff_ase.longrange.qeq_history import history_state, restore_history
 from hff_ase.models import model_path
 from hff_ase.neighbors import NeighborList
 from hff_ase.potential import HybridPotential
@@ -45,10 +46,12 @@ class HybridFF(Calculator):
         dtype: precision of the networks, "float32" or "float64"; sums and energies are float64.
         without: names of terms to leave out.
         skin: how far atoms may move, together, before neighbours are searched again, Angstrom.
+        kernels: "auto" runs fused kernels where there are some for the device (float32 only),
+            "reference" the plain torch operations: slower, the same numbers to 1e-5 in forces.
 
     Raises:
-        ConfigError: an unknown term, dtype or device, a term removed that another one needs, or a
-            skin that is no length.
+        ConfigError: an unknown term, dtype, device or choice of kernels, a term removed that
+            another one needs, or a skin that is no length.
     """
 
     implemented_properties: list[str] = [  # noqa: RUF012
@@ -68,6 +71,7 @@ class HybridFF(Calculator):
         dtype: str = "float32",
         without: Sequence[str] = (),
         skin: float = 1.0,
+        kernels: str = "auto",
     ) -> None:
         super().__init__()
         self.info = info or ModelInfo("unnamed")
@@ -78,7 +82,7 @@ class HybridFF(Calculator):
         if without:
             potential = _remove(potential, without, self.info)
         self.dtype, self.skin = dtype, skin
-        self.potential = potential.set_dtype(precision).to(self.device)
+        self.potential = potential.set_dtype(precision).use_kernels(kernels).to(self.device)
         self._forget_neighbors()
 
     @classmethod
@@ -90,6 +94,7 @@ class HybridFF(Calculator):
         dtype: str = "float32",
         without: Sequence[str] = (),
         skin: float = 1.0,
+        kernels: str = "auto",
     ) -> HybridFF:
         """A shipped model by name (see `hff_ase.available_models`) or any .hff file by path.
 
@@ -99,7 +104,15 @@ class HybridFF(Calculator):
         """
         _device(device)  # what is wrong there is said before the file is read
         potential, info = load_model(model_path(name_or_path), _precision(dtype))
-        return cls(potential, info, device=device, dtype=dtype, without=without, skin=skin)
+        return cls(
+            potential,
+            info,
+            device=device,
+            dtype=dtype,
+            without=without,
+            skin=skin,
+            kernels=kernels,
+        )
 
     @classmethod
     def from_bamboo(
@@ -113,6 +126,7 @@ class HybridFF(Calculator):
         dtype: str = "float32",
         without: Sequence[str] = (),
         skin: float = 1.0,
+        kernels: str = "auto",
     ) -> HybridFF:
         """A published BAMBOO checkpoint: TorchScript .pt, or .npz of its arrays.
 
@@ -137,7 +151,15 @@ class HybridFF(Calculator):
             provenance="Gong et al., Nat. Mach. Intell. 2025; the checkpoint's own licence holds",
             trained_with=tuple(name for name, _ in potential.named_terms()),
         )
-        return cls(potential, info, device=device, dtype=dtype, without=without, skin=skin)
+        return cls(
+            potential,
+            info,
+            device=device,
+            dtype=dtype,
+            without=without,
+            skin=skin,
+            kernels=kernels,
+        )
 
     def save(self, path: str | Path, references: Sequence[Atoms]) -> None:
         """Write the model as an .hff file with the results of some small reference structures.
@@ -225,7 +247,9 @@ class HybridFF(Calculator):
         reference = self._neighbors.reference
         if reference is None:
             return {}
-        return {name: getattr(reference, name).cpu().numpy().copy() for name in STATE}
+        names = STATE if reference.order is None else (*STATE, "order")
+        state = {name: getattr(reference, name).cpu().numpy().copy() for name in names}
+        return state | history_state(self._neighbors)
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Rebuild the neighbour list where `get_state` found it.
@@ -240,16 +264,19 @@ class HybridFF(Calculator):
         self._rebuild_neighbors(state)
 
     def _forget_neighbors(self) -> None:
-        self._neighbors = self.potential.neighbor_list(self.skin)
+        self._neighbors = self.potential.neighbor_list(self.skin, sort=True)
+        self._neighbors.memory = {}  # what ASE asks for is one trajectory, step after step
         self._checked_build = 0
 
     def _rebuild_neighbors(self, state: Mapping[str, np.ndarray]) -> None:
         self._forget_neighbors()
         if state:
-            tensors = {name: torch.tensor(state[name], device=self.device) for name in STATE}
+            names = (*STATE, "order") if "order" in state else STATE
+            tensors = {name: torch.tensor(state[name], device=self.device) for name in names}
             system = torch.zeros_like(tensors["numbers"])
             charge = torch.zeros(1, dtype=torch.float64, device=self.device)
             self._neighbors.build(AtomsBatch(**tensors, system=system, charge=charge))
+            restore_history(self._neighbors, state)
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: a neighbour list belongs to the terms that it was made for."""

@@ -13,6 +13,7 @@ from ase.data import chemical_symbols
 from torch import Tensor
 
 from hff_ase.errors import StructureError
+from hff_ase.kernels.reduce import segment_sum
 
 FARTHEST = 1e7  # Angstrom from the origin; beyond it float64 keeps less than 1e-9 Angstrom
 DENSEST = 0.1  # Angstrom^3 per atom; diamond has 5.7
@@ -31,6 +32,7 @@ class AtomsBatch:
         periodic: bool [n_systems], periodic in all three directions or in none.
         charge: float64 [n_systems], total charge, e.
         molecule: int64 [n_atoms] or None, molecule index within the system (input only).
+        order: int64 [n_atoms] or None; where the atoms were rearranged, what each was as given.
     """
 
     positions: Tensor
@@ -40,6 +42,7 @@ class AtomsBatch:
     periodic: Tensor
     charge: Tensor
     molecule: Tensor | None = None
+    order: Tensor | None = None
 
     @property
     def n_atoms(self) -> int:
@@ -84,14 +87,12 @@ class AtomsBatch:
     @property
     def volume(self) -> Tensor:
         """Cell volumes, float64 [n_systems], Angstrom^3 (1 where a system is not periodic)."""
-        return torch.linalg.det(self.cell).abs()
+        a, b, c = self.cell.unbind(1)
+        return (a * torch.linalg.cross(b, c)).sum(1).abs()
 
     def system_sum(self, per_atom: Tensor) -> Tensor:
         """Sum a per-atom quantity [n_atoms, ...] over each system, in float64: [n_systems, ...]."""
-        out = torch.zeros(
-            (self.n_systems, *per_atom.shape[1:]), dtype=torch.float64, device=per_atom.device
-        )
-        return out.index_add(0, self.system, per_atom.double())
+        return segment_sum(per_atom.double(), self.system, self.n_systems, sorted=True)
 
     def pad(self, per_atom: Tensor) -> Tensor:
         """Spread a per-atom quantity [n_atoms, ...] to [n_systems, n_max, ...], zeros behind."""
@@ -115,17 +116,36 @@ class AtomsBatch:
 
     def place(self, atom: int) -> str:
         """How messages name an atom of the batch: "17", or "17 of structure 2" among several."""
-        index = f"{int(self.index_in_system[atom])}"
+        given = atom if self.order is None else int(self.order[atom])
+        index = f"{int(self.index_in_system[given])}"
         return index if self.n_systems == 1 else f"{index} of structure {int(self.system[atom])}"
 
     def moved(self, positions: Tensor, cell: Tensor | None = None) -> AtomsBatch:
         """The same systems at other positions (and cells); derived index arrays are kept."""
-        other = replace(self, positions=positions, cell=self.cell if cell is None else cell)
+        cell = self.cell if cell is None else cell
+        return self._keeping_counts(replace(self, positions=positions, cell=cell))
+
+    def _keeping_counts(self, other: AtomsBatch) -> AtomsBatch:
         names = ("counts", "first_atom", "index_in_system", "any_periodic", "all_periodic")
         for name in (*names, "max_count"):
             if name in self.__dict__:
                 other.__dict__[name] = self.__dict__[name]
         return other
+
+    def reordered(self, order: Tensor) -> AtomsBatch:
+        """The same systems with their atoms (as given) in another order, int64 [n_atoms], which
+        keeps every atom in its system."""
+        parts = {"positions": self.positions, "numbers": self.numbers, "molecule": self.molecule}
+        moved = {k: v.index_select(0, order) for k, v in parts.items() if v is not None}
+        return self._keeping_counts(replace(self, **moved, order=order))
+
+    def as_given(self, per_atom: Tensor) -> Tensor:
+        """A per-atom quantity [n_atoms, ...] in the order in which the atoms were given."""
+        if self.order is None:
+            return per_atom
+        place = torch.empty_like(self.order)
+        place[self.order] = torch.arange(self.n_atoms, device=self.device)
+        return per_atom.index_select(0, place)
 
     @classmethod
     def from_atoms(
@@ -157,15 +177,24 @@ class AtomsBatch:
         def tensor(array: np.ndarray, dtype: torch.dtype) -> Tensor:
             return torch.as_tensor(array, dtype=dtype, device=device)
 
-        return cls(
+        periodic = [bool(s.pbc.all()) for s in structures]
+        batch = cls(
             positions=tensor(np.concatenate([s.positions for s in structures]), torch.float64),
             numbers=tensor(np.concatenate([s.numbers for s in structures]), torch.int64),
             system=tensor(np.repeat(np.arange(len(counts)), counts), torch.int64),
             cell=tensor(np.stack(cells), torch.float64),
-            periodic=tensor(np.array([s.pbc.all() for s in structures]), torch.bool),
+            periodic=tensor(np.array(periodic), torch.bool),
             charge=tensor(np.array([total_charge(s) for s in structures]), torch.float64),
             molecule=None if molecule is None else tensor(molecule, torch.int64),
         )
+        # known here; asked of a device they would make the host wait
+        batch.__dict__.update(
+            counts=tensor(np.array(counts), torch.int64),
+            max_count=max(counts),
+            any_periodic=any(periodic),
+            all_periodic=all(periodic),
+        )
+        return batch
 
 
 def total_charge(atoms: Atoms) -> float:

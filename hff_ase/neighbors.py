@@ -1,28 +1,32 @@
-"""Neighbour lists: one search at the largest cutoff, nested views, reused under a Verlet skin.
+"""Neighbour lists: pairs per request, reused under a Verlet skin.
 
-Terms ask for pairs as a `PairRequest`. A `NeighborList` searches once per rebuild (vesin) and
-answers every request from that search; `NeighborList.bind` gives the `Neighborhood` of one
-evaluation, whose pair vectors are differentiable in positions and cell and computed once however
-many terms use them.
+Terms ask for pairs as a `PairRequest`. A `NeighborList` searches for a request when it is first
+asked for after a rebuild (`hff_ase.neighbor_search`); `NeighborList.bind` gives the `Neighborhood`
+of one evaluation, whose pair vectors are differentiable in positions and cell and computed once
+however many terms use them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
-from vesin import NeighborList as VesinNeighborList
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError, StructureError
+from hff_ase.kernels import Backend
+from hff_ase.kernels.reduce import segment_max
+from hff_ase.kernels.rows.order import spatial_order
+from hff_ase.neighbor_search import Search, closest_pair, search_for
+from hff_ase.pairs import PairIndex, Pairs, Rows, index_of, molecule_rows
 
 # Meshes and wave vectors are planned at a search, with a margin for cells that change by less.
 PLAN_STRAIN = 0.03
 
+ROW_PARTS = ("start", "count", "j", "shift")
 PairKind = Literal["full", "half", "molecule"]
 
 
@@ -46,60 +50,31 @@ class Planner(Protocol):
         """What can be kept until the next rebuild (mesh sizes, wave vectors ...)."""
 
 
-@dataclass(frozen=True)
-class PairIndex:
-    """Pairs ``i``, ``j`` int64 [n_pairs]; j sits in the image ``shift`` float64 [n_pairs, 3]."""
-
-    i: Tensor
-    j: Tensor
-    shift: Tensor
-
-    def select(self, which: Tensor) -> PairIndex:
-        """The pairs that a mask or an index picks out."""
-        if which.dtype == torch.bool:
-            which = torch.nonzero(which)[:, 0]
-        parts = (part.index_select(0, which) for part in (self.i, self.j, self.shift))
-        return PairIndex(*parts)
-
-    def both_directions(self) -> PairIndex:
-        """Each pair and its reverse, sorted by receiver."""
-        i = torch.cat([self.i, self.j])
-        order = torch.argsort(i, stable=True)
-        j = torch.cat([self.j, self.i])
-        shift = torch.cat([self.shift, -self.shift])
-        return PairIndex(i[order], j[order], shift[order])
-
-    def vectors(self, batch: AtomsBatch) -> Tensor:
-        """r_j - r_i with the image shift, float64 [n_pairs, 3], differentiable."""
-        positions = batch.positions
-        vectors = positions.index_select(0, self.j) - positions.index_select(0, self.i)
-        if not batch.any_periodic:
-            return vectors
-        if batch.n_systems == 1:
-            return vectors + self.shift @ batch.cell[0]
-        cell = batch.cell[batch.system[self.i]]
-        return vectors + torch.einsum("pa,pab->pb", self.shift, cell)
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Pairs of one evaluation: indices [n_pairs], ``vector`` r_j - r_i [n_pairs, 3] and
-    ``distance`` [n_pairs], float64 and differentiable. Pairs beyond the cutoff may be among them
-    (a padded list): a term must give exactly zero for those."""
-
-    i: Tensor
-    j: Tensor
-    vector: Tensor
-    distance: Tensor
-
-
 class Neighborhood:
-    """The neighbours of one evaluation, bound to (possibly strained) positions and cell."""
+    """The neighbours of one evaluation, bound to (possibly strained) positions and cell.
 
-    def __init__(self, neighbor_list: NeighborList, batch: AtomsBatch) -> None:
+    Attributes:
+        kernels: the fused kernels that this evaluation may use; None for the reference.
+        shared: what one term leaves for another within this evaluation.
+    """
+
+    def __init__(
+        self, neighbor_list: NeighborList, batch: AtomsBatch, kernels: Backend | None = None
+    ) -> None:
         self._list = neighbor_list
         self._batch = batch
         self._pairs: dict[PairRequest, Pairs] = {}
+        self.kernels = kernels
+        self.shared: dict[Any, Any] = {}
+
+    @property
+    def fast(self) -> bool:
+        """Whether fused kernels may be used."""
+        return self.kernels is not None
+
+    def rows(self, request: PairRequest) -> Rows:
+        """The pairs that answer a request, those within the skin included, for kernels."""
+        return self._list.rows(request)
 
     def pairs(self, request: PairRequest) -> Pairs:
         """The pairs that answer a request, computed once per evaluation."""
@@ -130,141 +105,227 @@ class NeighborList:
         requests: what the terms want.
         skin: how much farther than the cutoffs to search, Angstrom; 0 searches at every update.
         planners: terms that prepare something per rebuild.
+        sort: whether `follow` arranges the atoms of large systems along a space-filling curve.
 
     Attributes:
-        n_builds: how often was searched.
-        closest: distance and indices of the closest pair at the last search; None without pairs.
+        n_builds: how often the list was built.
+        memory: what terms keep from step to step of one trajectory, by name; None keeps nothing.
 
     Raises:
         ConfigError: a negative skin.
     """
 
     def __init__(
-        self, requests: Iterable[PairRequest], skin: float = 0.0, planners: Sequence[Planner] = ()
+        self,
+        requests: Iterable[PairRequest],
+        skin: float = 0.0,
+        planners: Sequence[Planner] = (),
+        sort: bool = False,
     ) -> None:
         if not skin >= 0:
             raise ConfigError(f"expected a skin of at least 0 Angstrom, got {skin}")
         self.requests = tuple(dict.fromkeys(requests))
-        self.skin = skin
+        self.skin, self.sort = skin, sort
         self.n_builds = 0
-        self.closest: tuple[float, int, int] | None = None
+        self.memory: dict[str, Any] | None = None
         self._planners = tuple(planners)
         self._plans: dict[int, Any] = {}
         self._views: dict[PairRequest, PairIndex] = {}
+        self._rows: dict[PairRequest, Rows] = {}
+        self._searches: dict[PairRequest, Search] = {}
+        self._closest: tuple[float, int, int] | Literal["unknown"] | None = None
         self._reference: AtomsBatch | None = None
+        self._inverse = torch.empty(0)
 
     @property
     def reference(self) -> AtomsBatch | None:
         """The batch that the list was last built for (a checkpoint needs it to resume exactly)."""
         return self._reference
 
-    def bind(self, batch: AtomsBatch) -> Neighborhood:
+    def bind(self, batch: AtomsBatch, kernels: Backend | None = None) -> Neighborhood:
         """The neighbourhood for one evaluation; `update` must have seen this configuration."""
-        return Neighborhood(self, batch)
+        return Neighborhood(self, batch, kernels)
 
     def view(self, request: PairRequest) -> PairIndex:
         """All pairs of a request, those within the skin included."""
+        if request not in self._views:
+            self._views[request] = index_of(self.rows(request))
         return self._views[request]
+
+    def rows(self, request: PairRequest) -> Rows:
+        """The pairs of `view` in rows, for kernels."""
+        if request not in self._rows:
+            batch = self._built()
+            if request.kind == "molecule":
+                self._rows[request] = molecule_rows(batch)
+            else:
+                self._rows[request] = self._search(request, batch)
+        return self._rows[request]
+
+    def _search(self, request: PairRequest, batch: AtomsBatch) -> Rows:
+        if request.cutoff > self._farthest:
+            raise RuntimeError(f"expected one of the requests {self.requests}, got {request}")
+        search = self._searches.setdefault(request, search_for(batch.device))
+        return search(batch, request.cutoff + self.skin, request.kind == "half")
+
+    def _built(self) -> AtomsBatch:
+        if self._reference is None:
+            raise RuntimeError("expected a list that was built, got a new one")
+        return self._reference
+
+    @property
+    def closest(self) -> tuple[float, int, int] | None:
+        """Distance and indices (of the atoms as given) of the closest pair when the list was built;
+        None without pairs."""
+        if self._closest == "unknown":
+            batch = self._built()
+            asked = [r for r in self._rows or self.requests if r.kind != "molecule"]
+            rows = self.rows(min(asked, key=lambda request: request.cutoff))
+            self._closest = closest_pair(batch, rows)
+            if self._closest is not None and batch.order is not None:
+                distance, i, j = self._closest
+                self._closest = distance, int(batch.order[i]), int(batch.order[j])
+        return self._closest
 
     def plan(self, planner: Planner) -> Any:
         """What `planner` prepared at the last rebuild."""
         return self._plans[id(planner)]
 
     def update(self, batch: AtomsBatch) -> bool:
-        """Search again if anything moved too far since the last search; whether it did."""
+        """Build the list anew if anything moved too far since the last time; whether it did."""
         if not self._outdated(batch):
             return False
         self.build(batch)
         return True
 
+    def follow(self, batch: AtomsBatch) -> AtomsBatch:
+        """`update`, and the batch as it is to be evaluated: with ``sort``, its atoms arranged so
+        that neighbours in space are neighbours in memory (`AtomsBatch.as_given` puts results
+        back). Every other method takes a batch in this order."""
+        old = self._reference
+        order = None if old is None else old.order
+        if not self.sort or batch.order is not None:
+            self.update(batch)
+            return batch
+        if old is not None and order is not None and torch.equal(old.system, batch.system):
+            arranged = batch.reordered(order)
+        else:
+            order, arranged = None, batch
+        if self._outdated(arranged):
+            order = spatial_order(batch, order)
+            arranged = batch if order is None else batch.reordered(order)
+            self.build(arranged)
+        return arranged
+
     def build(self, batch: AtomsBatch) -> None:
-        """Search now and answer every request from the one search."""
+        """Start anew from here: what was asked for before is searched for now, the rest when it
+        is first asked for.
+
+        Raises:
+            StructureError: positions or cells that are not finite.
+        """
         batch = batch.moved(batch.positions.detach(), batch.cell.detach())
-        searched = [r for r in self.requests if r.kind != "molecule"]
-        if searched:
-            cutoff = max(r.cutoff for r in searched) + self.skin
-            half = search_half(batch, cutoff)
-            distance = torch.linalg.vector_norm(half.vectors(batch), dim=-1)
-            self.closest = None
-            if distance.numel():
-                pair = int(distance.argmin())
-                self.closest = (float(distance[pair]), int(half.i[pair]), int(half.j[pair]))
-            for request in searched:
-                within = half.select(distance < request.cutoff + self.skin)
-                full = request.kind == "full"
-                self._views[request] = within.both_directions() if full else within
-        for request in self.requests:
-            if request.kind == "molecule":
-                self._views[request] = all_pairs(batch)
-        self._plans = {id(planner): planner.prepare(batch) for planner in self._planners}
-        self._reference = batch
+        if not bool(torch.isfinite(batch.positions).all() & torch.isfinite(batch.cell).all()):
+            raise StructureError("expected finite positions and cells, got others in a batch")
+        asked, plans = tuple(self._rows), self._plans
+        self._views, self._rows, self._plans = {}, {}, {}
+        self._closest = "unknown" if self._farthest > 0 else None
+        self._remember(batch)
+        for planner in self._planners:
+            plan, last = planner.prepare(batch), plans.get(id(planner))
+            self._plans[id(planner)] = last if last is not None and same(last, plan) else plan
+        for request in asked:  # at once: a captured graph may read the same buffers
+            self.rows(request)
         self.n_builds += 1
+
+    def _remember(self, batch: AtomsBatch) -> None:
+        """Keep where the list is built, in the same memory if these are the same systems."""
+        old = self._reference
+        if old is None or old.device != batch.device:
+            self._searches = {}
+        inverse = torch.linalg.inv(batch.cell) if self.skin > 0 else batch.cell
+        in_order = old is not None and old.order is None and batch.order is None
+        if old is not None and in_order and _same_systems(old, batch):
+            for kept, new in zip(
+                (old.positions, old.cell, self._inverse),
+                (batch.positions, batch.cell, inverse),
+                strict=True,
+            ):
+                kept.copy_(new)
+        else:
+            self._reference = batch.moved(batch.positions.clone(), batch.cell.clone())
+            self._inverse = inverse.clone()
+
+    @property
+    def layout(self) -> tuple[int, ...]:
+        """Which memory an evaluation reads: a recorded one is valid while this stays the same."""
+        rows = [getattr(rows, name) for rows in self._rows.values() for name in ROW_PARTS]
+        views = [index.i for index in self._views.values()]
+        plans = [id(plan) for plan in self._plans.values()]
+        return (*(tensor.data_ptr() for tensor in rows + views), *plans)
+
+    @property
+    def _farthest(self) -> float:
+        """The largest cutoff that is searched for, Angstrom; 0 where none is."""
+        return max((r.cutoff for r in self.requests if r.kind != "molecule"), default=0.0)
 
     def _outdated(self, batch: AtomsBatch) -> bool:
         old = self._reference
         if old is None or self.skin == 0 or not _same_systems(old, batch):
             return True
-        with torch.no_grad():
-            deformation = torch.linalg.solve(old.cell, batch.cell)  # rows: x_new = x_old F
-            strain = torch.linalg.matrix_norm(deformation - torch.eye(3).to(deformation))
-            affine = torch.einsum("na,nab->nb", old.positions, deformation[batch.system])
-            moved = torch.linalg.vector_norm(batch.positions - affine, dim=-1)
-            farthest = torch.zeros_like(strain).scatter_reduce(
-                0, batch.system, moved, "amax", include_self=True
-            )
-            cutoff = max((r.cutoff for r in self.requests if r.kind != "molecule"), default=0.0)
-            # A pair left out was farther than cutoff + skin; now it is at least this far:
-            nearest = (cutoff + self.skin) * (1 - strain) - 2 * farthest
-            return bool(((nearest < cutoff) | (strain > PLAN_STRAIN)).any())
+        return bool(self.moved_too_far(batch))
+
+    @torch.no_grad()
+    def moved_too_far(self, batch: AtomsBatch) -> Tensor:
+        """Whether a pair within a cutoff may be missing (or plans are stale), bool [].
+
+        Stays on the device: whoever advances many steps between two looks collects it.
+        """
+        old = self._built()
+        if batch.device.type == "cpu" and torch.equal(old.cell, batch.cell):
+            moved = batch.positions.detach() - old.positions
+            return _square_lengths(moved).max() > (0.5 * self.skin) ** 2
+        deformation = self._inverse @ batch.cell  # rows: x_new = x_old F
+        strain = torch.linalg.matrix_norm(deformation - torch.eye(3).to(deformation))
+        if batch.n_systems == 1:
+            moved = torch.addmm(batch.positions, old.positions, deformation[0], alpha=-1)
+            farthest = _square_lengths(moved).max().sqrt()
+        else:
+            affine = old.positions[:, None] @ deformation.index_select(0, batch.system)
+            moved = _square_lengths(batch.positions - affine[:, 0])
+            farthest = segment_max(moved, batch.system, batch.n_systems).sqrt()
+        # A pair left out was farther than cutoff + skin; now it is at least this far:
+        nearest = (self._farthest + self.skin) * (1 - strain) - 2 * farthest
+        return ((nearest < self._farthest) | (strain > PLAN_STRAIN)).any()
+
+
+def _square_lengths(vectors: Tensor) -> Tensor:
+    """|v|^2 of vectors [n, 3], which are overwritten: a tenth of the time of a sum over columns."""
+    return vectors.square_() @ vectors.new_ones(3)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two plans say the same: tensors entry by entry, dataclasses field by field (except
+    those that take no part in comparisons), sequences item by item."""
+    if a is b:
+        return True
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, Tensor):
+        return a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
+    if is_dataclass(a):
+        names = [field.name for field in fields(a) if field.compare]
+        return all(same(getattr(a, name), getattr(b, name)) for name in names)
+    if isinstance(a, (tuple, list)):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return bool(a == b)
 
 
 def _same_systems(old: AtomsBatch, new: AtomsBatch) -> bool:
     if old.n_atoms != new.n_atoms or old.n_systems != new.n_systems or old.device != new.device:
         return False
-    names = ("system", "periodic", "numbers")
-    return all(torch.equal(getattr(old, name), getattr(new, name)) for name in names)
-
-
-def search_half(batch: AtomsBatch, cutoff: float) -> PairIndex:
-    """Each pair within ``cutoff`` once, images of an atom with itself included.
-
-    vesin searches system by system: on a CPU one search over a batch is no faster, and this runs
-    only on a rebuild.
-
-    Raises:
-        StructureError: positions or cells that are not finite.
-    """
-    engine = VesinNeighborList(cutoff=cutoff, full_list=False)
-    positions, cells = batch.positions.cpu().numpy(), batch.cell.cpu().numpy()
-    periodic = batch.periodic.cpu().numpy()
-    first, counts = batch.first_atom.cpu().numpy(), batch.counts.cpu().numpy()
-    if not (np.isfinite(positions).all() and np.isfinite(cells).all()):
-        # vesin takes the whole process down with some of these
-        raise StructureError("expected finite positions and cells, got others in a batch")
-    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    for cell, repeats, start, count in zip(cells, periodic, first, counts, strict=True):
-        points = positions[start : start + count]
-        i, j, shift = engine.compute(
-            points=points, box=cell, periodic=bool(repeats), quantities="ijS"
-        )
-        parts.append((i.astype(np.int64) + start, j.astype(np.int64) + start, shift))
-    i, j, shift = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    device = batch.device
-    return PairIndex(
-        torch.as_tensor(i, device=device),
-        torch.as_tensor(j, device=device),
-        torch.as_tensor(shift.astype(np.float64), device=device),
-    )
-
-
-def all_pairs(batch: AtomsBatch) -> PairIndex:
-    """Each pair of atoms of a non-periodic system once, without a search."""
-    device = batch.device
-    counts, first = batch.counts[batch.system], batch.first_atom[batch.system]
-    # atom i pairs with the atoms that follow it in its system
-    partners = first + counts - 1 - torch.arange(batch.n_atoms, device=device)
-    partners = torch.where(batch.periodic[batch.system], torch.zeros_like(partners), partners)
-    i = torch.repeat_interleave(torch.arange(batch.n_atoms, device=device), partners)
-    start = torch.cumsum(partners, 0) - partners
-    j = i + 1 + torch.arange(i.shape[0], device=device) - start[i]
-    return PairIndex(i, j, torch.zeros((i.shape[0], 3), dtype=torch.float64, device=device))
+    for name in ("system", "periodic", "numbers"):
+        a, b = getattr(old, name), getattr(new, name)
+        if a is not b and not torch.equal(a, b):
+            return False
+    return True

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.fields import check_fields
+from hff_ase.kernels import Backend, backend_for, check_choice
 from hff_ase.neighbors import NeighborList, PairRequest
 from hff_ase.terms.term import Fields, Term
 
@@ -57,6 +58,7 @@ class HybridPotential(nn.Module):
         check_chain(terms)
         self.terms = nn.ModuleDict(dict(terms))
         self.elements = None if elements is None else tuple(elements)
+        self.kernels, self.dtype = "auto", torch.float32
         known = torch.zeros(len(chemical_symbols), dtype=torch.bool)
         if self.elements is None:
             known[1:] = True
@@ -77,17 +79,37 @@ class HybridPotential(nn.Module):
         """Set the precision of all networks (sums, tables and geometry stay in float64)."""
         for _, term in self.named_terms():
             term.set_dtype(dtype)
+        self.dtype = dtype
         return self
+
+    def use_kernels(self, kernels: str) -> HybridPotential:
+        """ "auto": fused kernels where they can be used (`hff_ase.kernels`); "reference": never.
+
+        Raises:
+            ConfigError: another name.
+        """
+        check_choice(kernels)
+        self.kernels = kernels
+        return self
+
+    def backend(self, device: torch.device, create_graph: bool = False) -> Backend | None:
+        """The kernels that an evaluation on this device uses; None for the reference."""
+        if create_graph or self.kernels == "reference" or self.dtype != torch.float32:
+            return None
+        return backend_for(device)
 
     def requests(self) -> tuple[PairRequest, ...]:
         """The pair lists of all terms."""
         return tuple(r for _, term in self.named_terms() for r in term.requests())
 
-    def neighbor_list(self, skin: float = 0.0) -> NeighborList:
-        """A list that serves every term; with a skin it is reused while nothing moved far."""
-        return NeighborList(
-            self.requests(), skin, planners=[term for _, term in self.named_terms()]
-        )
+    def neighbor_list(self, skin: float = 0.0, sort: bool = False) -> NeighborList:
+        """A list that serves every term; with a skin it is reused while nothing moved far.
+
+        ``sort`` evaluates large systems with their atoms along a space-filling curve: faster, the
+        same results.
+        """
+        terms = [term for _, term in self.named_terms()]
+        return NeighborList(self.requests(), skin, planners=terms, sort=sort)
 
     def subset(self, keep: Iterable[str]) -> HybridPotential:
         """The potential of some terms (sharing parameters).
@@ -102,7 +124,9 @@ class HybridPotential(nn.Module):
             if name not in self.terms:
                 raise ConfigError(f"expected one of the terms {list(self.terms)}, got {name!r}")
         terms = {name: term for name, term in self.named_terms() if name in names}
-        return HybridPotential(terms, self.elements)
+        part = HybridPotential(terms, self.elements)
+        part.kernels, part.dtype = self.kernels, self.dtype
+        return part
 
     def check_elements(self, batch: AtomsBatch) -> None:
         """Refuse a batch that holds an element the model was not made for.
@@ -140,40 +164,47 @@ class HybridPotential(nn.Module):
             ConfigError: derivatives asked for inside torch.inference_mode().
         """
         neighbors = neighbors or self.neighbor_list()
-        neighbors.update(batch)
-        positions = batch.positions.detach().requires_grad_(forces)
-        strain = torch.zeros_like(batch.cell).requires_grad_(stress)
+        batch = neighbors.follow(batch)
         differentiate = forces or stress
         if differentiate and torch.is_inference_mode_enabled():
             raise ConfigError("expected torch.no_grad() around forces, got torch.inference_mode()")
+        positions = batch.positions.detach().requires_grad_(differentiate)
+        cell = batch.cell.detach().requires_grad_(stress and batch.any_periodic)
+        moved = batch.moved(positions, cell)
         with torch.set_grad_enabled(differentiate or torch.is_grad_enabled()):
-            strained = strain_batch(batch, positions, strain) if stress else batch.moved(positions)
-            fields, atomic = self.evaluate_terms(strained, neighbors)
-            energies = torch.stack(list(atomic.values())).sum(0)
-            energy = batch.system_sum(energies)
-        derivatives: dict[str, Tensor] = {}
+            kernels = self.backend(batch.device, create_graph)
+            fields, atomic = self.evaluate_terms(moved, neighbors, kernels)
+            energies = torch.stack(list(atomic.values()), dim=1)  # [n_atoms, n_terms]
+            energy_terms = batch.system_sum(energies)
+            energies, energy = energies.sum(1), energy_terms.sum(1)
+        gradient = None
         if differentiate:
-            inputs = {"forces": positions, "stress": strain}
-            inputs = {name: leaf for name, leaf in inputs.items() if leaf.requires_grad}
-            derivatives = energy_gradient(energy, inputs, create_graph)
+            leaves = [leaf for leaf in (positions, cell) if leaf.requires_grad]
+            gradient = energy_gradient(energy, leaves, create_graph)
         if not create_graph:
+            moved = batch.moved(positions.detach(), cell.detach())
             energies, energy = energies.detach(), energy.detach()
             fields = {name: value.detach() for name, value in fields.items()}
-            atomic = {name: value.detach() for name, value in atomic.items()}
+            energy_terms = energy_terms.detach()
         return Evaluation(
             energy=energy,
-            energies=energies,
-            energy_terms={name: batch.system_sum(value) for name, value in atomic.items()},
-            forces=-derivatives["forces"] if forces else None,
-            stress=_stress(batch, derivatives["stress"]) if stress else None,
-            fields=fields,
+            energies=batch.as_given(energies),
+            energy_terms=dict(zip(atomic, energy_terms.unbind(1), strict=True)),
+            forces=batch.as_given(-gradient[0]) if forces and gradient else None,
+            stress=stress_of(moved, *gradient) if stress and gradient else None,
+            fields={name: batch.as_given(value) for name, value in fields.items()},
         )
 
     def evaluate_terms(
-        self, batch: AtomsBatch, neighbors: NeighborList
+        self, batch: AtomsBatch, neighbors: NeighborList, kernels: Backend | None = None
     ) -> tuple[Fields, dict[str, Tensor]]:
-        """Fields and atomic energies (float64 [n_atoms] per term) in the batch's own graph."""
-        neighborhood = neighbors.bind(batch)
+        """Fields and atomic energies (float64 [n_atoms] per term) in the batch's own graph.
+
+        With ``kernels`` only the sum of all terms over whole systems may be differentiated, and
+        only once.
+        """
+        neighborhood = neighbors.bind(batch, kernels)
+        neighborhood.shared["terms"] = [term for _, term in self.named_terms()]  # may share a pass
         fields: Fields = {}
         atomic: dict[str, Tensor] = {}
         for name, term in self.terms.items():
@@ -203,34 +234,33 @@ def check_chain(terms: Mapping[str, Term]) -> None:
         given.update(dict.fromkeys(term.gives, name))
 
 
-def strain_batch(batch: AtomsBatch, positions: Tensor, strain: Tensor) -> AtomsBatch:
-    """Positions and cell under a symmetric strain [n_systems, 3, 3]: x -> x (1 + strain)."""
-    deformation = torch.eye(3).to(strain) + 0.5 * (strain + strain.mT)
-    strained = torch.einsum("na,nab->nb", positions, deformation[batch.system])
-    # The placeholder cell of a system that is not periodic must stay as it is.
-    cell = torch.where(batch.periodic[:, None, None], batch.cell @ deformation, batch.cell)
-    return batch.moved(strained, cell)
-
-
-def energy_gradient(
-    energy: Tensor, inputs: dict[str, Tensor], create_graph: bool
-) -> dict[str, Tensor]:
-    """dE/dinput for each input; zero where the energy does not depend on it (one atom alone)."""
+def energy_gradient(energy: Tensor, leaves: list[Tensor], create_graph: bool) -> list[Tensor]:
+    """dE/dleaf for each leaf; zero where the energy does not depend on it (one atom alone)."""
     if not energy.requires_grad:
-        return {name: torch.zeros_like(leaf) for name, leaf in inputs.items()}
+        return [torch.zeros_like(leaf) for leaf in leaves]
     gradients = torch.autograd.grad(
-        [energy],
-        list(inputs.values()),
-        [torch.ones_like(energy)],
-        create_graph=create_graph,
-        allow_unused=True,
+        [energy], leaves, [torch.ones_like(energy)], create_graph=create_graph, allow_unused=True
     )
-    return {
-        name: torch.zeros_like(leaf) if gradient is None else gradient
-        for (name, leaf), gradient in zip(inputs.items(), gradients, strict=True)
-    }
+    return [
+        torch.zeros_like(leaf) if gradient is None else gradient
+        for leaf, gradient in zip(leaves, gradients, strict=True)
+    ]
 
 
-def _stress(batch: AtomsBatch, gradient: Tensor) -> Tensor:
-    stress = gradient / batch.volume[:, None, None]
+def stress_of(batch: AtomsBatch, d_positions: Tensor, d_cell: Tensor | None = None) -> Tensor:
+    """dE/dstrain/V [n_systems, 3, 3] from dE/dpositions and dE/dcell; zero without a cell.
+
+    A strain e takes every row x of positions and cell to x (1 + e), so that
+    dE/de_ab = sum_x x_a dE/dx_b; only its symmetric part is kept (the rest is a rotation).
+    """
+    if d_cell is None:
+        return torch.zeros_like(batch.cell)
+    virial = batch.cell.mT @ d_cell
+    if batch.n_systems == 1:
+        virial = virial + batch.positions.mT @ d_positions
+    else:
+        virial = virial + batch.system_sum(batch.positions[:, :, None] * d_positions[:, None, :])
+    stress = 0.5 * (virial + virial.mT) / batch.volume[:, None, None]
+    if batch.all_periodic:
+        return stress
     return torch.where(batch.periodic[:, None, None], stress, torch.zeros_like(stress))

@@ -90,6 +90,41 @@ def test_moved_keeps_what_does_not_depend_on_places() -> None:
     torch.testing.assert_close(larger.volume, 8.0 * batch.volume)
 
 
+def test_atoms_in_another_order_and_back() -> None:
+    structures = mixed_systems(4)
+    for atoms in structures:
+        atoms.arrays["molecule"] = np.arange(len(atoms))
+    batch = AtomsBatch.from_atoms(structures)
+    rng = np.random.default_rng(0)
+    first = batch.first_atom.tolist()
+    order = [f + rng.permutation(n) for f, n in zip(first, batch.counts.tolist(), strict=True)]
+    other = batch.reordered(torch.from_numpy(np.concatenate(order)))
+    assert not torch.equal(other.positions, batch.positions)
+    assert other.molecule is not None
+    assert batch.molecule is not None
+    for given, moved in (
+        (batch.positions, other.positions),
+        (batch.numbers, other.numbers),
+        (batch.molecule, other.molecule),
+    ):
+        assert torch.equal(other.as_given(moved), given)
+    moved_on = other.moved(other.positions + 1.0)
+    assert torch.equal(moved_on.as_given(moved_on.positions), batch.positions + 1.0)
+    assert other.place(0) == batch.place(int(order[0][0]))
+    assert batch.as_given(batch.positions) is batch.positions
+
+
+def test_what_the_host_knows_is_not_asked_of_the_device() -> None:
+    batch = AtomsBatch.from_atoms(mixed_systems(5))
+    names = ("counts", "max_count", "any_periodic", "all_periodic")
+    known = {name: batch.__dict__[name] for name in names}
+    fresh = AtomsBatch(
+        batch.positions, batch.numbers, batch.system, batch.cell, batch.periodic, batch.charge
+    )
+    assert torch.equal(fresh.counts, known.pop("counts"))
+    assert {name: getattr(fresh, name) for name in known} == known
+
+
 def test_molecules_are_taken_along_where_all_have_them() -> None:
     one, two = ionic_box("LiF"), ionic_box("Li2F2")
     one.arrays["molecule"] = np.array([0, 1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +16,12 @@ from core_models import mixed_systems
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hff_ase import neighbor_search
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError, StructureError
-from hff_ase.neighbors import NeighborList, PairIndex, PairRequest, all_pairs
+from hff_ase.neighbor_search import Search, search_on_host
+from hff_ase.neighbors import NeighborList, PairRequest
+from hff_ase.pairs import PairIndex, Rows, index_of, molecule_rows
 from hff_ase.testing import cluster, ionic_box, strained
 
 CUTOFF = 4.5
@@ -43,6 +47,17 @@ def brute_force(atoms: Atoms, cutoff: float) -> Counter[Entry]:
         for i, j in np.argwhere(distance < cutoff):
             if i != j or any(image):
                 found[(int(i), int(j), *image)] += 1
+    return found
+
+
+def brute_force_of_all(structures: list[Atoms], cutoff: float) -> Counter[Entry]:
+    """The same for the systems of a batch."""
+    found: Counter[Entry] = Counter()
+    start = 0
+    for atoms in structures:
+        for (i, j, *image), n in brute_force(atoms, cutoff).items():
+            found[(i + start, j + start, *image)] += n  # type: ignore[index]
+        start += len(atoms)
     return found
 
 
@@ -128,12 +143,7 @@ def test_full_list_is_sorted_and_symmetric() -> None:
 
 def test_a_batch_has_the_pairs_of_its_systems() -> None:
     structures = [*STRUCTURES.values(), *mixed_systems(10, seed=7)]
-    expected: Counter[Entry] = Counter()
-    start = 0
-    for atoms in structures:
-        for (i, j, *image), n in brute_force(atoms, CUTOFF).items():
-            expected[(i + start, j + start, *image)] += n  # type: ignore[index]
-        start += len(atoms)
+    expected = brute_force_of_all(structures, CUTOFF)
     neighbors = built(structures, FULL, HALF)
     assert entries(neighbors.view(FULL)) == expected
     half = entries(neighbors.view(HALF))
@@ -152,7 +162,7 @@ def test_views_of_one_search_end_at_their_own_cutoffs() -> None:
 
 def test_molecule_pairs_are_all_pairs_of_molecules_only() -> None:
     structures = mixed_systems(16)
-    index = all_pairs(AtomsBatch.from_atoms(structures))
+    index = index_of(molecule_rows(AtomsBatch.from_atoms(structures)))
     expected = set()
     start = 0
     for atoms in structures:
@@ -190,6 +200,218 @@ def test_vectors_are_differentiable_in_positions_and_cell() -> None:
 
     inputs = (batch.positions.clone().requires_grad_(), batch.cell.clone().requires_grad_())
     assert torch.autograd.gradcheck(distances, inputs)
+
+
+# ---- engines
+
+
+def of_rows(rows: Rows) -> Counter[Entry]:
+    return entries(index_of(rows))
+
+
+def whole(found: Counter[Entry]) -> Counter[Entry]:
+    return found + reverse(found)
+
+
+def engine(name: str) -> Search:
+    if name == "vesin":
+        return search_on_host
+    pytest.importorskip("nvalchemiops")
+    from hff_ase.kernels.rows.device import DeviceSearch
+
+    return DeviceSearch()
+
+
+@pytest.mark.parametrize("name", ["vesin", "nvalchemi"])
+@pytest.mark.parametrize("cutoff", [2.0, 4.5, 8.0])
+def test_every_engine_finds_the_pairs_of_brute_force(name: str, cutoff: float) -> None:
+    """Triclinic, sheared, tiny, unwrapped and no cells at once; images of an atom with itself."""
+    structures = [*STRUCTURES.values(), *mixed_systems(10, seed=3)]
+    batch, search = AtomsBatch.from_atoms(structures), engine(name)
+    expected = brute_force_of_all(structures, cutoff)
+    assert of_rows(search(batch, cutoff, False)) == expected
+    half = search(batch, cutoff, True)
+    assert whole(of_rows(half)) == expected
+    assert half.j.dtype == half.shift.dtype == half.start.dtype == half.count.dtype == torch.int32
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 10**6), cutoff=st.floats(1.0, 9.0), spread=st.floats(0.0, 30.0))
+def test_engines_agree_on_random_batches(seed: int, cutoff: float, spread: float) -> None:
+    """Dilute and dense systems, atoms anywhere."""
+    structures = mixed_systems(4, seed=seed)
+    rng = np.random.default_rng(seed)
+    for atoms in structures:
+        atoms.positions += spread * rng.normal(size=atoms.positions.shape)
+    batch = AtomsBatch.from_atoms(structures)
+    found = [of_rows(engine(name)(batch, cutoff, False)) for name in ("vesin", "nvalchemi")]
+    assert found[0] == found[1]
+
+
+def test_a_device_search_keeps_its_buffers_while_they_suffice() -> None:
+    search = engine("nvalchemi")
+    small, dense = (ionic_box("Li8F8", spacing=s, seed=1) for s in (2.6, 1.6))
+    first = search(AtomsBatch.from_atoms(small), 4.0, False)
+    again = search(AtomsBatch.from_atoms(small), 4.0, False)
+    assert again.j.data_ptr() == first.j.data_ptr()
+    wider = search(AtomsBatch.from_atoms(dense), 4.0, False)  # more pairs than there was room for
+    assert wider.j.shape[0] > first.j.shape[0]
+    assert of_rows(wider) == brute_force(dense, 4.0)
+
+
+def same_rows(one: Rows, two: Rows) -> bool:
+    parts = [(getattr(one, name), getattr(two, name)) for name in ("start", "count", "j", "shift")]
+    return all(a.dtype == b.dtype and torch.equal(a, b) for a, b in parts)
+
+
+@pytest.mark.parametrize("half", [True, False])
+@pytest.mark.parametrize("numba", [True, False])
+def test_rows_are_in_one_order(half: bool, numba: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By partner, then by shift, whatever order the pairs are found in: a run that is resumed adds
+    up the same pairs in the same order, on any number of threads."""
+    if numba:
+        pytest.importorskip("numba")
+    else:
+        monkeypatch.setattr(neighbor_search, "available", lambda backend: False)
+    batch = AtomsBatch.from_atoms([*STRUCTURES.values(), ionic_box("Li6F6", spacing=1.8)])
+    rows = search_on_host(batch, 6.0, half)
+    index = index_of(rows)
+    order = [
+        tuple(e) for e in torch.cat([index.i[:, None], index.j[:, None], index.shift], 1).tolist()
+    ]
+    assert order == sorted(order)
+
+    found, rng = neighbor_search.half_list, np.random.default_rng(0)
+
+    def shuffled(*args: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The same pairs in another order, some of them the other way round."""
+        pair, image = found(*args)
+        which = rng.permutation(len(pair))
+        pair, image = pair[which].copy(), image[which].copy()
+        turned = rng.random(len(pair)) < 0.5
+        pair[turned] = pair[turned][:, ::-1]
+        image[turned] *= -1
+        return pair, image
+
+    monkeypatch.setattr(neighbor_search, "half_list", shuffled)
+    assert same_rows(search_on_host(batch, 6.0, half), rows)
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_rows_do_not_depend_on_the_number_of_threads(half: bool) -> None:
+    batch = AtomsBatch.from_atoms(large_box())
+    assert batch.n_atoms >= neighbor_search.THREADED_ATOMS
+    threads, found = torch.get_num_threads(), []
+    for n in (1, 3):
+        torch.set_num_threads(n)
+        found.append(search_on_host(batch, 5.0, half))
+    torch.set_num_threads(threads)
+    assert same_rows(*found)
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_rows_of_a_system_are_the_same_in_a_batch(half: bool) -> None:
+    structures = mixed_systems(6)
+    rows = search_on_host(AtomsBatch.from_atoms(structures), CUTOFF, half)
+    start, slot = 0, 0
+    for atoms in structures:
+        alone = search_on_host(AtomsBatch.from_atoms(atoms), CUTOFF, half)
+        own, end = slice(start, start + len(atoms)), slot + len(alone.j)
+        part = Rows(
+            rows.start[own] - slot, rows.count[own], rows.j[slot:end] - start, rows.shift[slot:end]
+        )
+        assert same_rows(part, alone)
+        start, slot = start + len(atoms), end
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_a_machine_without_numba_gives_the_same_rows(
+    half: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("numba")
+    batch = AtomsBatch.from_atoms([*STRUCTURES.values(), *mixed_systems(6)])
+    expected = search_on_host(batch, 8.0, half)
+    monkeypatch.setattr(neighbor_search, "available", lambda backend: False)
+    assert same_rows(search_on_host(batch, 8.0, half), expected)
+
+
+def test_half_rows_are_about_equally_long() -> None:
+    """Wherever in the numbering an atom is: threads divide rows among themselves."""
+    count = search_on_host(AtomsBatch.from_atoms(large_box()), 6.0, True).count.double()
+    first, last = count[: len(count) // 2].sum(), count[len(count) // 2 :].sum()
+    assert 0.9 < float(first / last) < 1.1
+
+
+def test_a_flat_cell_is_refused() -> None:
+    batch = AtomsBatch.from_atoms(ionic_box())
+    with pytest.raises(StructureError, match="volume"):
+        search_on_host(batch.moved(batch.positions, torch.ones_like(batch.cell)), 3.0, False)
+
+
+# ---- order
+
+
+def large_box(seed: int = 0) -> Atoms:
+    """2,160 atoms in no order."""
+    rng = np.random.default_rng(seed)
+    atoms = ionic_box("Li5F5", seed=seed).repeat((6, 6, 6))
+    atoms.positions += 0.05 * rng.normal(size=atoms.positions.shape)
+    return atoms[rng.permutation(len(atoms))]
+
+
+def test_atoms_of_a_large_system_are_arranged_along_a_curve() -> None:
+    structures = [large_box(), cluster("C3H4O", seed=1)]
+    batch = AtomsBatch.from_atoms(structures)
+    neighbors = NeighborList([HALF], skin=1.0, sort=True)
+    arranged = neighbors.follow(batch)
+    assert arranged.order is not None
+    assert sorted(arranged.order.tolist()) == list(range(batch.n_atoms))
+    assert torch.equal(arranged.system, batch.system)
+    for name in ("positions", "numbers"):
+        assert torch.equal(arranged.as_given(getattr(arranged, name)), getattr(batch, name))
+    # neighbours in space are closer in memory, and the pairs are those of the atoms as given
+    pairs, unsorted = neighbors.view(HALF), NeighborList([HALF], skin=1.0)
+    unsorted.update(batch)
+    plain = unsorted.view(HALF)
+    apart = [float((p.i - p.j).abs().double().mean()) for p in (pairs, plain)]
+    assert apart[0] < 0.5 * apart[1]
+    given = arranged.order
+    index = PairIndex(given[pairs.i], given[pairs.j], pairs.shift)
+    assert whole(entries(index)) == whole(entries(plain))
+    # messages and the closest pair name atoms as they were given
+    assert neighbors.closest is not None
+    assert unsorted.closest is not None
+    assert neighbors.closest[0] == pytest.approx(unsorted.closest[0])
+    assert sorted(neighbors.closest[1:]) == sorted(unsorted.closest[1:])
+    assert arranged.place(0) == batch.place(int(given[0]))
+
+
+def test_an_order_is_kept_until_it_is_worn() -> None:
+    atoms = large_box()
+    neighbors = NeighborList([HALF], skin=0.5, sort=True)
+    first = neighbors.follow(AtomsBatch.from_atoms(atoms)).order
+    rng = np.random.default_rng(0)
+    atoms.positions += 0.3 * rng.normal(size=atoms.positions.shape)
+    assert neighbors.follow(AtomsBatch.from_atoms(atoms)).order is first
+    assert neighbors.n_builds == 2
+    atoms.positions += 8.0 * rng.normal(size=atoms.positions.shape)
+    assert not torch.equal(neighbors.follow(AtomsBatch.from_atoms(atoms)).order, first)
+    # another box, and a small one
+    assert neighbors.follow(AtomsBatch.from_atoms(large_box(1)[:2100])).n_atoms == 2100
+    assert neighbors.follow(AtomsBatch.from_atoms(ionic_box())).order is None
+
+
+def test_a_list_built_at_a_reference_goes_on_in_its_order() -> None:
+    atoms = large_box()
+    one, two = (NeighborList([HALF], skin=1.0, sort=True) for _ in range(2))
+    one.follow(AtomsBatch.from_atoms(atoms))
+    assert one.reference is not None
+    two.build(one.reference)
+    atoms.positions += 0.1
+    orders = [n.follow(AtomsBatch.from_atoms(atoms)).order for n in (one, two)]
+    assert torch.equal(orders[0], orders[1])
+    assert one.n_builds == two.n_builds == 1
+    assert torch.equal(one.view(HALF).j, two.view(HALF).j)
 
 
 # ---- skin
@@ -318,8 +540,8 @@ def test_a_skin_gives_the_same_pairs_as_none() -> None:
         lean = built(structures, request).bind(batch).pairs(request)
         trimmed = built(structures, request, skin=2.0).bind(batch).pairs(request)
         assert bool((trimmed.distance < CUTOFF).all())
-        for name in ("i", "distance"):
-            one, two = (getattr(pairs, name).sort()[0] for pairs in (lean, trimmed))
+        for of in (lambda p: torch.minimum(p.i, p.j), lambda p: p.distance):
+            one, two = (of(pairs).sort()[0] for pairs in (lean, trimmed))
             torch.testing.assert_close(one, two)
     assert bool((trimmed.i.diff() >= 0).all()) or request.kind == "half"
 

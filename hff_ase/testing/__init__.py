@@ -22,6 +22,7 @@ from hff_ase.testing.derivatives import (
     strained,
     term_gradients,
 )
+from hff_ase.testing.kernels import check_kernels
 from hff_ase.testing.locality import (
     check_additive,
     check_empty_neighborhoods,
@@ -56,6 +57,7 @@ __all__ = [
     "check_empty_neighborhoods",
     "check_forces",
     "check_input_untouched",
+    "check_kernels",
     "check_lattice_shift",
     "check_no_gradient_across_systems",
     "check_padded_list",

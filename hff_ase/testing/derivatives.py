@@ -10,7 +10,7 @@ from ase import Atoms
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.neighbors import NeighborList
-from hff_ase.potential import HybridPotential, strain_batch
+from hff_ase.potential import HybridPotential
 from hff_ase.testing.compare import (
     Arrays,
     assert_close,
@@ -121,14 +121,20 @@ def strained(atoms: Atoms, strain: np.ndarray) -> Atoms:
 def term_gradients(
     potential: HybridPotential, atoms: Atoms
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Forces [n_atoms, 3] and dE/dstrain [3, 3] of every term and of ``the sum``, in eV."""
+    """Forces [n_atoms, 3] and dE/dstrain [3, 3] of every term and of ``the sum``, in eV.
+
+    The strain is an input of the graph here, while `HybridPotential` takes its stress from the
+    derivatives in positions and cell: two ways to the same numbers.
+    """
     batch = AtomsBatch.from_atoms(atoms, device_of(potential))
     neighbors = potential.neighbor_list()
     neighbors.update(batch)
     positions = batch.positions.detach().requires_grad_()
     strain = torch.zeros_like(batch.cell).requires_grad_()
     with torch.enable_grad():
-        moved = strain_batch(batch, positions, strain)
+        deformation = torch.eye(3).to(strain) + 0.5 * (strain + strain.mT)
+        cell = batch.cell @ deformation if batch.any_periodic else batch.cell
+        moved = batch.moved(positions @ deformation[0], cell)
         _, atomic = potential.evaluate_terms(moved, neighbors)
         energies = {repr(name): value.sum() for name, value in atomic.items()}
         energies["the sum"] = torch.stack(list(energies.values())).sum()

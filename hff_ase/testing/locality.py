@@ -10,6 +10,7 @@ import torch
 from ase import Atoms
 
 from hff_ase.batch import AtomsBatch
+from hff_ase.kernels import Backend
 from hff_ase.neighbors import Neighborhood, NeighborList, PairRequest, Pairs
 from hff_ase.potential import HybridPotential
 from hff_ase.testing.compare import (
@@ -143,9 +144,9 @@ class _UntrimmedNeighborhood(Neighborhood):
 
 
 class _UntrimmedList(NeighborList):
-    def bind(self, batch: AtomsBatch) -> Neighborhood:
+    def bind(self, batch: AtomsBatch, kernels: Backend | None = None) -> Neighborhood:
         """See `NeighborList.bind`."""
-        return _UntrimmedNeighborhood(self, batch)
+        return _UntrimmedNeighborhood(self, batch, kernels)
 
 
 def check_padded_list(

@@ -16,6 +16,7 @@ from hff_ase.testing.batching import (
 )
 from hff_ase.testing.compare import samples_for
 from hff_ase.testing.derivatives import check_consistent_sum, check_forces, check_stress
+from hff_ase.testing.kernels import check_kernels
 from hff_ase.testing.locality import (
     check_additive,
     check_empty_neighborhoods,
@@ -69,6 +70,7 @@ def check_potential(
     check_empty_neighborhoods(potential)
     check_padded_list(potential, structures, tolerance)
     check_skin(potential, structures, lattice)
+    check_kernels(potential, structures)
     if derivative_tolerance is not None:
         check_forces(potential, structures, derivative_tolerance)
         check_stress(potential, structures, derivative_tolerance)

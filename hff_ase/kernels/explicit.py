@@ -1,0 +1,76 @@
+"""Energies whose derivatives a kernel has computed already, as a node of the autograd graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from hff_ase.batch import AtomsBatch
+
+
+class _GivenGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        energies: Tensor,
+        system: Tensor,
+        first_atom: Tensor,
+        gradients: tuple[Tensor | None, Tensor | None, Tensor | None],
+        positions: Tensor,
+        cell: Tensor,
+        charges: Tensor | None,
+    ) -> Tensor:
+        ctx.system, ctx.first_atom, ctx.gradients = system, first_atom, gradients
+        return energies.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> Any:
+        factor = grads[0].index_select(0, ctx.first_atom)  # [n_systems], dL/dE of each system
+        per_atom = factor.index_select(0, ctx.system)
+        d_positions, d_cell, d_charges = ctx.gradients
+        return (
+            None,
+            None,
+            None,
+            None,
+            None if d_positions is None else per_atom[:, None] * d_positions,
+            None if d_cell is None else factor[:, None, None] * d_cell,
+            None if d_charges is None else per_atom * d_charges,
+        )
+
+
+def given_gradient(
+    energies: Tensor,
+    batch: AtomsBatch,
+    d_positions: Tensor | None,
+    d_cell: Tensor | None = None,
+    charges: Tensor | None = None,
+    d_charges: Tensor | None = None,
+) -> Tensor:
+    """Atomic energies with ready-made derivatives of each system's sum of them.
+
+    Correct wherever the energies are summed over whole systems before anything is differentiated
+    (what `HybridPotential.forward` does), and for first derivatives only.
+
+    Args:
+        energies: float64 [n_atoms].
+        batch: whose positions and cell the derivatives belong to.
+        d_positions: [n_atoms, 3] and d_cell: [n_systems, 3, 3], of the sum of energies.
+        charges: [n_atoms], a further input, with d_charges [n_atoms].
+    """
+    if not torch.is_grad_enabled():
+        return energies
+    gradients = (d_positions, d_cell, d_charges)
+    return _GivenGradient.apply(
+        energies,
+        batch.system,
+        batch.first_atom,
+        gradients,
+        batch.positions,
+        batch.cell,
+        charges,
+    )
