@@ -16,6 +16,7 @@ import hff_ase.testing as checks
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError
 from hff_ase.nets.get import GET
+from hff_ase.nets.presets import PRESETS
 from hff_ase.nets.radial import Envelope
 from hff_ase.potential import HybridPotential
 from hff_ase.terms.short_range import ShortRange
@@ -279,3 +280,14 @@ def test_options_that_do_not_exist() -> None:
         ShortRange(("H",), "get", {"colour": 1})
     with pytest.raises(ConfigError, match="among"):
         ShortRange(("H",), "nothing")
+
+
+def test_presets_are_sizes_by_name() -> None:
+    for name, sizes in PRESETS.items():
+        term = ShortRange(("H", "O"), options={"preset": name, "n_radial": 8})
+        assert term.net.options == {**GET(2).options, **sizes, "n_radial": 8}
+        again = ShortRange(**term.config())  # a checkpoint holds the sizes, not the name
+        assert again.net.options == term.net.options
+    assert ShortRange(("H",), options={"preset": "small", "channels": 32}).net.channels == 32
+    with pytest.raises(ConfigError, match="preset among"):
+        ShortRange(("H",), options={"preset": "tiny"})

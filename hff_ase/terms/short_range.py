@@ -13,6 +13,8 @@ from hff_ase.errors import ConfigError
 from hff_ase.neighbors import Neighborhood, PairRequest
 from hff_ase.nets import GET, NETWORKS
 from hff_ase.nets.mlp import mlp
+from hff_ase.nets.network import FusedNetwork
+from hff_ase.nets.presets import with_preset
 from hff_ase.terms.species import SpeciesIndex
 from hff_ase.terms.term import Fields, Term
 
@@ -23,7 +25,8 @@ class ShortRange(Term):
     Args:
         elements: chemical symbols the network knows.
         network: a name from `hff_ase.nets.NETWORKS`.
-        options: the network's own arguments.
+        options: the network's own arguments; ``preset`` stands for those of a size in
+            `hff_ase.nets.presets`.
         hidden: widths of the energy head's hidden layers.
 
     Raises:
@@ -49,7 +52,7 @@ class ShortRange(Term):
         self.network, self.hidden = network, tuple(hidden)
         self.species = SpeciesIndex(elements)
         try:
-            self.net = NETWORKS[network](n_species=len(elements), **(options or {}))
+            self.net = NETWORKS[network](n_species=len(elements), **with_preset(options or {}))
         except TypeError as error:
             raise ConfigError(f"expected options of the network {network!r}, got {error}") from None
         self.energy = mlp(self.net.channels, *hidden, 1)
@@ -78,10 +81,17 @@ class ShortRange(Term):
 
     def forward(self, batch: AtomsBatch, neighbors: Neighborhood, fields: Fields) -> Tensor:
         """Atomic energies [n_atoms], eV; gives `node_features`."""
-        pairs = neighbors.pairs(self.requests()[0])
         species = self.species(batch.numbers)
-        vector = pairs.vector.to(self.net.embedding.weight.dtype)
-        features = self.net(species, pairs.i, pairs.j, vector)
+        features = self.features(species, batch, neighbors)
         fields["node_features"] = features
         energy = self.energy(features)[:, 0].double()
         return energy + self.reference_energy.double()[species]
+
+    def features(self, species: Tensor, batch: AtomsBatch, neighbors: Neighborhood) -> Tensor:
+        """The network's scalar node features [n_atoms, channels], fused where that is possible."""
+        request = self.requests()[0]
+        if neighbors.kernels is not None and isinstance(self.net, FusedNetwork):
+            return self.net.fused(species, batch, neighbors.rows(request), neighbors.kernels)
+        pairs = neighbors.pairs(request)
+        vector = pairs.vector.to(self.net.embedding.weight.dtype)
+        return self.net(species, pairs.i, pairs.j, vector)

@@ -1,0 +1,1 @@
+"""The graph equivariant transformer, fused: see `hff_ase.kernels.get.network`."""

@@ -1,0 +1,169 @@
+"""One evaluation of GET on the CPU, forward and backward by hand, in numba kernels."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hff_ase.batch import AtomsBatch
+from hff_ase.kernels.get.cpu_messages import find_edges, message_kernels
+from hff_ase.kernels.get.cpu_nodes import node_kernels
+from hff_ase.kernels.get.weights import Weights
+from hff_ase.kernels.threads import share
+from hff_ase.neighbors import Rows
+
+Array = np.ndarray[Any, Any]
+
+
+class Buffers:
+    """Arrays of one shape that outlive an evaluation: fresh memory costs more than what is computed
+    in it. They are lent to one evaluation at a time."""
+
+    _KEPT = 2
+    _free: ClassVar[list[Buffers]] = []
+
+    def __init__(self, key: tuple[Any, ...]) -> None:
+        self.key = key
+        self._arrays: dict[str, Array] = {}
+
+    @classmethod
+    def lend(cls, *key: Any) -> Buffers:
+        """Buffers that nobody uses, those of the same key if there are any."""
+        for buffers in list(cls._free):
+            if buffers.key == key:
+                try:
+                    cls._free.remove(buffers)
+                except ValueError:  # another thread was faster
+                    continue
+                return buffers
+        return cls(key)
+
+    def give_back(self) -> None:
+        """Let the next evaluation have them; the oldest unused ones are dropped."""
+        self._free.append(self)
+        del self._free[: -self._KEPT]
+
+    def get(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+        """An array with whatever was in it; of a longer one of this name, the first rows."""
+        kept = self._arrays.get(name)
+        if kept is None or kept.shape[0] < shape[0]:
+            room = shape[0] + shape[0] // 8 if kept is not None else shape[0]
+            kept = self._arrays[name] = np.empty((room, *shape[1:]), dtype)
+        return kept if kept.shape[0] == shape[0] else kept[: shape[0]]
+
+
+class Evaluation:
+    """A network on a batch: `forward` once, then `backward` at most once."""
+
+    def __init__(self, weights: Weights, species: Tensor, batch: AtomsBatch, rows: Rows) -> None:
+        self.weights, self.batch = weights, batch
+        self.n, self.species = batch.n_atoms, species.numpy()
+        self.dtype = weights.embedding.numpy().dtype
+        self.shift, self.start = rows.shift.numpy(), rows.start.numpy()
+        self.buffers = Buffers.lend(self.n, weights.channels, len(weights.layers), self.dtype)
+        self.table = weights.table.flat.numpy()
+        self.spent = False
+        self._find_edges(rows)
+
+    def __del__(self) -> None:
+        if hasattr(self, "buffers"):
+            self.buffers.give_back()
+
+    def _find_edges(self, rows: Rows) -> None:
+        batch, table, n_slots = self.batch, self.weights.table, rows.j.shape[0]
+        self.count = self._rows("count", dtype=np.int32)
+        self.index = self.buffers.get("index", (n_slots, 3), np.int32)
+        self.geometry = self.buffers.get("geometry", (n_slots, 7), self.dtype)
+        share(
+            find_edges,
+            self.n,
+            batch.positions.detach().numpy(),
+            batch.cell.detach().numpy(),
+            batch.system.numpy(),
+            self.start,
+            rows.count.numpy(),
+            rows.j.numpy(),
+            self.shift,
+            self.weights.cutoff,
+            table.spacing,
+            table.envelope_coefficients.numpy(),
+            self.count,
+            self.index,
+            self.geometry,
+        )
+
+    def _rows(self, name: str, *columns: int, dtype: Any = None) -> Array:
+        return self.buffers.get(name, (self.n, *columns), dtype or self.dtype)
+
+    def forward(self) -> Tensor:
+        """Scalar node features [n_atoms, channels]."""
+        n, C, weights = self.n, self.weights.channels, self.weights
+        edges = (self.start, self.count, self.index, self.geometry, self.table)
+        x, m = self._rows("x", C), self._rows("m", C)
+        V, M = self._rows("V0", 3 * C), self._rows("M", 3 * C)
+        V_new = self._rows("V1", 3 * C)
+        features = torch.empty(n, C, dtype=weights.embedding.dtype)
+        np.take(weights.embedding.numpy(), self.species, 0, out=x, mode="clip")
+        qkv = self._rows("qkv0", 3 * C)
+        np.take(weights.first_qkv.numpy(), self.species, 0, out=qkv, mode="clip")
+        for k, layer in enumerate(weights.layers):
+            w, last = layer.arrays, layer.parts == 2
+            if k > 0:
+                qkv = self._rows(f"qkv{k}", 3 * C)
+                kept = self._rows(f"normed{k}", C), self._rows(f"scale{k}")
+                project = node_kernels(C, layer.parts).project
+                share(project, n, x, w["qkv"], w["qkv_bias"], *kept, qkv)
+            sums = (m, V if k == 0 else M)  # the first vectors are the first messages
+            share(message_kernels(C, weights.heads, not last, True).forward, n, qkv, *edges, *sums)
+            o, abc = self._kept(k)
+            x_new = features.numpy() if last else x
+            nodes = node_kernels(C, layer.parts).forward
+            matrices = (w["out"], w["out_bias"], w["vec"])
+            share(nodes, n, m, M, x, V, *matrices, o, abc, x_new, V_new)
+            if layer.parts == 3:
+                V, V_new = V_new, V
+        return features
+
+    def _kept(self, k: int) -> tuple[Array, Array]:
+        """o and (A, B, C) of a layer; the backward pass puts their gradients in their place."""
+        parts, C = self.weights.layers[k].parts, self.weights.channels
+        n_vectors = 0 if parts == 1 else 3 * parts * C
+        return self._rows(f"o{k}", parts * C), self._rows(f"abc{k}", n_vectors)
+
+    def backward(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of positions [n_atoms, 3] and cell [n_systems, 3, 3], float64, for a gradient
+        of the features."""
+        if self.spent:
+            raise RuntimeError("expected one backward pass through fused kernels, got a second")
+        self.spent = True
+        n, C, weights = self.n, self.weights.channels, self.weights
+        d_positions, d_cell = np.zeros((n, 3)), np.zeros((n, 9))
+        edges = (self.start, self.count, self.index, self.geometry, self.table)
+        grad_x, grad_m = self._rows("x", C), self._rows("m", C)
+        grad_V, grad_V_new = self._rows("V0", 3 * C), self._rows("V1", 3 * C)
+        grad_qkv, grad_normed = self._rows("M", 3 * C), self._rows("grad_normed", C)
+        np.copyto(grad_x, gradient.detach().numpy())
+        for k in reversed(range(len(weights.layers))):
+            layer, w = weights.layers[k], weights.layers[k].arrays
+            o, abc = self._kept(k)
+            nodes = node_kernels(C, layer.parts)
+            matrices, qkv = (w["out_T"], w["vec_T"]), self._rows(f"qkv{k}", 3 * C)
+            grads = (o, abc, grad_m, grad_V_new)
+            share(nodes.backward, n, grad_x, grad_V, *matrices, o, abc, *grads)
+            messages = message_kernels(C, weights.heads, layer.parts != 2, k > 0).backward
+            results = (1.0 / weights.table.spacing, grad_qkv, d_positions, d_cell)
+            share(messages, n, qkv, grad_m, grad_V, *edges, self.shift, *results)
+            if k > 0:
+                kept = self._rows(f"normed{k}", C), self._rows(f"scale{k}")
+                share(nodes.project_backward, n, grad_qkv, w["qkv_T"], *kept, grad_normed, grad_x)
+                grad_V, grad_V_new = grad_V_new, grad_V
+        return torch.from_numpy(d_positions), self._per_system(d_cell)
+
+    def _per_system(self, per_atom: Array) -> Tensor:
+        n_systems = self.batch.n_systems
+        if n_systems == 1:
+            return torch.from_numpy(per_atom.sum(0)).view(1, 3, 3)
+        return self.batch.system_sum(torch.from_numpy(per_atom)).view(n_systems, 3, 3)

@@ -1,0 +1,126 @@
+"""Radial features of GET as piecewise cubics in the distance.
+
+The feature of an edge, e(r) = silu(W basis(r) f(r)), and the envelope f(r) depend on the distance
+alone, so that a table replaces the basis, the matrix product and the silu of every edge. Between
+knots both are the cubic Hermite interpolants of values and slopes, which have one continuous
+derivative; kernels use the derivative of the interpolant, so that forces are the gradient of the
+energy that is computed, not of the one that is approximated.
+
+The error of such an interpolant is h^4 |e''''| / 384, and that of its slope h^3 |e''''| / (72
+sqrt 3), at a spacing h.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from hff_ase.nets.get import GET
+
+# Intervals are halved until, where atoms meet, the slope's error is this fraction of the largest
+# slope: some 1e-6 of the forces. Fewer intervals are faster: the table should stay in the cache.
+TOLERANCE = 2e-6
+FEWEST, MOST = 256, 16384
+NEAREST = 0.5  # Angstrom; H2 is 0.74 long
+
+
+@dataclass(frozen=True)
+class RadialTable:
+    """Features and envelope at uniform knots from 0 to the cutoff.
+
+    Channels are stored head-fastest, c' = d * heads + h: see `hff_ase.kernels.get.weights`.
+
+    Attributes:
+        coefficients: [n_intervals, 4, channels], the polynomial c0 + c1 t + c2 t^2 + c3 t^3 of each
+            interval, t = r / spacing - knot from 0 to 1. Polynomials rather than values and slopes
+            at knots: the difference of two rounded float32 values would leave 1e-4 of noise in the
+            slope.
+        envelope_coefficients: float64 [n_intervals, 4], the same for the envelope.
+        spacing: Angstrom.
+    """
+
+    coefficients: Tensor
+    envelope_coefficients: Tensor
+    spacing: float
+
+    @property
+    def n_intervals(self) -> int:
+        """Number of intervals between knots."""
+        return self.coefficients.shape[0]
+
+    @cached_property
+    def flat(self) -> Tensor:
+        """The coefficients as [n_intervals, 4 channels]: what an edge reads is one row."""
+        return self.coefficients.reshape(self.n_intervals, -1)
+
+
+def tabulate(net: GET, n_intervals: int | None = None) -> RadialTable:
+    """The table of a network, computed in float64, stored in the network's precision.
+
+    Args:
+        n_intervals: between 0 and the cutoff; None for as many as `TOLERANCE` asks for.
+    """
+    n = n_intervals or FEWEST
+    coefficients = _hermite(net, n)
+    while n_intervals is None and n < MOST and _slope_error(net, coefficients) > TOLERANCE:
+        n *= 2
+        coefficients = _hermite(net, n)
+    dtype, order = net.radial.weight.dtype, head_fastest(net.channels, net.options["heads"])
+    features = coefficients[..., order.to(coefficients.device)]
+    return RadialTable(
+        coefficients=features.to(dtype).contiguous(),
+        envelope_coefficients=coefficients[..., -1].contiguous(),
+        spacing=net.cutoff / n,
+    )
+
+
+def radial_functions(net: GET, distance: Tensor) -> tuple[Tensor, Tensor]:
+    """Features and, as one more column, the envelope, [n, channels + 1], and their slopes; float64.
+
+    Args:
+        distance: float64 [n], Angstrom.
+    """
+    weight = net.radial.weight.detach().double()
+    basis = copy.deepcopy(net.basis).double()
+    with torch.enable_grad():
+        r = distance.detach().requires_grad_()
+        cut = net.envelope(r)
+        feature = functional.silu(functional.linear(basis(r) * cut[:, None], weight))
+        value = torch.cat([feature, cut[:, None]], dim=1)
+        # The derivative by the cotangent of a row's derivative: all columns in two passes.
+        cotangent = torch.zeros_like(value, requires_grad=True)
+        (mixed,) = torch.autograd.grad(value, r, cotangent, create_graph=True)
+        (slope,) = torch.autograd.grad(mixed.sum(), cotangent)
+    return value.detach(), slope
+
+
+def _hermite(net: GET, n: int) -> Tensor:
+    """Coefficients float64 [n, 4, channels + 1] of the interpolant with n intervals."""
+    device = net.radial.weight.device
+    r = torch.linspace(0.0, net.cutoff, n + 1, dtype=torch.float64, device=device)
+    value, slope = radial_functions(net, r)
+    value[-1], slope[-1] = 0.0, 0.0  # at the cutoff: zero to rounding already
+    slope = slope * (net.cutoff / n)
+    step, a, b = value.diff(dim=0), slope[:-1], slope[1:]
+    return torch.stack([value[:-1], a, 3 * step - 2 * a - b, a + b - 2 * step], dim=1)
+
+
+def _slope_error(net: GET, coefficients: Tensor) -> float:
+    """The largest error of any slope, about where it is largest, over the largest slope."""
+    n, t = coefficients.shape[0], 0.2113  # 1/2 - 1/sqrt(12)
+    first = int(NEAREST / net.cutoff * n)
+    knots = torch.arange(first, n, dtype=torch.float64, device=coefficients.device)
+    _, exact = radial_functions(net, (knots + t) * (net.cutoff / n))
+    _, c1, c2, c3 = coefficients[first:].unbind(1)
+    slope = (c1 + t * (2 * c2 + 3 * t * c3)) * (n / net.cutoff)
+    return float((slope - exact).abs().max() / exact.abs().max().clamp(min=1e-300))
+
+
+def head_fastest(channels: int, heads: int) -> Tensor:
+    """For each stored channel d * heads + h the published one, h * channels / heads + d."""
+    return torch.arange(channels).view(heads, channels // heads).T.reshape(-1)

@@ -1,0 +1,163 @@
+"""GET's parameters as the fused network reads them, remade when a parameter changes.
+
+Queries, keys, values, messages and vectors are stored head-fastest: channel c' = d * heads + h
+instead of the published h * (channels / heads) + d, so that the sum over the channels of every head
+is a sum of whole rows. Scalars keep the published order. The weight and bias of a normalisation go
+into the projection that follows it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hff_ase.kernels.get.table import RadialTable, head_fastest, tabulate
+from hff_ase.nets.get import GET, Attention, LastLayer, MiddleLayer
+
+
+@dataclass(frozen=True)
+class LayerWeights:
+    """One layer, all matrices as [in, out].
+
+    Attributes:
+        parts: blocks of the output projection: 1 in the first layer, 3 in a middle one, 2 in the
+            last.
+        qkv, qkv_bias: [channels, 3 channels], [1, 3 channels]: query, key, value.
+        out, out_bias: [channels, parts channels], [1, parts channels].
+        vec: [channels, parts channels]; empty in the first layer.
+    """
+
+    parts: int
+    qkv: Tensor
+    qkv_bias: Tensor
+    out: Tensor
+    out_bias: Tensor
+    vec: Tensor
+
+    @cached_property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The same for numba, with the transposed matrices that the backward pass needs."""
+        names = ("qkv", "out", "vec")
+        straight = {name: getattr(self, name) for name in (*names, "qkv_bias", "out_bias")}
+        turned = {f"{name}_T": getattr(self, name).T.contiguous() for name in names}
+        return {name: value.numpy() for name, value in {**straight, **turned}.items()}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A whole network.
+
+    Attributes:
+        embedding: [n_species, channels].
+        first_qkv: [n_species, 3 channels], what the first layer makes of it: atoms know nothing of
+            each other yet.
+        table: radial features.
+    """
+
+    channels: int
+    heads: int
+    cutoff: float
+    embedding: Tensor
+    first_qkv: Tensor
+    layers: tuple[LayerWeights, ...]
+    table: RadialTable
+
+
+class _State:
+    """The modules and parameters of a network at one moment, to see later whether one changed.
+
+    Walking through `Module.parameters` takes as long as half a molecule; this looks at the same
+    dictionaries in a tenth of that.
+    """
+
+    def __init__(self, net: GET) -> None:
+        modules = list(net.modules())
+        self.modules = [(m._modules, *item) for m in modules for item in m._modules.items()]
+        # Detached tensors keep the memory: no other parameter can come to lie at its address.
+        self.parameters = [
+            (m._parameters, name, p, p.detach(), p._version)
+            for m in modules
+            for name, p in m._parameters.items()
+            if p is not None
+        ]
+
+    def unchanged(self) -> bool:
+        """Whether every parameter is the same tensor with the same content."""
+        for modules, name, module in self.modules:
+            if modules.get(name) is not module:
+                return False
+        for parameters, name, parameter, kept, version in self.parameters:
+            if parameters.get(name) is not parameter:
+                return False
+            if parameter._version != version or parameter.data_ptr() != kept.data_ptr():
+                return False
+        return True
+
+
+_KEPT: WeakKeyDictionary[GET, tuple[_State, Weights]] = WeakKeyDictionary()
+
+
+def fused_weights(net: GET) -> Weights:
+    """The weights of a network, remade if a parameter changed since the last call."""
+    kept = _KEPT.get(net)
+    if kept is None or not kept[0].unchanged():
+        kept = _KEPT[net] = (_State(net), make_weights(net))
+    return kept[1]
+
+
+@torch.no_grad()
+def make_weights(net: GET) -> Weights:
+    """Everything that the fused network reads, computed in float64, stored in its precision."""
+    dtype, heads = net.embedding.weight.dtype, net.options["heads"]
+    modules = [layer for layer in net.layers if isinstance(layer, Attention)]
+    layers = [_layer(layer, net.channels, heads) for layer in modules]
+    x = net.embedding.weight.double()
+    normed = torch.nn.functional.layer_norm(x, (net.channels,), eps=modules[0].norm.eps)
+    first_qkv = normed @ layers[0].qkv + layers[0].qkv_bias
+    return Weights(
+        channels=net.channels,
+        heads=heads,
+        cutoff=net.cutoff,
+        embedding=net.embedding.weight.detach().clone(),
+        first_qkv=first_qkv.to(dtype),
+        layers=tuple(_cast(layer, dtype) for layer in layers),
+        table=tabulate(net),
+    )
+
+
+def _layer(layer: Attention, channels: int, heads: int) -> LayerWeights:
+    parts, order = layer.n_out, head_fastest(channels, heads).to(layer.qkv.weight.device)
+    # [head, part, d, in] -> [part, d, head, in]
+    qkv = layer.qkv.weight.double().view(heads, 3, -1, channels).permute(1, 2, 0, 3)
+    bias = layer.qkv.bias.double().view(heads, 3, -1).permute(1, 2, 0).reshape(-1)
+    qkv = qkv.reshape(3 * channels, channels)
+    bias = bias + qkv @ layer.norm.bias.double()
+    qkv = qkv * layer.norm.weight.double()
+
+    out = layer.out.weight.double()[:, order].view(parts, channels, channels).clone()
+    out_bias = layer.out.bias.double().view(parts, channels).clone()
+    vec = out.new_zeros(0, channels, channels)
+    if isinstance(layer, MiddleLayer | LastLayer):
+        vec = layer.vec.weight.double()[:, order].view(parts, channels, channels).clone()
+    if parts == 3:  # o1 and C meet the vectors
+        out[0], out_bias[0], vec[2] = out[0][order], out_bias[0][order], vec[2][order]
+    return LayerWeights(
+        parts=parts,
+        qkv=qkv.T,
+        qkv_bias=bias[None],
+        out=out.view(-1, channels).T,
+        out_bias=out_bias.view(1, -1),
+        vec=vec.view(-1, channels).T,
+    )
+
+
+def _cast(layer: LayerWeights, dtype: torch.dtype) -> LayerWeights:
+    names = ("qkv", "qkv_bias", "out", "out_bias", "vec")
+    return LayerWeights(
+        layer.parts, *(getattr(layer, name).to(dtype).contiguous() for name in names)
+    )
