@@ -50,8 +50,9 @@ def numpy_energy(atoms: Atoms, cutoff: float) -> float:
     return float(total)
 
 
+@pytest.mark.parametrize("kernels", ["reference", "auto"])
 @pytest.mark.parametrize("name", BOXES)
-def test_matches_the_published_model(name: str) -> None:
+def test_matches_the_published_model(name: str, kernels: str) -> None:
     if not (DATA / "reference.npz").exists():
         pytest.skip("the published model's reference outputs are not in this checkout")
     reference, weights = np.load(DATA / "reference.npz"), np.load(DATA / "weights.npz")
@@ -68,16 +69,18 @@ def test_matches_the_published_model(name: str) -> None:
         cell=reference[f"{name}/cell"],
         pbc=True,
     )
-    energy = HybridPotential({"d": term})(AtomsBatch.from_atoms(atoms), forces=False, stress=False)
+    potential = HybridPotential({"d": term}).use_kernels(kernels)
+    energy = potential(AtomsBatch.from_atoms(atoms), forces=False, stress=False)
     expected = float(reference[f"{name}/e_dispersion"]) * KCAL_PER_MOL
     assert float(energy.energy) == pytest.approx(expected, rel=1e-9)
 
 
-def test_matches_a_separate_sum() -> None:
+@pytest.mark.parametrize(("kernels", "tolerance"), [("reference", 1e-12), ("auto", 1e-9)])
+def test_matches_a_separate_sum(kernels: str, tolerance: float) -> None:
     atoms = dense_box()
-    potential = HybridPotential({"d": BambooDispersion(C6, R0, cutoff=7.3)})
+    potential = HybridPotential({"d": BambooDispersion(C6, R0, cutoff=7.3)}).use_kernels(kernels)
     energy = float(potential(AtomsBatch.from_atoms(atoms)).energy)
-    assert energy == pytest.approx(numpy_energy(atoms, 7.3), rel=1e-12)
+    assert energy == pytest.approx(numpy_energy(atoms, 7.3), rel=tolerance)
 
 
 def quiet_cutoff(atoms: Atoms) -> float:
@@ -88,9 +91,11 @@ def quiet_cutoff(atoms: Atoms) -> float:
     return float(distances[gap : gap + 2].mean())
 
 
-def test_forces_and_stress_are_derivatives() -> None:
+@pytest.mark.parametrize("kernels", ["reference", "auto"])
+def test_forces_and_stress_are_derivatives(kernels: str) -> None:
     atoms = dense_box()
     potential = HybridPotential({"d": BambooDispersion(C6, R0, cutoff=quiet_cutoff(atoms))})
+    potential.use_kernels(kernels)
 
     def energy(changed: Atoms) -> float:
         batch = AtomsBatch.from_atoms(changed)
@@ -122,6 +127,8 @@ def test_forces_and_stress_are_derivatives() -> None:
 
 class Untrimmed(Neighborhood):
     """One listed pair at a given distance, whatever the cutoff (as in a padded list)."""
+
+    kernels = None
 
     def __init__(self, distance: float) -> None:
         vector = torch.tensor([[distance, 0.0, 0.0]], dtype=torch.float64)

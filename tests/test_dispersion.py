@@ -30,6 +30,7 @@ PARAMETERS = {
     "cso": {"s6": 0.9, "a1": 0.86, "a2": 2.5, "a3": 0.1, "a4": 6.0},
 }
 DAMPINGS = list(PARAMETERS)
+KERNELS = ["reference", "auto"]
 REFERENCE = {
     "bj": dftd3.RationalDampingParam,
     "zero": dftd3.ZeroDampingParam,
@@ -71,7 +72,12 @@ STRUCTURES = {
 DENSE = crowded(12, 4.6, ["H", "Li", "C", "O", "F"], 5)
 
 
-def potential(damping: str, switch_width: float = 0.0, cutoff: float = CUTOFF) -> HybridPotential:
+def potential(
+    damping: str,
+    switch_width: float = 0.0,
+    cutoff: float = CUTOFF,
+    kernels: str = "reference",
+) -> HybridPotential:
     term = D3Dispersion(
         damping=damping,
         parameters=PARAMETERS[damping],
@@ -79,7 +85,7 @@ def potential(damping: str, switch_width: float = 0.0, cutoff: float = CUTOFF) -
         cn_cutoff=min(CN_CUTOFF, cutoff),
         switch_width=switch_width,
     )
-    return HybridPotential({"d3": term})
+    return HybridPotential({"d3": term}).use_kernels(kernels)
 
 
 def evaluate(model: HybridPotential, atoms: Atoms | list[Atoms]) -> Evaluation:
@@ -103,12 +109,13 @@ def simple_dftd3(atoms: Atoms, damping: str) -> tuple[float, np.ndarray, np.ndar
     return float(result["energy"]) * Hartree, forces, result["virial"] * Hartree
 
 
+@pytest.mark.parametrize("kernels", KERNELS)
 @pytest.mark.parametrize("damping", DAMPINGS)
 @pytest.mark.parametrize("name", list(STRUCTURES))
-def test_matches_simple_dftd3(name: str, damping: str) -> None:
+def test_matches_simple_dftd3(name: str, damping: str, kernels: str) -> None:
     atoms = STRUCTURES[name]
     energy, forces, virial = simple_dftd3(atoms, damping)
-    result = evaluate(potential(damping), atoms)
+    result = evaluate(potential(damping, kernels=kernels), atoms)
     assert float(result.energy) == pytest.approx(energy, rel=1e-7)
     assert np.abs(result.forces.numpy() - forces).max() < 1e-6
     if atoms.pbc.all():
@@ -152,11 +159,12 @@ def test_a_method_gives_the_published_energy() -> None:
     assert energy == pytest.approx(expected, rel=1e-7)
 
 
+@pytest.mark.parametrize("kernels", KERNELS)
 @pytest.mark.parametrize("damping", DAMPINGS)
 @pytest.mark.parametrize("cutoff", [CUTOFF, 5.0])
-def test_forces_and_stress_are_derivatives(damping: str, cutoff: float) -> None:
+def test_forces_and_stress_are_derivatives(damping: str, cutoff: float, kernels: str) -> None:
     """With the default switching width, many pairs in it, in a box smaller than the cutoff."""
-    model = potential(damping, switch_width=2.0, cutoff=cutoff)
+    model = potential(damping, switch_width=2.0, cutoff=cutoff, kernels=kernels)
 
     def energy(atoms: Atoms) -> float:
         return float(model(AtomsBatch.from_atoms(atoms), forces=False, stress=False).energy)
@@ -231,6 +239,8 @@ def test_energy_goes_to_zero_with_two_derivatives(damping: str) -> None:
 
 class Untrimmed(Neighborhood):
     """One listed pair at a given distance, whatever the cutoff (as in a padded list)."""
+
+    kernels = None
 
     def __init__(self, distance: float, plan: object = None) -> None:
         self.prepared = plan

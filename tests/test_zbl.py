@@ -16,9 +16,14 @@ from hff_ase.errors import ConfigError, StructureError
 from hff_ase.potential import Evaluation, HybridPotential
 from hff_ase.terms.repulsion import ZBL
 
+KERNELS = ["reference", "auto"]
 
-def evaluate(atoms: Atoms | list[Atoms], term: ZBL | None = None) -> Evaluation:
-    return HybridPotential({"zbl": term or ZBL()})(AtomsBatch.from_atoms(atoms))
+
+def evaluate(
+    atoms: Atoms | list[Atoms], term: ZBL | None = None, kernels: str = "reference"
+) -> Evaluation:
+    potential = HybridPotential({"zbl": term or ZBL()}).use_kernels(kernels)
+    return potential(AtomsBatch.from_atoms(atoms))
 
 
 def dimer(symbols: str, distance: float) -> Atoms:
@@ -39,9 +44,12 @@ def published(z1: int, z2: int, r: float) -> float:
 
 @pytest.mark.parametrize(("symbols", "z1", "z2"), [("H2", 1, 1), ("LiO", 3, 8), ("CP", 6, 15)])
 @pytest.mark.parametrize("fraction", [0.05, 0.3, 0.49])
-def test_matches_the_published_formula(symbols: str, z1: int, z2: int, fraction: float) -> None:
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_matches_the_published_formula(
+    symbols: str, z1: int, z2: int, fraction: float, kernels: str
+) -> None:
     distance = fraction * 0.7 * (covalent_radii[z1] + covalent_radii[z2])
-    energy = float(evaluate(dimer(symbols, distance)).energy)
+    energy = float(evaluate(dimer(symbols, distance), kernels=kernels).energy)
     assert energy == pytest.approx(published(z1, z2, distance), rel=3e-4)
 
 
@@ -51,11 +59,13 @@ def test_hydrogen_atoms_have_their_known_repulsion() -> None:
     assert 80.0 < energy < 120.0
 
 
-def test_bonds_of_molecules_and_salts_are_left_alone() -> None:
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_bonds_of_molecules_and_salts_are_left_alone(kernels: str) -> None:
     names = ["H2", "N2", "CO", "H2O", "CH3CN", "C2H2", "CO2", "LiF", "LiH", "HF", "F2", "P2"]
-    result = evaluate([molecule(name) for name in names])
+    result = evaluate([molecule(name) for name in names], kernels=kernels)
     assert float(result.energy.abs().max()) == 0.0
-    assert float(evaluate(bulk("LiF", "rocksalt", a=4.03)).energy) == 0.0
+    salt = bulk("LiF", "rocksalt", a=4.03)
+    assert float(evaluate(salt, kernels=kernels).energy) == 0.0
 
 
 @pytest.mark.parametrize("symbols", ["H2", "LiO", "PF"])
@@ -82,9 +92,10 @@ def test_goes_to_zero_with_two_derivatives(symbols: str) -> None:
     assert max(slopes) < 0.0  # repulsive all the way
 
 
-def test_coinciding_atoms_give_a_finite_energy() -> None:
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_coinciding_atoms_give_a_finite_energy(kernels: str) -> None:
     for distance in (0.0, 1e-12, 1e-4, 1e-2):
-        result = evaluate(dimer("CO", distance))
+        result = evaluate(dimer("CO", distance), kernels=kernels)
         assert 1e4 < float(result.energy) < 1e9
         assert bool(torch.isfinite(result.forces).all())
 
@@ -96,16 +107,17 @@ def crowd() -> Atoms:
     return Atoms(symbols, rng.random((12, 3)) @ cell, cell=cell, pbc=True)
 
 
-def test_forces_and_stress_are_derivatives() -> None:
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_forces_and_stress_are_derivatives(kernels: str) -> None:
     atoms = crowd()
-    result = evaluate(atoms)
+    result = evaluate(atoms, kernels=kernels)
     step = 1e-5
     for atom in range(len(atoms)):
         ends = []
         for sign in (1, -1):
             moved = atoms.copy()
             moved.positions[atom, atom % 3] += sign * step
-            ends.append(float(evaluate(moved).energy))
+            ends.append(float(evaluate(moved, kernels=kernels).energy))
         slope = (ends[0] - ends[1]) / (2 * step)
         assert float(result.forces[atom, atom % 3]) == pytest.approx(-slope, rel=1e-6, abs=1e-6)
     for a, b in ((0, 0), (2, 2), (0, 1), (1, 2)):
@@ -116,7 +128,7 @@ def test_forces_and_stress_are_derivatives() -> None:
             strain[b, a] += 0.5 * sign * step
             moved = atoms.copy()
             moved.set_cell(np.array(atoms.cell) @ strain, scale_atoms=True)
-            ends.append(float(evaluate(moved).energy))
+            ends.append(float(evaluate(moved, kernels=kernels).energy))
         slope = (ends[0] - ends[1]) / (2 * step) / atoms.get_volume()
         assert float(result.stress[0, a, b]) == pytest.approx(slope, rel=1e-6, abs=1e-6)
 

@@ -11,14 +11,21 @@ from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError
+from hff_ase.kernels.pair import ElementTables
+from hff_ase.kernels.pair.tables import Remembered, Table
 from hff_ase.neighbors import Neighborhood, PairRequest
 from hff_ase.terms.element_check import refuse_unknown
-from hff_ase.terms.pairwise import share_pairs
+from hff_ase.terms.pairwise import (
+    ElementPairTerm,
+    KernelInput,
+    PresentElements,
+    present_elements,
+    share_pairs,
+)
 from hff_ase.terms.species import SpeciesIndex
-from hff_ase.terms.term import Fields, Term
 
 
-class BambooDispersion(Term):
+class BambooDispersion(ElementPairTerm):
     r"""Dispersion over all pairs closer than a bare cutoff, bonded pairs included.
 
     .. math:: E_{ij} = -\frac{C_{ij}}{r^6 + a_4^6}
@@ -79,6 +86,7 @@ class BambooDispersion(Term):
         radius = torch.tensor([r0[symbol] for symbol in c6], dtype=torch.float64)
         self.register_buffer("c6_root", c6_root, persistent=False)
         self.register_buffer("radius", radius, persistent=False)
+        self._tables: Remembered[Table] = Remembered()
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments."""
@@ -89,21 +97,47 @@ class BambooDispersion(Term):
         """A half list within the cutoff."""
         return (self.pair_request,)
 
-    def prepare(self, batch: AtomsBatch) -> None:
-        """Refuse elements without coefficients (here, not in every step)."""
+    def prepare(self, batch: AtomsBatch) -> PresentElements:
+        """The elements at hand; refuses those without coefficients (here, not in every step)."""
         elements = " ".join(self.species.elements)
         refuse_unknown(self.known, batch, f"elements with dispersion coefficients ({elements})")
+        return present_elements(self.species(batch.numbers))
 
-    def forward(self, batch: AtomsBatch, neighbors: Neighborhood, fields: Fields) -> Tensor:
+    def kernel_input(self, batch: AtomsBatch, neighbors: Neighborhood) -> KernelInput | None:
+        """Tables for the elements at hand, made anew where a parameter has changed."""
+        present: PresentElements = neighbors.plan(self)
+        if not present.few:
+            return None
+        parameters = (self.s6, self.a1, self.a2, self.a4, self.pair_request.cutoff)
+        changes = (self.c6_root, self.c6_root._version, self.radius, self.radius._version)
+        key = (present.key, batch.device, parameters, changes)
+        table = self._tables.get(key, lambda: self._tabulate(present))
+        return KernelInput(ElementTables(present.kind, table, len(present.key)))
+
+    def _tabulate(self, present: PresentElements) -> Table:
+        """The pair energy of each two of the given elements."""
+
+        def energy(r: Tensor) -> Tensor:
+            i, j = present.each_pair()
+            root, radius = self.c6_root.double(), self.radius.double()
+            reach = (0.5 * self.a2) * (radius[i] + radius[j])
+            return root[i] * root[j] * self._shape(r, reach)
+
+        return present.tabulate(energy, self.pair_request.cutoff)
+
+    def _shape(self, r: Tensor, reach: Tensor) -> Tensor:
+        """E_ij/C_ij at distances below the cutoff, Angstrom^-6."""
+        damping = self.s6 + self.a1 * torch.sigmoid(reach - r)
+        return self.pair_request.cutoff**-6 - damping / ((r * r) ** 3 + self.a4**6)
+
+    def pair_energies(self, batch: AtomsBatch, neighbors: Neighborhood) -> Tensor:
         """Atomic energies [n_atoms], eV."""
         pairs = neighbors.pairs(self.pair_request)
         row = self.species(batch.numbers)
         root, reach = self.c6_root.double()[row], (0.5 * self.a2) * self.radius.double()[row]
         r = pairs.distance
         c6 = root[pairs.i] * root[pairs.j]
-        damping = self.s6 + self.a1 * torch.sigmoid(reach[pairs.i] + reach[pairs.j] - r)
-        sixth = (r * r) ** 3
+        shape = self._shape(r, reach[pairs.i] + reach[pairs.j])
         # The list may hold pairs farther than the cutoff, and a bare cut does not vanish there.
         within = r < self.pair_request.cutoff
-        shape = self.pair_request.cutoff**-6 - damping / (sixth + self.a4**6)
         return share_pairs(torch.where(within, c6 * shape, 0.0), pairs, batch.n_atoms)

@@ -10,10 +10,18 @@ from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError
+from hff_ase.kernels.pair import ElementTables
+from hff_ase.kernels.pair.tables import Remembered, Table
 from hff_ase.neighbors import Neighborhood, PairRequest
 from hff_ase.terms.element_check import refuse_unknown
-from hff_ase.terms.pairwise import share_pairs, switch_off
-from hff_ase.terms.term import Fields, Term
+from hff_ase.terms.pairwise import (
+    ElementPairTerm,
+    KernelInput,
+    PresentElements,
+    present_elements,
+    share_pairs,
+    switch_off,
+)
 from hff_ase.units import COULOMB_CONSTANT
 
 COEFFICIENTS = (0.18175, 0.50986, 0.28022, 0.02817)
@@ -23,7 +31,7 @@ SOFTENING = 1e-4  # Angstrom; keeps coinciding nuclei finite, 5e-7 relative at 0
 N_ELEMENTS = 96  # with known covalent radii
 
 
-class ZBL(Term):
+class ZBL(ElementPairTerm):
     r"""Universal repulsion of Ziegler, Biersack and Littmark, within covalent distances only.
 
     .. math:: E_{ij} = s(r)\, k_e \frac{Z_i Z_j}{r} \sum_k c_k e^{-d_k r/a_{ij}}
@@ -64,6 +72,7 @@ class ZBL(Term):
             "screening", number**SCREENING_POWER / SCREENING_LENGTH, persistent=False
         )
         self.register_buffer("known", number > 0, persistent=False)
+        self._tables: Remembered[tuple[Table, Tensor]] = Remembered()
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments."""
@@ -73,21 +82,45 @@ class ZBL(Term):
         """A half list within the outer end for the two largest atoms."""
         return (self.pair_request,)
 
-    def prepare(self, batch: AtomsBatch) -> None:
-        """Refuse elements without a covalent radius."""
+    def prepare(self, batch: AtomsBatch) -> PresentElements:
+        """The elements at hand; refuses those without a covalent radius."""
         refuse_unknown(self.known, batch, "elements H to Cm for ZBL")
+        return present_elements(batch.numbers)
 
-    def forward(self, batch: AtomsBatch, neighbors: Neighborhood, fields: Fields) -> Tensor:
-        """Atomic energies [n_atoms], eV."""
-        pairs = neighbors.pairs(self.pair_request)
-        radius, screening = self.radius.double(), self.screening.double()
-        z_i, z_j = batch.numbers[pairs.i], batch.numbers[pairs.j]
-        outer = radius[z_i] + radius[z_j]
-        r = torch.sqrt(pairs.distance.square() + SOFTENING**2)
+    def kernel_input(self, batch: AtomsBatch, neighbors: Neighborhood) -> KernelInput | None:
+        """Tables for the elements at hand."""
+        present: PresentElements = neighbors.plan(self)
+        if not present.few:
+            return None
+        key = (present.key, batch.device)
+        table, switch = self._tables.get(key, lambda: self._tabulate(present))
+        return KernelInput(ElementTables(present.kind, table, len(present.key), switch))
+
+    def _tabulate(self, present: PresentElements) -> tuple[Table, Tensor]:
+        """The repulsion of each two of the given elements, and where it is switched off."""
+        table = present.tabulate(
+            lambda r: self._screened(r, *present.each_pair()), self.pair_request.cutoff
+        )
+        outer = self.radius.double()[present.rows]
+        outer = outer[:, None] + outer
+        return table, torch.stack([self.inner * outer, outer], dim=-1)
+
+    def _screened(self, distance: Tensor, z_i: Tensor, z_j: Tensor) -> Tensor:
+        """Pair energies without the switch, eV, of distances and atomic numbers."""
+        screening = self.screening.double()
+        r = torch.sqrt(distance.square() + SOFTENING**2)
         x = r * (screening[z_i] + screening[z_j])
-        screened = torch.zeros_like(r)
+        screened = torch.zeros_like(x)
         for coefficient, exponent in zip(COEFFICIENTS, EXPONENTS, strict=True):
             screened = screened + coefficient * torch.exp(-exponent * x)
-        energy = COULOMB_CONSTANT * (z_i * z_j) / r * screened
+        return COULOMB_CONSTANT * (z_i * z_j) / r * screened
+
+    def pair_energies(self, batch: AtomsBatch, neighbors: Neighborhood) -> Tensor:
+        """Atomic energies [n_atoms], eV."""
+        pairs = neighbors.pairs(self.pair_request)
+        radius, numbers = self.radius.double(), batch.numbers
+        z_i, z_j = numbers[pairs.i], numbers[pairs.j]
+        outer = radius[z_i] + radius[z_j]
+        energy = self._screened(pairs.distance, z_i, z_j)
         energy = energy * switch_off(pairs.distance, self.inner * outer, outer)
         return share_pairs(energy, pairs, batch.n_atoms)

@@ -27,11 +27,16 @@ def coordination_numbers(
         cutoff, switch_width: Angstrom; a width of 0 cuts the sum off sharply.
     """
     reach = radius.index_select(0, pairs.i) + radius.index_select(0, pairs.j)
-    # Below 0.1 Angstrom the count is 1 to the last digit; the clamp keeps 1/r and its slope finite.
-    count = torch.sigmoid(STEEPNESS * (reach / pairs.distance.clamp(min=0.1) - 1.0))
-    count = within_cutoff(count, pairs.distance, cutoff, switch_width)
+    counted = count(pairs.distance, reach)
+    counted = within_cutoff(counted, pairs.distance, cutoff, switch_width)
     total = torch.zeros_like(radius)
-    return total.index_add(0, pairs.i, count).index_add(0, pairs.j, count)
+    return total.index_add(0, pairs.i, counted).index_add(0, pairs.j, counted)
+
+
+def count(distance: Tensor, reach: Tensor) -> Tensor:
+    """1/(1 + exp(-16 (reach/r - 1))) of distances and sums of radii, Angstrom."""
+    # Below 0.1 Angstrom it is 1 to the last digit; the clamp keeps 1/r and its slope finite.
+    return torch.sigmoid(STEEPNESS * (reach / distance.clamp(min=0.1) - 1.0))
 
 
 def within_cutoff(value: Tensor, distance: Tensor, cutoff: float, switch_width: float) -> Tensor:
@@ -54,6 +59,30 @@ def reference_weights(cn: Tensor, row: Tensor, tables: ReferenceTables) -> Tenso
     return torch.softmax(exponent.masked_fill(~tables.exists[row], -torch.inf), dim=1)
 
 
+def weight_slopes(cn: Tensor, weights: Tensor, row: Tensor, tables: ReferenceTables) -> Tensor:
+    """dw/dCN of `reference_weights`, [n_atoms, n_ref]."""
+    slope = -2.0 * WEIGHTING * (cn[:, None] - tables.cn[row])
+    return weights * (slope - (weights * slope).sum(1, keepdim=True))
+
+
+def half_contracted(weights: Tensor, row: Tensor, tables: ReferenceTables) -> Tensor:
+    """sum_a w_ia C6_ab for each partner element and each of its reference systems b.
+
+    Args:
+        weights: [n_atoms, m, n_ref], m vectors per atom; row: [n_atoms], rows of the tables.
+
+    Returns:
+        [n_atoms, n_species, m, n_ref], eV Angstrom^6.
+    """
+    n_atoms, m, n_ref = weights.shape
+    n_species = tables.cn.shape[0]
+    column = row[:, None, None] * n_ref + torch.arange(n_ref, device=row.device)
+    wide = weights.new_zeros(n_atoms, m, n_species * n_ref)
+    wide = wide.scatter(2, column.expand(n_atoms, m, n_ref), weights)
+    towards = (wide @ tables.c6).reshape(n_atoms, m, n_species, n_ref)
+    return towards.transpose(1, 2).contiguous()
+
+
 def pair_c6(
     weights: Tensor, row: Tensor, partner: Tensor, pairs: Pairs, tables: ReferenceTables
 ) -> Tensor:
@@ -65,10 +94,7 @@ def pair_c6(
     Args:
         weights: [n_atoms, n_ref]; row: [n_atoms], rows of the tables; partner: [n_pairs], row[j].
     """
-    n_atoms, n_ref = weights.shape
-    n_species = tables.cn.shape[0]
-    column = row[:, None] * n_ref + torch.arange(n_ref, device=row.device)
-    wide = weights.new_zeros(n_atoms, n_species * n_ref).scatter(1, column, weights)
-    towards = (wide @ tables.c6).reshape(n_atoms * n_species, n_ref)  # half-contracted C6
+    n_ref, n_species = weights.shape[1], tables.cn.shape[0]
+    towards = half_contracted(weights[:, None], row, tables).reshape(-1, n_ref)
     ahead = towards.index_select(0, pairs.i * n_species + partner)
     return (ahead * weights.index_select(0, pairs.j)).sum(1)

@@ -13,19 +13,29 @@ from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError
+from hff_ase.kernels.pair import ElementTables, InterpolatedC6, counts
+from hff_ase.kernels.pair.tables import Remembered, Table
 from hff_ase.neighbors import Neighborhood, PairRequest
 from hff_ase.terms.dispersion.coordination import (
     coordination_numbers,
+    count,
+    half_contracted,
     pair_c6,
     reference_weights,
+    weight_slopes,
     within_cutoff,
 )
 from hff_ase.terms.dispersion.damping import make_damping
 from hff_ase.terms.dispersion.presets import preset
 from hff_ase.terms.dispersion.reference import N_ELEMENTS, ReferenceTables, reference_tables
 from hff_ase.terms.element_check import refuse_unknown
-from hff_ase.terms.pairwise import share_pairs
-from hff_ase.terms.term import Fields, Term
+from hff_ase.terms.pairwise import (
+    ElementPairTerm,
+    KernelInput,
+    PresentElements,
+    present_elements,
+    share_pairs,
+)
 
 
 @dataclass(frozen=True)
@@ -36,9 +46,10 @@ class Plan:
     row: Tensor
     tables: ReferenceTables
     constants: tuple[Tensor, ...]
+    present: PresentElements
 
 
-class D3Dispersion(Term):
+class D3Dispersion(ElementPairTerm):
     """Two-body DFT-D3 dispersion with coordination-number-dependent C6.
 
     Grimme, Antony, Ehrlich, Krieg, J. Chem. Phys. 132, 154104 (2010), with simple-dftd3's reference
@@ -102,6 +113,8 @@ class D3Dispersion(Term):
         self.pair_request = PairRequest(cutoff, "half")
         self.cn_request = PairRequest(cn_cutoff, "half")
         self.switch_width = switch_width
+        self._attraction: Remembered[Table] = Remembered()
+        self._counting: Remembered[Table] = Remembered()
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments (a method's parameters are spelled out)."""
@@ -125,9 +138,10 @@ class D3Dispersion(Term):
         """
         known = torch.arange(N_ELEMENTS + 1, device=batch.device) > 0
         refuse_unknown(known, batch, f"elements H to {chemical_symbols[N_ELEMENTS]} for D3")
-        tables = reference_tables(np.unique(batch.numbers.cpu().numpy()), batch.device)
+        present = present_elements(batch.numbers)
+        tables = reference_tables(np.array(present.key), batch.device)
         constants = tuple(c.reshape(-1) for c in self.damping.constants(tables))
-        return Plan(batch.numbers, tables.row[batch.numbers], tables, constants)
+        return Plan(batch.numbers, tables.row[batch.numbers], tables, constants, present)
 
     def coordination(self, batch: AtomsBatch, neighbors: Neighborhood, plan: Plan) -> Tensor:
         """Coordination numbers [n_atoms]."""
@@ -135,11 +149,9 @@ class D3Dispersion(Term):
         pairs = neighbors.pairs(self.cn_request)
         return coordination_numbers(pairs, radius, self.cn_request.cutoff, self.switch_width)
 
-    def forward(self, batch: AtomsBatch, neighbors: Neighborhood, fields: Fields) -> Tensor:
+    def pair_energies(self, batch: AtomsBatch, neighbors: Neighborhood) -> Tensor:
         """Atomic energies [n_atoms], eV."""
-        plan: Plan = neighbors.plan(self)
-        if plan.numbers is not batch.numbers and not torch.equal(plan.numbers, batch.numbers):
-            plan = self.prepare(batch)
+        plan = self._plan(batch, neighbors)
         row, tables = plan.row, plan.tables
         weights = reference_weights(self.coordination(batch, neighbors, plan), row, tables)
         pairs = neighbors.pairs(self.pair_request)
@@ -150,3 +162,54 @@ class D3Dispersion(Term):
         energy = -attraction * pair_c6(weights, row, partner, pairs, tables)
         energy = within_cutoff(energy, pairs.distance, self.pair_request.cutoff, self.switch_width)
         return share_pairs(energy, pairs, batch.n_atoms)
+
+    def kernel_input(self, batch: AtomsBatch, neighbors: Neighborhood) -> KernelInput | None:
+        """Tables for the elements at hand; C6 from coordination numbers, a pass of their own."""
+        plan = self._plan(batch, neighbors)
+        present = plan.present
+        if not present.few:
+            return None
+        n_kinds = len(present.key)
+        key = (present.key, batch.device)
+        counting = ElementTables(
+            present.kind, self._counting.get(key, lambda: self._count_table(plan)), n_kinds
+        )
+        attraction = self._attraction.get(key, lambda: self._attraction_table(plan))
+        with torch.no_grad():
+            cn = counts(batch, neighbors, self.cn_request, counting)
+            weights = reference_weights(cn, plan.row, plan.tables)
+            slopes = weight_slopes(cn, weights, plan.row, plan.tables)
+            both = torch.stack([weights, slopes], 1)  # [n_atoms, 2, n_ref]
+            towards = half_contracted(both, plan.row, plan.tables)
+        c6 = InterpolatedC6(both, towards, self.cn_request, counting)
+        return KernelInput(ElementTables(present.kind, attraction, n_kinds), c6)
+
+    def _plan(self, batch: AtomsBatch, neighbors: Neighborhood) -> Plan:
+        plan: Plan = neighbors.plan(self)
+        if plan.numbers is batch.numbers or torch.equal(plan.numbers, batch.numbers):
+            return plan
+        return self.prepare(batch)
+
+    def _attraction_table(self, plan: Plan) -> Table:
+        """E_ij/C6_ij of each two elements."""
+        cutoff = self.pair_request.cutoff
+
+        def energy(r: Tensor) -> Tensor:
+            constants = tuple(c[:, None].clone() for c in plan.constants)
+            return self._switched(-self.damping.attraction(r, constants), r, cutoff)
+
+        return plan.present.tabulate(energy, cutoff)
+
+    def _count_table(self, plan: Plan) -> Table:
+        """What a neighbour counts, for each two elements."""
+        cutoff, radius = self.cn_request.cutoff, plan.tables.covalent_radius
+
+        def counted(r: Tensor) -> Tensor:
+            reach = (radius[:, None] + radius).reshape(-1, 1)
+            return self._switched(count(r, reach), r, cutoff)
+
+        return plan.present.tabulate(counted, cutoff)
+
+    def _switched(self, value: Tensor, r: Tensor, cutoff: float) -> Tensor:
+        """As `within_cutoff`; a sharp end is left to the kernel, since a table must be smooth."""
+        return within_cutoff(value, r, cutoff, self.switch_width) if self.switch_width else value
