@@ -8,14 +8,18 @@ functions that call each other are therefore all there is, and neither keeps mor
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from hff_ase.kernels.mesh import MeshStencil, mesh_stencil
+
 Derivative = tuple[int, int, int]
 VALUE: tuple[Derivative, ...] = ((0, 0, 0),)
 GRADIENT: tuple[Derivative, ...] = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
+BOTH: tuple[Derivative, ...] = (*VALUE, *GRADIENT)
 
 
 @dataclass(frozen=True)
@@ -31,23 +35,53 @@ class Grid:
 class Stencil:
     """The mesh points around each atom and their weights, for positions in mesh units.
 
+    `spread` and `interpolate` run a kernel where there is one, for values and first derivatives;
+    the tensors of the reference are made when something else is asked for.
+
     Args:
         u: float64 [n_atoms, 3], fractional coordinates times the mesh size, any image.
         grid: the meshes.
     """
 
     def __init__(self, u: Tensor, grid: Grid) -> None:
-        self.grid = grid
-        cell_corner = torch.floor(u)
-        self._splines = spline_values(u - cell_corner, grid.order)
+        self.u, self.grid = u, grid
         self._weights: dict[int, Tensor] = {}
-        size = torch.tensor(grid.shape, device=u.device)
-        steps = torch.arange(grid.order, device=u.device)
-        points = (cell_corner.long()[:, :, None] - steps) % size[:, None]  # [atom, axis, step]
-        x, y, z = points.unbind(1)
+
+    @cached_property
+    def _kernel(self) -> MeshStencil | None:
+        grid = self.grid
+        return mesh_stencil(self.u, grid.system, grid.n_systems, grid.shape, grid.order)
+
+    @cached_property
+    def _splines(self) -> list[Tensor]:
+        return spline_values(self.u - torch.floor(self.u), self.grid.order)
+
+    @cached_property
+    def index(self) -> Tensor:
+        """Each point in the flattened meshes, int64 [n_atoms * order^3]."""
+        grid, device = self.grid, self.u.device
+        size = torch.tensor(grid.shape, device=device)
+        steps = torch.arange(grid.order, device=device)
+        points = torch.floor(self.u).long()[:, :, None] - steps  # [atom, axis, step]
+        x, y, z = (points % size[:, None]).unbind(1)
         x = x + grid.shape[0] * grid.system[:, None] if grid.n_systems > 1 else x
         rows = (x[:, :, None] * grid.shape[1] + y[:, None, :]) * grid.shape[2]
-        self.index = (rows.flatten(1)[:, :, None] + z[:, None, :]).flatten()  # [atom x order^3]
+        return (rows.flatten(1)[:, :, None] + z[:, None, :]).flatten()
+
+    def spread(self, values: Tensor, terms: tuple[Derivative, ...]) -> Tensor:
+        """sum_i sum_t values_it W_it(m): [n_systems, *shape] from [n_atoms, n_terms]."""
+        if terms in (VALUE, GRADIENT, BOTH) and self._kernel is not None:
+            if terms == GRADIENT:
+                values = torch.nn.functional.pad(values, (1, 0))
+            return self._kernel.spread(values[:, 0] if terms == VALUE else values)
+        return spread_values(values, self, terms)
+
+    def interpolate(self, mesh: Tensor, terms: tuple[Derivative, ...]) -> Tensor:
+        """sum_m mesh(m) W_it(m): [n_atoms, n_terms] from [n_systems, *shape]."""
+        if terms in (VALUE, GRADIENT, BOTH) and self._kernel is not None:
+            values = self._kernel.interpolate(mesh, slopes=terms != VALUE)
+            return values[:, 1:] if terms == GRADIENT else values
+        return interpolate_values(mesh, self, terms)
 
     def weights(self, axis: int, derivative: int) -> Tensor:
         """d^n M/du^n at the points along an axis, [n_atoms, order]."""
@@ -84,7 +118,7 @@ def spline_derivative(splines: list[Tensor], order: int, derivative: int) -> Ten
 
 
 def spread_values(values: Tensor, stencil: Stencil, terms: tuple[Derivative, ...]) -> Tensor:
-    """sum_i sum_t values_it W_it(m): [n_systems, *shape] from [n_atoms, n_terms]."""
+    """`Stencil.spread` in tensor operations: the reference."""
     mesh = values.new_zeros((stencil.grid.n_systems, *stencil.grid.shape))
     for column, (dx, dy, dz) in enumerate(terms):
         x = stencil.weights(0, dx) * values[:, column, None]
@@ -95,7 +129,7 @@ def spread_values(values: Tensor, stencil: Stencil, terms: tuple[Derivative, ...
 
 
 def interpolate_values(mesh: Tensor, stencil: Stencil, terms: tuple[Derivative, ...]) -> Tensor:
-    """sum_m mesh(m) W_it(m): [n_atoms, n_terms] from [n_systems, *shape]."""
+    """`Stencil.interpolate` in tensor operations: the reference."""
     p = stencil.grid.order
     block = mesh.reshape(-1).index_select(0, stencil.index).view(-1, p * p, p)
     columns: dict[int, Tensor] = {}
@@ -114,7 +148,7 @@ def differentiated(terms: tuple[Derivative, ...]) -> tuple[Derivative, ...]:
 
 
 class Spread(torch.autograd.Function):
-    """`spread_values` of (values [n_atoms, n_terms], u [n_atoms, 3])."""
+    """`Stencil.spread` of (values [n_atoms, n_terms], u [n_atoms, 3])."""
 
     @staticmethod
     def forward(
@@ -123,7 +157,7 @@ class Spread(torch.autograd.Function):
         """Mesh [n_systems, *shape]."""
         ctx.save_for_backward(values, u)
         ctx.grid, ctx.terms = grid, terms
-        return spread_values(values, Stencil(u, grid), terms)
+        return Stencil(u, grid).spread(values, terms)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -140,7 +174,7 @@ class Spread(torch.autograd.Function):
 
 
 class Interpolate(torch.autograd.Function):
-    """`interpolate_values` of (mesh [n_systems, *shape], u [n_atoms, 3])."""
+    """`Stencil.interpolate` of (mesh [n_systems, *shape], u [n_atoms, 3])."""
 
     @staticmethod
     def forward(
@@ -149,7 +183,7 @@ class Interpolate(torch.autograd.Function):
         """Values [n_atoms, n_terms]."""
         ctx.save_for_backward(mesh, u)
         ctx.grid, ctx.terms = grid, terms
-        return interpolate_values(mesh, Stencil(u, grid), terms)
+        return Stencil(u, grid).interpolate(mesh, terms)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:

@@ -13,7 +13,12 @@ import torch
 from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
-from hff_ase.longrange.lattice import reciprocal_lattice, refuse_huge
+from hff_ase.longrange.lattice import (
+    SmoothSum,
+    cell_gradient,
+    reciprocal_lattice,
+    refuse_huge,
+)
 
 
 def splitting_parameter(cutoff: float, tolerance: float) -> float:
@@ -37,6 +42,22 @@ def potential_corrections(batch: AtomsBatch, charges: Tensor, alpha: float) -> T
     _, volume = reciprocal_lattice(batch.cell)
     background = math.pi / alpha**2 * batch.system_sum(charges) / volume
     return -2.0 * alpha / math.sqrt(math.pi) * charges - background[batch.system]
+
+
+@torch.no_grad()
+def explicit_corrections(batch: AtomsBatch, charges: Tensor, alpha: float) -> SmoothSum:
+    """`potential_corrections` of the periodic systems with the derivatives of their energy.
+
+    The self term does not depend on the cell; the background's energy - pi Q^2/(2 alpha^2 V) has
+    dV/dh = V h^-T.
+    """
+    reciprocal, volume = reciprocal_lattice(batch.cell)
+    phi = potential_corrections(batch, charges, alpha)
+    background = 0.5 * math.pi / alpha**2 * batch.system_sum(charges).square() / volume
+    if not batch.all_periodic:
+        phi = torch.where(batch.periodic[batch.system], phi, 0.0)
+        background = torch.where(batch.periodic, background, 0.0)
+    return SmoothSum(phi, torch.zeros_like(batch.positions), background[:, None, None] * reciprocal)
 
 
 @dataclass(frozen=True)
@@ -96,6 +117,30 @@ class ReciprocalEwald:
         s_cos, s_sin = weight * (q @ cos)[:, 0], weight * (q @ sin)[:, 0]
         phi = cos @ s_cos[..., None] + sin @ s_sin[..., None]
         return batch.unpad(phi[..., 0])
+
+    @torch.no_grad()
+    def explicit(self, batch: AtomsBatch, charges: Tensor, plan: EwaldPlan) -> SmoothSum:
+        """phi, and the derivatives of E = 1/2 sum_i q_i phi_i; zero for molecules.
+
+        dE/dx_i = q_i sum_k w k [cos(k r_i) S_sin - sin(k r_i) S_cos] over half space, and as for
+        a mesh dE/dstrain_ab = sum_k P (1/k^2 + 1/4 alpha^2) k_a k_b - E delta_ab.
+        """
+        reciprocal, _ = reciprocal_lattice(batch.cell)
+        k = plan.index @ (2.0 * math.pi * reciprocal)
+        cos, sin, weight = self.waves(batch, plan)
+        q = batch.pad(charges)
+        s_cos, s_sin = (q[:, None, :] @ cos)[:, 0], (q[:, None, :] @ sin)[:, 0]
+        at_cos, at_sin = weight * s_cos, weight * s_sin
+        phi = (cos @ at_cos[..., None] + sin @ at_sin[..., None])[..., 0]
+        field = cos @ (at_sin[..., None] * k) - sin @ (at_cos[..., None] * k)
+        d_positions = batch.unpad(q[..., None] * field)
+        power = weight * (s_cos.square() + s_sin.square())
+        moment = power * (1.0 / k.square().sum(-1).clamp(min=1e-12) + 0.25 / self.alpha**2)
+        virial = k.mT @ (moment[..., None] * k)
+        one = torch.eye(3, dtype=virial.dtype, device=virial.device)
+        virial = virial - 0.5 * power.sum(-1)[:, None, None] * one
+        d_cell = cell_gradient(batch, reciprocal, virial, d_positions)
+        return SmoothSum(batch.unpad(phi), d_positions, d_cell)
 
     def waves(self, batch: AtomsBatch, plan: EwaldPlan) -> tuple[Tensor, Tensor, Tensor]:
         """cos(k r), sin(k r) [n_systems, max_count, n_k] and each wave's weight [n_systems, n_k].

@@ -1,74 +1,29 @@
 """Particle-mesh Ewald, batched: the smooth part of 1/r by fast Fourier transforms.
 
 Charges are spread with B-splines, as in smooth PME (Essmann et al., J. Chem. Phys. 103, 8577
-(1995)); the influence function is the one of P3M that minimises the error of the energy (Hockney &
-Eastwood; Ballenegger et al., J. Chem. Theory Comput. 8, 936 (2012)). Forces are the exact gradient
-of this energy, so a trajectory conserves it whatever the mesh.
+(1995)), and convolved with the influence function of P3M (`hff_ase.longrange.mesh`). Forces are the
+exact gradient of this energy, so a trajectory conserves it whatever the mesh.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
-from hff_ase.longrange.bspline import (
-    GRADIENT,
-    VALUE,
-    Grid,
-    Interpolate,
-    Spread,
-    Stencil,
-    interpolate_values,
-    spread_values,
+from hff_ase.longrange.bspline import BOTH, VALUE, Grid, Interpolate, Spread, Stencil
+from hff_ase.longrange.lattice import SmoothSum, reciprocal_lattice, refuse_huge
+from hff_ase.longrange.mesh import (
+    MeshGroup,
+    group_systems,
+    mesh_size,
+    mesh_spacing,
+    spline_order,
 )
-from hff_ase.longrange.lattice import reciprocal_lattice, refuse_huge
+from hff_ase.longrange.mesh_sum import MeshSum
 from hff_ase.longrange.pairs import common_factor
-
-# Even sizes without large prime factors, about a tenth apart: a liquid that breathes stays on one
-# mesh, and boxes of about the same size share one batched transform. 8, 10, 12, 14, 16 ... 960
-LADDER = tuple(
-    sorted(
-        base << doublings
-        for base in (7, 8, 9, 10, 11, 12, 15)
-        for doublings in range(7)
-        if base << doublings >= 8 and (base % 2 == 0 or doublings > 0)
-    )
-)
-
-
-def mesh_size(length: float, spacing: float) -> int:
-    """Points along a lattice vector (or the distance of two faces) of this length, Angstrom."""
-    wanted = length / spacing
-    for size in LADDER:
-        if size >= wanted:
-            return size
-    return 2 * math.ceil(wanted / 2)
-
-
-@dataclass(frozen=True)
-class MeshGroup:
-    """Systems that share a mesh shape.
-
-    Attributes:
-        systems: int64 [n_group], atoms: int64 [n_group_atoms], their indices in the batch; None
-            where the group is the whole batch.
-        grid: their meshes.
-        numbers: integer wave numbers along each axis, float64 [size] (the last one halved).
-        splines: B-spline part of the influence function on the half spectrum, 0 at k = 0.
-        multiplicity: how many of +-k each entry of the half spectrum stands for, float64.
-    """
-
-    systems: Tensor | None
-    atoms: Tensor | None
-    grid: Grid
-    numbers: tuple[Tensor, Tensor, Tensor]
-    splines: Tensor
-    multiplicity: Tensor
 
 
 class ReciprocalPME:
@@ -100,100 +55,34 @@ class ReciprocalPME:
                 n1, n2, n3 = (mesh_size(a * self.margin, self.spacing) for a in abc)
                 refuse_huge(n1 * n2 * n3, "mesh points", abc)
                 shapes.setdefault((n1, n2, n3), []).append(system)
-        return [self._group(batch, shape, systems) for shape, systems in shapes.items()]
+        return [group_systems(batch, *group, self.order) for group in shapes.items()]
 
-    def _group(
-        self, batch: AtomsBatch, shape: tuple[int, int, int], members: list[int]
-    ) -> MeshGroup:
-        n1, n2, n3 = shape
-        systems = atoms = None
-        local = batch.system
-        if len(members) < batch.n_systems:
-            systems = torch.tensor(members, device=batch.device)
-            rank = torch.full((batch.n_systems,), -1, device=batch.device)
-            rank[systems] = torch.arange(len(members), device=batch.device)
-            atoms = torch.nonzero(rank[batch.system] >= 0)[:, 0]
-            local = rank[batch.system[atoms]]
-        last = torch.arange(n3 // 2 + 1, dtype=torch.float64)
-        numbers = (signed_numbers(n1), signed_numbers(n2), last)
-        b1, b2, b3 = (spline_damping(m, n, self.order) for m, n in zip(numbers, shape, strict=True))
-        splines = (b1[:, None, None] * b2[:, None]) * b3
-        splines[0, 0, 0] = 0.0
-        multiplicity = torch.full_like(last, 2.0)
-        multiplicity[[0, -1]] = 1.0
-        m1, m2, m3 = (m.to(batch.device) for m in numbers)
-        return MeshGroup(
-            systems=systems,
-            atoms=atoms,
-            grid=Grid(len(members), shape, self.order, local),
-            numbers=(m1, m2, m3),
-            splines=splines.to(batch.device),
-            multiplicity=multiplicity.to(batch.device),
-        )
+    def bind(self, batch: AtomsBatch, plan: list[MeshGroup]) -> MeshSum:
+        """The sum at this configuration, for any charges, without a graph."""
+        return MeshSum(batch, plan, self.alpha)
+
+    def explicit(self, batch: AtomsBatch, charges: Tensor, plan: list[MeshGroup]) -> SmoothSum:
+        """phi and the derivatives of 1/2 sum_i q_i phi_i by one pass through the mesh."""
+        return self.bind(batch, plan).explicit(charges)
 
     def potential(self, batch: AtomsBatch, charges: Tensor, plan: list[MeshGroup]) -> Tensor:
         """phi_i of the smooth part [n_atoms], e/Angstrom, self-interaction included."""
+        leaves = (batch.positions, batch.cell, charges)
+        if not (torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves)):
+            return self.bind(batch, plan).potential(charges)
         phi = torch.zeros_like(charges)
         for group in plan:
-            positions, cell, q = batch.positions, batch.cell, charges
-            if group.atoms is not None:
-                positions, q = positions[group.atoms], q[group.atoms]
-                cell = cell[group.systems]
-            reciprocal, volume = reciprocal_lattice(cell)
-            size = torch.tensor(group.grid.shape, dtype=cell.dtype, device=cell.device)
-            u = torch.einsum("na,nba->nb", positions, reciprocal[group.grid.system]) * size
-            influence = self._influence(reciprocal, volume, group)
-            part = MeshPotential.apply(q, u, influence, group.grid, group.multiplicity)
+            cell = group.of_systems(batch.cell)
+            u = group.mesh_units(group.of_atoms(batch.positions), reciprocal_lattice(cell)[0])
+            part = MeshPotential.apply(
+                group.of_atoms(charges),
+                u,
+                group.influence(cell, self.alpha),
+                group.grid,
+                group.multiplicity,
+            )
             phi = part if group.atoms is None else phi.index_copy(0, group.atoms, part)
         return phi
-
-    def _influence(self, reciprocal: Tensor, volume: Tensor, group: MeshGroup) -> Tensor:
-        """4 pi/V exp(-k^2/4 alpha^2)/k^2 times the splines' part, on the half spectrum."""
-        metric = (2.0 * math.pi) ** 2 * (reciprocal @ reciprocal.mT)  # k^2 = m . metric . m
-        g = metric[:, :, :, None, None, None]
-        m1, m2, m3 = group.numbers
-        m1, m2 = m1[:, None, None], m2[:, None]
-        plane = g[:, 0, 0] * m1**2 + g[:, 1, 1] * m2**2 + 2.0 * g[:, 0, 1] * (m1 * m2)
-        slope = 2.0 * (g[:, 0, 2] * m1 + g[:, 1, 2] * m2) + g[:, 2, 2] * m3
-        k2 = (plane + slope * m3).clamp(min=1e-12)
-        gauss = torch.exp(k2 * (-0.25 / self.alpha**2))
-        return gauss / k2 * group.splines * (4.0 * math.pi / volume)[:, None, None, None]
-
-
-def signed_numbers(size: int) -> Tensor:
-    """Integer frequencies of a transform of this length, float64 [size]."""
-    return torch.fft.fftfreq(size, 1.0 / size, dtype=torch.float64)
-
-
-def spline_damping(number: Tensor, size: int, order: int) -> Tensor:
-    """U^2(k) / (sum over aliases of U^2)^2 with U(k) = sinc(pi m/size)^order along one axis.
-
-    The Fourier transform of 1/r is Gaussian-damped: only the alias in the first zone matters in
-    the numerator of the optimal influence function (Ballenegger et al. 2012), which then
-    is a product over the axes and does not depend on the cell.
-    """
-    aliases = torch.arange(-8, 9, dtype=torch.float64)
-    square = torch.sinc((number[:, None] + aliases * size) / size) ** (2 * order)
-    return square[:, 8] / square.sum(-1) ** 2
-
-
-# Relative RMS force error of the mesh = ERROR (alpha / 0.35)^2 (alpha h)^order, the largest found
-# on a thermally disordered rock salt, a dense random triclinic ionic box and a box of dipoles and
-# ions (alpha of 0.35 and 0.6 per Angstrom, alpha h of 0.17 to 0.5). The energy's error is smaller.
-ERROR = {4: 0.140, 5: 0.050, 6: 0.024}
-
-
-def spline_order(tolerance: float) -> int:
-    """The order at which spreading and transforms together cost least in a liquid."""
-    if tolerance >= 1e-3:
-        return 4
-    return 5 if tolerance >= 1e-4 else 6
-
-
-def mesh_spacing(alpha: float, tolerance: float, order: int) -> float:
-    """Mesh spacing in Angstrom at which the mesh alone meets the tolerance."""
-    error = ERROR[order] * (alpha / 0.35) ** 2
-    return min((tolerance / error) ** (1.0 / order), 0.6) / alpha
 
 
 def mesh_potential(q: Tensor, u: Tensor, influence: Tensor, grid: Grid) -> Tensor:
@@ -219,11 +108,10 @@ class MeshPotential(torch.autograd.Function):
     ) -> Tensor:
         """phi [n_atoms]."""
         stencil = Stencil(u, grid)
-        density = spread_values(q[:, None], stencil, VALUE)
+        density = stencil.spread(q[:, None], VALUE)
         spectrum = torch.fft.rfftn(density, dim=(1, 2, 3))
         mesh = torch.fft.irfftn(spectrum * influence, s=grid.shape, dim=(1, 2, 3), norm="forward")
-        terms = (*VALUE, *GRADIENT) if ctx.needs_input_grad[1] else VALUE
-        values = interpolate_values(mesh, stencil, terms)
+        values = stencil.interpolate(mesh, BOTH if ctx.needs_input_grad[1] else VALUE)
         phi = values[:, 0].clone()
         ctx.grid, ctx.multiplicity = grid, multiplicity
         ctx.known = (values, spectrum)  # not phi itself: an output kept here is never freed
