@@ -374,7 +374,7 @@ def test_errors_of_the_structure() -> None:
     with pytest.raises(StructureError, match=r"H Li O F.*got Na \(atom 1\)"):
         evaluate(Atoms("HNa", positions=np.eye(3)[:2] * 2))
     with pytest.raises(StructureError, match=r"at most 4 atoms .* got 6 .*GB"):
-        evaluate(dense(n=6), term(max_atoms=4))
+        evaluate(dense(n=6), term(max_atoms=4, solver="dense"))
 
 
 def test_feature_qeq_follows_the_precision_of_its_network() -> None:

@@ -8,7 +8,7 @@ fixed q is dq = -M d with M = H^-1 - H^-1 1 1^T H^-1 / (1^T H^-1 1), a symmetric
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -30,6 +30,13 @@ def _padding(batch: AtomsBatch) -> Tensor:
     """Ones on the diagonal where a system has no atom, so that every system can be solved."""
     slots = torch.arange(batch.max_count, device=batch.device)
     return torch.diag_embed((slots >= batch.counts[:, None]).double())
+
+
+class Response(Protocol):
+    """What knows how the minimum's charges respond."""
+
+    def response(self, vector: Tensor) -> Tensor:
+        """M vector [n_atoms]."""
 
 
 @dataclass(frozen=True)
@@ -78,16 +85,16 @@ class ImplicitCharges(torch.autograd.Function):
     """The minimum's charges as a function of dE/dq at fixed charges: first derivatives only."""
 
     @staticmethod
-    def forward(ctx: Any, gradient: Tensor, charges: Tensor, factor: Factor) -> Tensor:
+    def forward(ctx: Any, gradient: Tensor, charges: Tensor, solver: Response) -> Tensor:
         """``charges``, which solve for ``gradient`` [n_atoms] being constant in each system."""
-        ctx.factor = factor
+        ctx.solver = solver
         return charges.clone()
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        """-M grad: one more right-hand side for the factors at hand."""
+        """-M grad: one more right-hand side for the solver at hand."""
         _refuse_second_derivatives()
-        return -ctx.factor.response(grads[0]), None, None
+        return -ctx.solver.response(grads[0]), None, None
 
 
 class EnergyAtMinimum(torch.autograd.Function):

@@ -1,4 +1,4 @@
-r"""Coulomb interaction of Gaussian charges: a dense matrix, and the potential of given charges.
+r"""Coulomb interaction of Gaussian charges: pair weights, what a box adds, and a dense matrix.
 
 Two Gaussians of widths s_i, s_j interact as erf(r/g_ij)/r, g_ij^2 = 2 (s_i^2 + s_j^2), and one with
 itself as 1/(sqrt(pi) s_i). In a periodic box the sum over images is split as for points,
@@ -21,7 +21,6 @@ from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.longrange.ewald import EwaldPlan, ReciprocalEwald
-from hff_ase.longrange.pairs import sum_pairs
 from hff_ase.neighbors import Pairs
 
 
@@ -98,25 +97,17 @@ def gaussian_matrix(
     return matrix + waves @ waves.mT
 
 
-def gaussian_potential(
-    batch: AtomsBatch,
-    charges: Tensor,
-    widths: Tensor,
-    pairs: GaussianPairs,
-    reciprocal: ReciprocalEwald,
-    plan: EwaldPlan | None,
+def background_potential(
+    batch: AtomsBatch, charges: Tensor, widths: Tensor, alpha: float
 ) -> Tensor:
-    """phi = J q [n_atoms], e/Angstrom, without the matrix."""
-    phi = sum_pairs(charges, pairs.i, pairs.j, pairs.weight)
-    phi = phi + self_interaction(batch, widths, reciprocal.alpha) * charges
-    if plan is None:
-        return phi
+    """What leaving out k = 0 takes off the potential in boxes [n_atoms], e/Angstrom.
+
+    pi/V sum_j q_j (1/alpha^2 - 2 s_i^2 - 2 s_j^2): the integral of the real-space part.
+    """
     square = 2.0 * widths.square()
     total = batch.system_sum(torch.stack([charges, square * charges], 1))[batch.system]
-    background = (1.0 / reciprocal.alpha**2 - square) * total[:, 0] - total[:, 1]
-    background = (math.pi / batch.volume)[batch.system] * background
-    smooth = reciprocal.potential(batch, charges, plan) - background
-    return phi + torch.where(batch.periodic[batch.system], smooth, 0.0)
+    background = (1.0 / alpha**2 - square) * total[:, 0] - total[:, 1]
+    return (math.pi / batch.volume)[batch.system] * background
 
 
 def self_interaction(batch: AtomsBatch, widths: Tensor, alpha: float) -> Tensor:

@@ -12,14 +12,12 @@ from torch import Tensor, nn
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError, StructureError
-from hff_ase.longrange.equilibration import (
-    EnergyAtMinimum,
-    ImplicitCharges,
-    factorize,
-    solve_charges,
-)
-from hff_ase.longrange.ewald import EwaldPlan, ReciprocalEwald, splitting_parameter
-from hff_ase.longrange.matrix import gaussian_matrix, gaussian_pairs, gaussian_potential
+from hff_ase.longrange.ewald import ReciprocalEwald, splitting_parameter
+from hff_ase.longrange.pme import ReciprocalPME
+from hff_ase.longrange.qeq_history import history_of
+from hff_ase.longrange.qeq_parts import CROSSOVER, Part, check_solver, make_parts, refuse_dense
+from hff_ase.longrange.qeq_preconditioner import RADIUS
+from hff_ase.longrange.qeq_solve import Problem, solve_dense, solve_in_graph, solve_iteratively
 from hff_ase.neighbors import Neighborhood, PairRequest
 from hff_ase.nets.mlp import mlp
 from hff_ase.terms.species import SpeciesIndex
@@ -35,11 +33,16 @@ class QEq(Term):
         + k_e \sum_i \frac{q_i^2}{2\sqrt\pi s_i}
 
     under sum q = Q in each system, over all images in a periodic box (with a neutralising
-    background if it is charged). Dense: memory grows as n_atoms^2 per system, time as n_atoms^3.
+    background if it is charged).
 
     In eval mode the energy is differentiated at fixed charges, exact since they minimise it; the
-    charges given to later terms carry their response. Second derivatives (losses on forces) need
-    training mode, where the solution itself is part of the graph.
+    charges given to later terms carry their response. Small systems are solved by factorising a
+    dense matrix, large ones by conjugate gradients with a mesh (`hff_ase.longrange.qeq_cg`), in
+    memory that grows as n_atoms. A neighbour list that keeps a memory of its trajectory gives the
+    solver a start; what it converges to is the same within ``charge_tolerance``.
+
+    Second derivatives (losses on forces) need training mode, where the solution itself is part of
+    the graph: always dense.
 
     The trainable tables stay in range: eta = exp(log_hardness), and s = s_max sigmoid(width_logit)
     with s_max = 1/(2 alpha), the widest Gaussian whose difference to a point charge has decayed to
@@ -52,7 +55,9 @@ class QEq(Term):
         cutoff: of the real-space part of the lattice sum, Angstrom.
         tolerance: relative accuracy of the lattice sum.
         prefactor: k_e, eV Angstrom/e^2.
-        max_atoms: largest system accepted.
+        max_atoms: largest system accepted by the dense solver.
+        solver: "dense", "iterative", or "auto" by the size of each system.
+        charge_tolerance: estimated error of any charge at which iterations end, e.
 
     Raises:
         ConfigError: tables for different elements, or a value out of range.
@@ -73,8 +78,11 @@ class QEq(Term):
         tolerance: float = 1e-6,
         prefactor: float = COULOMB_CONSTANT,
         max_atoms: int = 4000,
+        solver: str = "auto",
+        charge_tolerance: float = 1e-6,
     ) -> None:
         super().__init__()
+        check_solver(solver, charge_tolerance)
         if not 1e-14 <= tolerance <= 1e-2:
             raise ConfigError(f"expected a QEq tolerance of 1e-14 to 1e-2, got {tolerance}")
         if not 1.0 <= cutoff < math.inf:
@@ -98,7 +106,9 @@ class QEq(Term):
         self.width_logit = nn.Parameter(torch.logit(s / self.widest))
         self.real_cutoff, self.tolerance = float(cutoff), tolerance
         self.prefactor, self.max_atoms = prefactor, max_atoms
+        self.solver, self.charge_tolerance = solver, charge_tolerance
         self.reciprocal = ReciprocalEwald(self.alpha, tolerance)
+        self.mesh: ReciprocalPME | ReciprocalEwald = ReciprocalPME(self.alpha, tolerance)
         known = torch.zeros(len(chemical_symbols), dtype=torch.bool)
         known[[chemical_symbols.index(symbol) for symbol in elements]] = True
         self.register_buffer("known", known, persistent=False)
@@ -111,14 +121,18 @@ class QEq(Term):
             "tolerance": self.tolerance,
             "prefactor": self.prefactor,
             "max_atoms": self.max_atoms,
+            "solver": self.solver,
+            "charge_tolerance": self.charge_tolerance,
         }
 
     def requests(self) -> tuple[PairRequest, ...]:
-        """Pairs of the real-space sum and, for molecules, all pairs."""
-        return (PairRequest(self.real_cutoff, "half"), PairRequest(math.inf, "molecule"))
+        """Pairs of the real-space sum, for molecules all pairs, and for iterations the nearest."""
+        whole = (PairRequest(self.real_cutoff, "half"), PairRequest(math.inf, "molecule"))
+        near = PairRequest(min(RADIUS, self.real_cutoff), "half")
+        return whole if self.solver == "dense" else (*whole, near)
 
-    def prepare(self, batch: AtomsBatch) -> EwaldPlan | None:
-        """Wave vectors; refuses unknown elements and systems too large for a dense matrix.
+    def prepare(self, batch: AtomsBatch) -> tuple[bool, list[Part]]:
+        """The parts of the batch for the present mode; refuses unknown elements.
 
         Raises:
             StructureError: names the element and the atom, or the size and the memory.
@@ -129,21 +143,23 @@ class QEq(Term):
             raise StructureError(
                 f"expected elements with QEq parameters ({' '.join(self.species.elements)}), got "
                 f"{chemical_symbols[int(batch.numbers[atom])]} "
-                f"(atom {int(batch.index_in_system[atom])})"
+                f"(atom {batch.place(atom)})"
             )
-        if batch.max_count > self.max_atoms:
-            raise StructureError(
-                f"expected at most {self.max_atoms} atoms in a system with QEq charges, got "
-                f"{batch.max_count} ({batch.max_count**2 * 8e-9:.1f} GB per copy of the dense "
-                "matrix; the option max_atoms sets the limit)"
-            )
-        return self.reciprocal.prepare(batch) if batch.any_periodic else None
+        dense = torch.full_like(batch.periodic, self.training or self.solver == "dense")
+        if self.solver == "auto" and not self.training:
+            dense = batch.counts <= min(CROSSOVER, self.max_atoms)
+        elif bool(dense.all()):
+            refuse_dense(batch, self.max_atoms)
+        return self.training, make_parts(batch, dense, self.reciprocal, self.mesh)
 
     def atom_parameters(self, batch: AtomsBatch, fields: Fields) -> tuple[Tensor, Tensor]:
         """chi and eta of each atom, float64 [n_atoms], eV."""
-        row = self.species(batch.numbers)
-        chi, log_hardness = self.electronegativity.double(), self.log_hardness.double()
-        return chi[row], torch.exp(log_hardness[row])
+        chi = self.electronegativity.double()[self.species(batch.numbers)]
+        return chi, self.hardness(batch)
+
+    def hardness(self, batch: AtomsBatch) -> Tensor:
+        """eta of each atom's element, float64 [n_atoms], eV."""
+        return torch.exp(self.log_hardness.double()[self.species(batch.numbers)])
 
     def atom_widths(self, batch: AtomsBatch) -> Tensor:
         """Gaussian widths, float64 [n_atoms], Angstrom."""
@@ -153,31 +169,36 @@ class QEq(Term):
     def forward(self, batch: AtomsBatch, neighbors: Neighborhood, fields: Fields) -> Tensor:
         """Atomic energies [n_atoms], eV; gives `charges` [n_atoms]."""
         chi, eta = self.atom_parameters(batch, fields)
-        widths = self.atom_widths(batch)
-        real, molecule = self.requests()
-        pairs = gaussian_pairs(
-            batch,
-            widths,
-            neighbors.pairs(real) if batch.any_periodic else None,
-            None if batch.all_periodic else neighbors.pairs(molecule),
-            self.alpha,
-            self.real_cutoff,
-        )
-        plan = neighbors.plan(self)
-        with torch.set_grad_enabled(self.training and torch.is_grad_enabled()):
-            matrix = self.prefactor * gaussian_matrix(batch, widths, pairs, self.reciprocal, plan)
-            hardness = matrix + torch.diag_embed(batch.pad(eta))
-        if self.training:
-            charges = solve_charges(batch, hardness, chi)
-            phi = batch.unpad((matrix @ batch.pad(charges)[..., None])[..., 0])
-            fields["charges"] = charges
-            return charges * (chi + 0.5 * (eta * charges + phi))
-        factor = factorize(batch, hardness.detach())
-        charges = factor.charges(chi.detach())
-        phi = gaussian_potential(batch, charges, widths, pairs, self.reciprocal, plan)
-        phi = self.prefactor * phi
-        fields["charges"] = ImplicitCharges.apply(chi + eta * charges + phi, charges, factor)
-        return EnergyAtMinimum.apply(charges * (chi + 0.5 * (eta * charges + phi)))
+        inputs = (chi, eta, self.atom_widths(batch), self.hardness(batch))
+        training, parts = neighbors.plan(self)
+        if training != self.training:  # the mode was changed since neighbours were searched
+            _, parts = self.prepare(batch.moved(batch.positions.detach(), batch.cell.detach()))
+        history = None if all(part.dense for part in parts) else history_of(neighbors)
+        guess = None if history is None else history.guess(batch)
+        energies = charges = torch.zeros_like(chi)
+        for part in parts:
+            mine = (part.of_atoms(values) for values in inputs)
+            problem = Problem(
+                part,
+                part.batch(batch),
+                neighbors,
+                self.requests(),
+                self.alpha,
+                self.prefactor,
+                *mine,
+            )
+            if self.training:
+                found = solve_in_graph(problem)
+            elif part.dense:
+                found = solve_dense(problem)
+            else:
+                start = None if guess is None else part.of_atoms(guess)
+                found = solve_iteratively(problem, start, self.charge_tolerance)
+            energies, charges = part.merge(energies, found[0]), part.merge(charges, found[1])
+        if history is not None:
+            history.add(batch, charges)
+        fields["charges"] = charges
+        return energies
 
 
 class FeatureQEq(QEq):

@@ -1,0 +1,1 @@
+"""Charge equilibration's real-space part, fused."""
