@@ -51,6 +51,9 @@ class MDConfig(BaseModel):
         model: name of a shipped model or path of an .hff file.
         dtype, device: precision of the model's networks, and ``cpu`` or ``cuda``.
         without: energy terms to leave out.
+        engine: what moves the atoms: ``torch``, the package's own engine on the device of the
+            model; ``ase``, ASE's integrators with any ASE calculator; ``auto``, the first wherever
+            the calculator is a HybridFF.
         output: folder of the run.
         ensemble: ``nve``; ``nvt`` (Langevin); ``nvt-nhc`` (Nose-Hoover chain); ``npt`` (isotropic
             Martyna-Tobias-Klein with chains). With `time` it is short for one stage.
@@ -82,6 +85,7 @@ class MDConfig(BaseModel):
     dtype: Literal["float32", "float64"] = "float32"
     device: str = "cpu"
     without: tuple[str, ...] = ()
+    engine: Literal["auto", "torch", "ase"] = "auto"
     output: str = "md"
     ensemble: Ensemble | None = None
     time: str | None = None
@@ -151,6 +155,8 @@ class MDConfig(BaseModel):
             raise ConfigError(f"expected a pressure only with npt, got pressure {self.pressure:g}")
         if self.temperature == 0 and self._ensembles() != {"nve"}:
             raise ConfigError("expected a temperature above 0 K for a thermostat, got 0")
+        if self.engine == "torch" and self.seed >= 2**32:
+            raise ConfigError(f"expected a seed below 2^32 for the torch engine, got {self.seed}")
         if self.max_temperature <= 2 * self.temperature:
             raise ConfigError(
                 "expected max_temperature to be more than twice the temperature "

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from ase import Atoms
 from vesin import NeighborList
 
 from hff_ase.dynamics.config import MDConfig
-from hff_ase.dynamics.integrators import temperature
 from hff_ase.errors import SimulationError
+
+if TYPE_CHECKING:
+    from hff_ase.dynamics.movers import Sample
 
 CONTACT_INTERVAL = 100  # steps between searches for atoms on top of each other
 HUGE_FORCE = 100.0  # eV/Angstrom; nothing in a liquid feels this, so it starts a search at once
@@ -59,49 +65,43 @@ def check_results(atoms: Atoms, energy: float, forces: np.ndarray) -> None:
         )
 
 
-class Guard:
-    """Looks at every step of a run, at the price of a few passes over the positions."""
+@dataclass(frozen=True)
+class Limits:
+    """What a step may do before somebody has a closer look.
 
-    def __init__(self, atoms: Atoms, config: MDConfig) -> None:
-        self._atoms = atoms
-        self._config = config
-        self._positions = atoms.positions.copy()
-        self._cell = np.array(atoms.cell)
+    Attributes:
+        displacement: of an atom, Angstrom.
+        temperature: K.
+        force: the largest component, eV/Angstrom.
+    """
 
-    def check(self, step: int, energy: float, forces: np.ndarray) -> None:
-        """Look at the atoms after a step.
+    displacement: float
+    temperature: float
+    force: float = HUGE_FORCE
 
-        Raises:
-            SimulationError: energy or forces are not finite, an atom moved too far, two atoms are
-                on top of each other, or the system is too hot.
-        """
-        check_results(self._atoms, energy, forces)
-        self._check_displacements()
-        huge = float(np.abs(forces).max()) > HUGE_FORCE
-        if huge or step % CONTACT_INTERVAL == 0:
-            check_contacts(self._atoms, self._config.min_distance)
-        self._check_temperature()
+    @classmethod
+    def of(cls, config: MDConfig) -> Limits:
+        """Those of a run."""
+        return cls(config.max_displacement, config.max_temperature)
 
-    def _check_displacements(self) -> None:
-        positions, cell = self._atoms.positions, np.array(self._atoms.cell)
-        expected = self._positions
-        if not np.array_equal(cell, self._cell):  # a barostat moves all atoms with the cell
-            expected = expected @ np.linalg.solve(self._cell, cell)
-        squared = np.square(positions - expected).sum(axis=1)
-        farthest = int(np.argmax(squared))
-        limit = self._config.max_displacement
-        if not squared[farthest] <= limit**2:
-            raise SimulationError(
-                f"{name_atom(self._atoms, farthest)} moved {np.sqrt(squared[farthest]):.3g} A in "
-                f"one step (limit {limit:g} A)"
-            )
-        self._positions, self._cell = positions.copy(), cell
 
-    def _check_temperature(self) -> None:
-        now = temperature(self._atoms.get_kinetic_energy(), self._atoms)
-        if now > self._config.max_temperature:
-            kinetic = np.square(self._atoms.get_velocities()).sum(axis=1) * self._atoms.get_masses()
-            raise SimulationError(
-                f"the temperature is {now:.0f} K (limit {self._config.max_temperature:g} K); "
-                f"{name_atom(self._atoms, int(np.argmax(kinetic)))} has the largest kinetic energy"
-            )
+def look_closer(sample: Sample, atoms: Atoms, results: Mapping[str, Any], config: MDConfig) -> None:
+    """Look at the atoms after a step.
+
+    Raises:
+        SimulationError: energy or forces are not finite, an atom moved too far, two atoms are on
+            top of each other, or the system is too hot.
+    """
+    check_results(atoms, float(results["energy"]), results["forces"])
+    if not sample.displacement <= config.max_displacement:
+        raise SimulationError(
+            f"{name_atom(atoms, sample.farthest)} moved {sample.displacement:.3g} A in one step "
+            f"(limit {config.max_displacement:g} A)"
+        )
+    check_contacts(atoms, config.min_distance)
+    if sample.temperature > config.max_temperature:
+        kinetic = np.square(atoms.get_velocities()).sum(axis=1) * atoms.get_masses()
+        raise SimulationError(
+            f"the temperature is {sample.temperature:.0f} K (limit {config.max_temperature:g} K); "
+            f"{name_atom(atoms, int(np.argmax(kinetic)))} has the largest kinetic energy"
+        )

@@ -57,6 +57,11 @@ class Integrator:
         self._dynamics: Any = MAKERS[ensemble](atoms, config, rng)
         self.step: Callable[[], object] = self._dynamics.step
 
+    @property
+    def moves_cell(self) -> bool:
+        """Whether steps change the cell."""
+        return self.ensemble == "npt"
+
     def conserved_energy(self, potential: float, kinetic: float) -> float:
         """The quantity that exact dynamics conserves, eV; nan for Langevin dynamics."""
         if self.ensemble == "nvt":

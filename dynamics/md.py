@@ -20,12 +20,14 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 from rich.console import Console
 
+from hff_ase.dynamics.ase_mover import calculator_state
 from hff_ase.dynamics.checkpointing import Checkpoint, WriteError, load_checkpoint, save_checkpoint
 from hff_ase.dynamics.config import MDConfig
 from hff_ase.dynamics.guards import check_contacts, check_results
+from hff_ase.dynamics.movers import choose_engine
 from hff_ase.dynamics.progress import Screen
 from hff_ase.dynamics.rundir import CHECKPOINT, SUMMARY, RunFolder
-from hff_ase.dynamics.session import Session, calculator_state, pack_atoms, unpack_atoms
+from hff_ase.dynamics.session import Session, pack_atoms, unpack_atoms
 from hff_ase.dynamics.stopping import stop_on_signals
 from hff_ase.dynamics.summary import environment
 from hff_ase.errors import ConfigError, SimulationError, StructureError
@@ -79,6 +81,7 @@ class MDRun:
         if folder.has_run and not force:
             folder.create(force)  # says what is wrong before the model is loaded
         calc = load_calculator(config) if calc is None else calc
+        config = choose_engine(config, calc)
         checkpoint = Checkpoint(
             config=config.resolved(),
             rng=dict(np.random.default_rng(config.seed).bit_generator.state),
@@ -118,11 +121,14 @@ class MDRun:
         """
         run_folder = RunFolder(folder)
         checkpoint = load_checkpoint(run_folder[CHECKPOINT])
-        config = MDConfig(**checkpoint.config)
+        # runs from before there was a choice were moved by ASE
+        config = MDConfig(**{"engine": "ase", **checkpoint.config})
         if settings:
             config = check_same(config, settings)
         if calc is None and checkpoint.phase != "finished":
             calc = load_calculator(config)
+        if checkpoint.phase != "finished":
+            choose_engine(config, calc)
         return cls(run_folder, config, calc, console)
 
     def run(self) -> dict[str, Any]:
@@ -223,6 +229,8 @@ def check_same(config: MDConfig, settings: Mapping[str, Any]) -> MDConfig:
     Raises:
         ConfigError: a setting that shapes the trajectory differs; names it.
     """
+    if settings.get("engine") == "auto":  # it was chosen when the run was started
+        settings = {name: value for name, value in settings.items() if name != "engine"}
     asked = MDConfig(**{**settings_without_stages(config, settings), **settings}).resolved()
     run = config.resolved()
     for name, value in run.items():

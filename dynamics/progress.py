@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
+from math import isfinite
 from types import TracebackType
 
-from ase import Atoms
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from hff_ase.dynamics.integrators import temperature
-from hff_ase.dynamics.observables.density import mass_density
 from hff_ase.dynamics.reporting import ns_per_day
 
 SECONDS_BETWEEN_UPDATES = 0.5  # on a terminal
@@ -72,17 +70,17 @@ class Screen:
         elif self._due():
             self.say(f"minimise: step {step}, {state}")
 
-    def running(self, step: int, ensemble: str, atoms: Atoms) -> None:
-        """Show a step of the dynamics, if it is time to."""
+    def running(self, step: int, ensemble: str, temperature: float, density: float) -> None:
+        """Show a step of the dynamics, if it is time to: K and g/cm^3 (nan without a cell)."""
         if not self._shown or not (self._due() or step == self._n_steps):
             return
         seconds = time.perf_counter() - self._started
         done = step - self._first_step
         left = seconds / done * (self._n_steps - step) if done else 0.0
         state = f"{ns_per_day(done, self._timestep, seconds):.3g} ns/day, {clock(left)} left, "
-        state += f"{temperature(float(atoms.get_kinetic_energy()), atoms):.0f} K"
-        if atoms.pbc.all():
-            state += f", {mass_density(atoms):.3f} g/cm3"
+        state += f"{temperature:.0f} K"
+        if isfinite(density):
+            state += f", {density:.3f} g/cm3"
         if self._bar is not None:
             task = self._bar.task_ids[0]
             self._bar.update(task, description=ensemble, completed=step, state=state)

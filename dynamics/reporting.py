@@ -13,9 +13,9 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
-from hff_ase.dynamics.integrators import temperature
-from hff_ase.dynamics.observables.density import block_average, mass_density
-from hff_ase.units import BAR
+from hff_ase.dynamics.movers import Sample
+from hff_ase.dynamics.observables.density import block_average
+from hff_ase.units import BAR, GRAM_PER_CM3
 
 FRAME_RESULTS = ("energy", "stress", "charges")
 
@@ -43,30 +43,21 @@ def header(names: Sequence[str]) -> str:
     return "# " + " ".join(f"{name:>20}" for name in names) + "\n"
 
 
-def row(atoms: Atoms, moment: Moment, conserved: float, results: Mapping[str, Any]) -> list[float]:
-    """One row of statistics from cached results: nothing is computed anew."""
-    kinetic = float(atoms.get_kinetic_energy())
-    potential = float(results["energy"])
+def row(moment: Moment, sample: Sample, mass: float) -> list[float]:
+    """One row of statistics; ``mass`` in amu, for the density."""
+    potential, kinetic = sample.potential, sample.kinetic
     values = [moment.step, moment.stage, moment.time, potential, kinetic, potential + kinetic]
-    values += [conserved, temperature(kinetic, atoms)]
-    if atoms.pbc.all():
-        volume = float(atoms.get_volume())
-        values += [pressure(results.get("stress"), kinetic, volume), volume, mass_density(atoms)]
-    return values + [float(value) for value in results.get("energy_terms", {}).values()]
+    values += [sample.conserved, sample.temperature]
+    if np.isfinite(sample.volume):
+        density = mass / sample.volume / GRAM_PER_CM3
+        values += [sample.pressure / BAR, sample.volume, density]
+    return [*values, *sample.terms.values()]
 
 
 def format_row(values: Sequence[float]) -> str:
     """A row as a line of the statistics file."""
     counts = [f"{int(value):20d}" for value in values[:2]]
     return "  " + " ".join(counts + [f"{value:20.12g}" for value in values[2:]]) + "\n"
-
-
-def pressure(stress: np.ndarray | None, kinetic: float, volume: float) -> float:
-    """Pressure in bar from the stress (Voigt or 3x3, eV/A^3) and the kinetic energy (eV)."""
-    if stress is None:
-        return float("nan")
-    trace = np.trace(stress) if np.shape(stress) == (3, 3) else np.sum(np.asarray(stress)[:3])
-    return float((2 * kinetic / (3 * volume) - trace / 3) / BAR)
 
 
 def frame(
@@ -144,7 +135,7 @@ def plot(path: Path, statistics: Mapping[str, np.ndarray], n_atoms: int) -> None
     if axes[-1].lines:
         axes[-1].legend(loc="best", fontsize="small")
     else:
-        axes[-1].text(0.5, 0.5, "none for Langevin", transform=axes[-1].transAxes, ha="center")
+        axes[-1].text(0.5, 0.5, "none", transform=axes[-1].transAxes, ha="center")
     axes[-1].set_xlabel("time (ps)")
     figure.savefig(path, dpi=130)
 

@@ -11,9 +11,10 @@ from ase import Atoms
 
 from hff_ase.dynamics.checkpointing import Checkpoint, WriteError, save_checkpoint
 from hff_ase.dynamics.config import MDConfig, to_yaml
-from hff_ase.dynamics.guards import Guard
-from hff_ase.dynamics.integrators import Integrator, random_momenta
+from hff_ase.dynamics.guards import CONTACT_INTERVAL, check_contacts, look_closer
+from hff_ase.dynamics.integrators import random_momenta
 from hff_ase.dynamics.minimize import minimize
+from hff_ase.dynamics.movers import Mover, Sample, make_mover
 from hff_ase.dynamics.progress import Screen
 from hff_ase.dynamics.reporting import (
     Moment,
@@ -42,6 +43,7 @@ from hff_ase.dynamics.rundir import (
 from hff_ase.dynamics.stopping import StopRequest
 from hff_ase.dynamics.summary import environment, summarize
 from hff_ase.errors import HFFError, HFFWarning, SimulationError, StoppedError
+from hff_ase.units import GRAM_PER_CM3
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 SAME_MODEL = 1e-3  # eV per atom: a larger difference of recomputed energies is another model
@@ -71,11 +73,6 @@ def unpack_atoms(packed: dict[str, np.ndarray]) -> Atoms:
     return atoms
 
 
-def calculator_state(calc: Any) -> dict[str, np.ndarray]:
-    """What the calculator needs to give the same bits again (its neighbour list)."""
-    return calc.get_state() if hasattr(calc, "get_state") else {}
-
-
 class Session:
     """Carries a run on from its checkpoint; the folder must be locked."""
 
@@ -94,10 +91,8 @@ class Session:
         self._calc = calc
         self._screen = screen
         self._stop = stop
-        self._atoms = unpack_atoms(checkpoint.atoms)
-        self._atoms.calc = calc
-        if checkpoint.calculator:
-            calc.set_state(checkpoint.calculator)
+        self._mover: Mover | None = None
+        self._mass = float("nan")
         self._rng = np.random.default_rng()
         self._rng.bit_generator.state = checkpoint.rng
         lengths = checkpoint.lengths
@@ -114,10 +109,11 @@ class Session:
             SimulationError: the run blew up, was asked to stop, or cannot write its files.
         """
         try:
-            self._atoms.get_forces()
             if self._state.phase == "start":
                 self._prepare()
             else:
+                atoms = self._unpack()
+                self._make_mover(atoms, self._state.calculator)
                 self._check_resumed()
             self._screen.begin(self._state.step)
             self._started = time.perf_counter()
@@ -128,9 +124,27 @@ class Session:
             self._statistics.close()
             self._trajectory.close()
 
+    @property
+    def _moving(self) -> Mover:
+        if self._mover is None:
+            raise RuntimeError("expected a mover, got none yet")
+        return self._mover
+
+    def _unpack(self) -> Atoms:
+        atoms = unpack_atoms(self._state.atoms)
+        atoms.calc = self._calc
+        self._mass = float(atoms.get_masses().sum())
+        return atoms
+
+    def _make_mover(self, atoms: Atoms, surroundings: dict[str, np.ndarray]) -> None:
+        self._mover = make_mover(atoms, self._config, self._calc, self._rng, surroundings)
+
     def _prepare(self) -> None:
         """Everything before the first step; killed in here, it is done again from the start."""
-        atoms, config = self._atoms, self._config
+        config, atoms = self._config, self._unpack()
+        if self._state.calculator:
+            self._calc.set_state(self._state.calculator)
+        atoms.get_forces()
         self._folder.write(CONFIG, to_yaml(config.resolved()))
         self._folder.write(INPUT, frame(atoms, Moment(0, 1, 0.0), {}))
         if config.minimize and config.minimize_steps > 0:
@@ -146,13 +160,13 @@ class Session:
             momenta = random_momenta(atoms, config.temperature, self._rng)
         masses = atoms.get_masses()[:, None]
         atoms.set_momenta(momenta - masses * momenta.sum(axis=0) / masses.sum())
-        atoms.get_forces()
-        terms = list(self._calc.results.get("energy_terms", {}))
-        self._statistics.write(header(columns(atoms, terms)))
-        first = Integrator(config.plan[0].ensemble, atoms, config, self._rng)
-        self._record(0, first, everything=True)
+        self._make_mover(atoms, {})
+        self._moving.begin(config.plan[0].ensemble, 0, {})
+        sample = self._moving.sample()
+        self._statistics.write(header(columns(atoms, list(sample.terms))))
+        self._record(0, 0, sample, everything=True)
         self._state.phase = "dynamics"
-        self._checkpoint(None)
+        self._checkpoint(stage_begun=False)
 
     def _watch_minimization(self, step: int, energy: float, force: float) -> None:
         self._screen.minimizing(step, energy, force)
@@ -170,10 +184,10 @@ class Session:
         for key in now:
             if key in before and now[key] != before[key]:
                 self._warn(f"{key} was {before[key]}, is {now[key]}")
-        energy = float(self._calc.results["energy"])
+        energy = float(self._moving.results["energy"])
         if state.energy is not None and energy != state.energy:
             difference = abs(energy - state.energy)
-            if not difference <= SAME_MODEL * len(self._atoms):
+            if not difference <= SAME_MODEL * len(self._moving.atoms):
                 raise SimulationError(
                     f"expected the energy of the checkpoint, {state.energy:.6f} eV, got "
                     f"{energy:.6f} eV: another model or other settings of it"
@@ -184,17 +198,14 @@ class Session:
 
     def _run_stage(self, index: int) -> None:
         stage, state = self._config.plan[index], self._state
-        integrator = Integrator(stage.ensemble, self._atoms, self._config, self._rng)
-        if state.integrator:
-            integrator.set_state(state.integrator)
-        guard = Guard(self._atoms, self._config)
+        self._moving.begin(stage.ensemble, state.step, state.integrator)
         self._folder.log(f"stage {index + 1}: {stage.ensemble}, {stage.n_steps} steps")
         while state.stage_step < stage.n_steps:
-            self._advance(integrator, guard)
-            self._record(index, integrator)
-            self._screen.running(state.step, stage.ensemble, self._atoms)
+            sample = self._advance(index, stage.n_steps - state.stage_step)
+            density = self._mass / sample.volume / GRAM_PER_CM3
+            self._screen.running(state.step, stage.ensemble, sample.temperature, density)
             if self._stop.signal_name is not None:
-                self._checkpoint(integrator)
+                self._checkpoint()
                 raise StoppedError(
                     f"stopped by {self._stop.signal_name} at step {state.step}; continue with "
                     f"hff md --resume {self._folder.path}",
@@ -202,69 +213,76 @@ class Session:
                 )
             due = state.step % self._config.checkpoint_interval == 0
             if due or time.perf_counter() - self._saved > SECONDS_BETWEEN_CHECKPOINTS:
-                self._checkpoint(integrator)
+                self._checkpoint()
         state.stage, state.stage_step = index + 1, 0
-        self._checkpoint(None)
+        self._checkpoint(stage_begun=False)
 
-    def _advance(self, integrator: Integrator, guard: Guard) -> None:
-        state = self._state
+    def _advance(self, stage: int, n_left: int) -> Sample:
+        """Take some steps and write down what is due; what is known of the last."""
+        state, config, mover = self._state, self._config, self._moving
+        # nobody needs the atoms between these
+        intervals = config.trajectory_interval, config.checkpoint_interval, CONTACT_INTERVAL
+        n_steps = min(n_left, *(every - state.step % every for every in intervals))
         try:
-            integrator.step()
-            state.step += 1
-            state.stage_step += 1
-            results = self._calc.results
-            guard.check(state.step, float(results["energy"]), results["forces"])
+            for sample in mover.advance(n_steps):
+                state.step += 1
+                state.stage_step += 1
+                if not sample.harmless:
+                    look_closer(sample, mover.atoms, mover.results, config)
+                elif state.step % CONTACT_INTERVAL == 0:
+                    check_contacts(mover.atoms, config.min_distance)
+                self._record(stage, state.step, sample)
+        except WriteError:
+            raise
         except HFFError as error:
-            self._folder.write(FAILED, frame(self._atoms, self._moment(state.stage), {}))
+            self._folder.write(FAILED, frame(mover.atoms, self._moment(stage), {}))
             raise SimulationError(
                 f"run stopped after step {state.step}: {error}; frame saved in "
                 f"{self._folder[FAILED]}"
             ) from error
+        return sample
 
     def _moment(self, stage: int) -> Moment:
         step = self._state.step
         return Moment(step, stage + 1, round(step * self._config.timestep * 1e-3, 9))
 
-    def _record(self, stage: int, integrator: Integrator, everything: bool = False) -> None:
-        step, results = self._state.step, self._calc.results
+    def _record(self, stage: int, step: int, sample: Sample, everything: bool = False) -> None:
         moment = self._moment(stage)
         if everything or step % self._config.statistics_interval == 0:
-            kinetic = float(self._atoms.get_kinetic_energy())
-            conserved = integrator.conserved_energy(float(results["energy"]), kinetic)
-            self._statistics.write(format_row(row(self._atoms, moment, conserved, results)))
+            self._statistics.write(format_row(row(moment, sample, self._mass)))
         if everything or step % self._config.trajectory_interval == 0:
-            with_forces = self._config.trajectory_forces
-            self._trajectory.write(frame(self._atoms, moment, results, with_forces))
+            mover, with_forces = self._moving, self._config.trajectory_forces
+            self._trajectory.write(frame(mover.atoms, moment, mover.results, with_forces))
 
-    def _checkpoint(self, integrator: Integrator | None) -> None:
-        state = self._state
+    def _checkpoint(self, stage_begun: bool = True) -> None:
+        state, mover = self._state, self._moving
         lengths = {STATISTICS: self._statistics.sync(), TRAJECTORY: self._trajectory.sync()}
         seconds = self._seconds_before + time.perf_counter() - self._started
         state.lengths = lengths
         state.rng = dict(self._rng.bit_generator.state)
-        state.energy = float(self._calc.results["energy"])
+        state.energy = float(mover.results["energy"])
         state.notes["seconds"] = seconds
-        state.atoms = pack_atoms(self._atoms)
-        state.integrator = {} if integrator is None else integrator.get_state()
-        state.calculator = calculator_state(self._calc)
+        state.atoms = pack_atoms(mover.atoms)
+        state.integrator = mover.get_state() if stage_begun else {}
+        state.calculator = mover.get_surroundings()
         save_checkpoint(self._folder[CHECKPOINT], state)
         self._saved = time.perf_counter()
 
     def _finish(self) -> dict[str, Any]:
         seconds = time.perf_counter() - self._started
         speed = ns_per_day(self._state.step - self._first_step, self._config.timestep, seconds)
-        moment = self._moment(len(self._config.plan) - 1)
-        self._folder.write(FINAL, frame(self._atoms, moment, self._calc.results, True))
+        moment, mover = self._moment(len(self._config.plan) - 1), self._moving
+        self._folder.write(FINAL, frame(mover.atoms, moment, mover.results, True))
         statistics = read_statistics(self._folder[STATISTICS])
-        summary = summarize(self._atoms, self._config, self._state, statistics, speed)
+        summary = summarize(mover.atoms, self._config, self._state, statistics, speed)
         self._folder.write(SUMMARY, to_yaml(summary))
         if self._config.plot:
             try:
-                plot(self._folder[PLOT], statistics, len(self._atoms))
+                plot(self._folder[PLOT], statistics, len(mover.atoms))
             except OSError as error:
                 raise WriteError(f"cannot write {self._folder[PLOT]}: {error.strerror}") from error
         self._state.phase = "finished"
-        self._checkpoint(None)
+        self._checkpoint(stage_begun=False)
         self._say(f"finished: {self._state.step} steps, {speed:.3g} ns/day")
         return summary
 

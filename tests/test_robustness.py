@@ -33,6 +33,7 @@ from hff_ase.errors import (
     SimulationError,
     StructureError,
 )
+from hff_ase.potential import Evaluation, HybridPotential
 
 ROOT = Path(__file__).parents[1]
 COMMAND_INFO = sys.modules["hff_ase.cli.info"]  # hff_ase.cli.info is the function in it
@@ -544,15 +545,15 @@ def test_run_over_a_run(hff):
 
 def test_ctrl_c_during_a_run(hff, monkeypatch):
     calls: list[int] = []
-    calculate = HybridFF.calculate
+    forward = HybridPotential.forward
 
-    def interrupted(self: HybridFF, *args: Any, **kwargs: Any) -> None:
+    def interrupted(self: HybridPotential, *args: Any, **kwargs: Any) -> Evaluation:
         calls.append(len(calls))
         if len(calls) == 8:
             os.kill(os.getpid(), signal.SIGINT)
-        calculate(self, *args, **kwargs)
+        return forward(self, *args, **kwargs)
 
-    monkeypatch.setattr(HybridFF, "calculate", interrupted)
+    monkeypatch.setattr(HybridPotential, "forward", interrupted)
     run = (*MD, "--time", "12fs", "--no-minimize", "--no-plot", "--max-temperature", "1e9")
     code, _, err = hff(*run, "--max-displacement", "9", "-o", "run")
     assert code == 130, err

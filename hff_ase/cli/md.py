@@ -34,6 +34,10 @@ def md(
         list[str] | None,
         option(SYSTEM, "Energy term to leave out; may be given again."),
     ] = None,
+    engine: Annotated[
+        Text,
+        option(DYNAMICS, "torch, ase (any calculator) or auto (default: auto, torch if it can)."),
+    ] = None,
     ensemble: Annotated[
         Text,
         option(DYNAMICS, "nve, nvt (Langevin), nvt-nhc (Nose-Hoover chain) or npt (default: nvt)."),
