@@ -11,6 +11,7 @@ from typing import NoReturn, TextIO
 import typer
 
 from hff_ase._version import __version__
+from hff_ase.cli.bench import bench
 from hff_ase.cli.build import build
 from hff_ase.cli.import_bamboo import import_bamboo
 from hff_ase.cli.info import info
@@ -29,6 +30,7 @@ SIMULATE, MODELS = "Simulate", "Models and installation"
 app.command(rich_help_panel=SIMULATE)(build)
 app.command(rich_help_panel=SIMULATE)(md)
 app.command(rich_help_panel=MODELS)(models)
+app.command(rich_help_panel=MODELS)(bench)
 app.command(name="import-bamboo", rich_help_panel=MODELS)(import_bamboo)
 app.command(rich_help_panel=MODELS)(info)
 

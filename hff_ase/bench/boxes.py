@@ -1,0 +1,77 @@
+"""The systems that are measured: boxes of any size, and batches of copies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.io import read
+
+from hff_ase.dynamics.build import build_box
+from hff_ase.errors import ConfigError, StructureError
+
+PACKED = 5000  # atoms; packing more takes minutes, repeating a packed box does not
+RATTLE = 0.03  # Angstrom, about the thermal motion of a bonded atom
+
+
+def large_box(recipe: str, n_atoms: int, seed: int = 0) -> Atoms:
+    """A box of about ``n_atoms`` atoms: a packed one, repeated where more are wanted.
+
+    Repeats are rattled, so that they are no crystal of copies for a neighbour search or a cache.
+
+    Raises:
+        ConfigError: no positive number of atoms.
+        RecipeError: the recipe cannot be read or packed.
+    """
+    if n_atoms < 1:
+        raise ConfigError(f"expected at least 1 atom, got {n_atoms}")
+    if n_atoms <= PACKED:
+        return build_box(recipe, n_atoms, seed=seed)
+    repeats = factors(n_atoms)
+    cells = int(np.prod(repeats))
+    packed = build_box(recipe, round(n_atoms / cells), seed=seed)
+    charge = packed.info.get("charge", 0.0) * cells
+    box = packed.repeat(repeats)
+    box.info = {"charge": charge}
+    return rattled(box, seed)
+
+
+def factors(n_atoms: int) -> tuple[int, int, int]:
+    """Repeats along each axis, as equal as can be, so that a packed box has at most 5,000 atoms."""
+    repeats = [1, 1, 1]
+    while n_atoms / np.prod(repeats) > PACKED:
+        repeats[int(np.argmin(repeats))] += 1
+    return repeats[0], repeats[1], repeats[2]
+
+
+def rattled(atoms: Atoms, seed: int) -> Atoms:
+    """A copy with a small random displacement of every atom."""
+    moved = atoms.copy()
+    moved.positions += np.random.default_rng(seed).normal(0.0, RATTLE, moved.positions.shape)
+    return moved
+
+
+def copies(atoms: Atoms, n_systems: int) -> list[Atoms]:
+    """``n_systems`` copies for one batch, each rattled in its own way but the first."""
+    return [atoms, *(rattled(atoms, seed) for seed in range(1, n_systems))]
+
+
+def read_structure(path: str | Path) -> Atoms:
+    """The last frame of a file that ASE reads.
+
+    Raises:
+        StructureError: no such file, or ASE cannot read it.
+    """
+    if not Path(path).is_file():
+        raise StructureError(f"expected a file with a structure, got none at {path}")
+    try:
+        frame = read(path)
+    except Exception as error:  # ASE's readers raise anything at all
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise StructureError(
+            f"expected a file that ASE reads, got {path}, which it cannot: {reason}"
+        ) from None
+    if not isinstance(frame, Atoms):
+        raise StructureError(f"expected one structure in {path}, got {type(frame).__name__}")
+    return frame
