@@ -22,6 +22,7 @@ from hff_ase.allocator import keep_memory
 from hff_ase.batch import AtomsBatch
 from hff_ase.dynamics.build import build_box
 from hff_ase.kernels.get import cpu
+from hff_ase.kernels.get.network import fused_get
 from hff_ase.neighbors import NeighborList, PairRequest
 from hff_ase.nets.get import GET
 from hff_ase.nets.presets import PRESETS
@@ -120,7 +121,7 @@ def main() -> None:
         n_edges = neighbors.bind(batch).pairs(request).i.shape[0]
 
         def fused(moved: AtomsBatch, net: GET = net, rows: Any = rows) -> torch.Tensor:
-            return net.fused(species, moved, rows, "numba")
+            return fused_get(net, species, moved, rows, "numba")
 
         def layers(
             moved: AtomsBatch, net: GET = net, neighbors: NeighborList = neighbors

@@ -1,10 +1,12 @@
-"""Energy conservation of an imported BAMBOO checkpoint, with and without the charge response.
+"""Energy conservation of an imported BAMBOO checkpoint.
 
     python benchmarks/nve_drift.py run --checkpoint benchmark.pt --box box.extxyz --mode exact
     python benchmarks/nve_drift.py plot nve-exact.json nve-published.json -o docs/nve_drift.png
 
-`run` does NVE at a fixed time step in float64 and writes the total energy against time; the drift
-is the slope of a straight line through it, the wander the RMS of what is left.
+"exact" and "published" (forces at fixed charges) are in float64 with an Ewald sum, "fused" and
+"float32" have networks in float32 and a mesh, with fused kernels and without. `run` does NVE at a
+fixed time step and writes the total energy against time; the drift is the slope of a straight line
+through it, the wander the RMS of what is left.
 """
 
 from __future__ import annotations
@@ -22,18 +24,20 @@ from ase.md.verlet import VelocityVerlet
 from hff_ase import HybridFF
 from hff_ase.allocator import keep_memory
 
+FLOAT64 = {"coulomb_method": "ewald", "dtype": "float64"}
+MODES = {
+    "exact": {**FLOAT64, "charge_response": True},
+    "published": {**FLOAT64, "charge_response": False},
+    "fused": {"kernels": "auto"},
+    "float32": {"kernels": "reference"},
+}
+
 
 def run(args: argparse.Namespace) -> None:
     """One NVE run, from velocities at 300 K that both modes share."""
     keep_memory()
     atoms = read(args.box)
-    atoms.calc = HybridFF.from_bamboo(
-        args.checkpoint,
-        charge_response=args.mode == "exact",
-        coulomb_method="ewald",
-        tolerance=args.tolerance,
-        dtype="float64",
-    )
+    atoms.calc = HybridFF.from_bamboo(args.checkpoint, tolerance=args.tolerance, **MODES[args.mode])
     MaxwellBoltzmannDistribution(atoms, temperature_K=300.0, rng=np.random.default_rng(0))
     Stationary(atoms)
     md = VelocityVerlet(atoms, args.timestep * units.fs)
@@ -90,7 +94,7 @@ def main() -> None:
     command = commands.add_parser("run")
     command.add_argument("--checkpoint", type=Path, required=True)
     command.add_argument("--box", type=Path, required=True)
-    command.add_argument("--mode", choices=["exact", "published"], required=True)
+    command.add_argument("--mode", choices=list(MODES), required=True)
     command.add_argument("--time", type=float, default=5.0, help="ps")
     command.add_argument("--timestep", type=float, default=0.5, help="fs")
     command.add_argument("--tolerance", type=float, default=1e-6)

@@ -22,7 +22,7 @@ from hff_ase.calculators.results import (
 from hff_ase.checkpoint import ModelInfo, load_model, save_model
 from hff_ase.errors import ConfigError, HFFWarning, StructureError
 from hff_ase.importers.bamboo import from_bamboo
-from hff_ase.longrange.qeq_history import history_state, restore_history
+from hff_ase.longrange.qeq.history import history_state, restore_history
 from hff_ase.models import model_path
 from hff_ase.neighbors import NeighborList
 from hff_ase.potential import HybridPotential

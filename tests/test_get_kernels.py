@@ -18,6 +18,7 @@ from torch import Tensor
 from hff_ase.batch import AtomsBatch
 from hff_ase.importers.bamboo import from_bamboo
 from hff_ase.kernels.get import layers
+from hff_ase.kernels.get.network import fused_get
 from hff_ase.kernels.get.table import TOLERANCE, head_fastest, radial_functions, tabulate
 from hff_ase.kernels.get.weights import fused_weights
 from hff_ase.neighbors import NeighborList, PairRequest, Rows
@@ -77,7 +78,7 @@ class Case:
         return net(self.species, pairs.i, pairs.j, pairs.vector.to(net.embedding.weight.dtype))
 
     def fused(self, net: GET, batch: AtomsBatch) -> Tensor:
-        return net.fused(self.species, batch, self.rows, "numba")
+        return fused_get(net, self.species, batch, self.rows, "numba")
 
 
 def gradients(features: Tensor, batch: AtomsBatch, seed: int = 0) -> tuple[Tensor, ...]:

@@ -12,11 +12,11 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.dynamics.build import build_box
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.kernels.qeq.table import END, KNOTS, boys_table
-from hff_ase.longrange import qeq_cg, qeq_parts
 from hff_ase.longrange.ewald import ReciprocalEwald
 from hff_ase.longrange.pme import ReciprocalPME
-from hff_ase.longrange.qeq_history import ChargeHistory, predictor
-from hff_ase.longrange.qeq_preconditioner import SparseInverse
+from hff_ase.longrange.qeq import cg, parts
+from hff_ase.longrange.qeq.history import ChargeHistory, predictor
+from hff_ase.longrange.qeq.preconditioner import SparseInverse
 from hff_ase.neighbors import Neighborhood, NeighborList
 from hff_ase.potential import Evaluation, HybridPotential
 from hff_ase.terms.qeq import QEq
@@ -453,7 +453,7 @@ def test_errors_of_the_configuration(options: dict[str, object], message: str) -
 
 
 def test_no_convergence_names_the_system(box: Atoms, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(qeq_cg, "MAX_ITERATIONS", 3)
+    monkeypatch.setattr(cg, "MAX_ITERATIONS", 3)
     small = Atoms("LiF", [[0, 0, 0], [1.6, 0, 0]])
     with pytest.raises(
         StructureError,
@@ -486,4 +486,4 @@ def test_size_limit_is_the_dense_solvers(monkeypatch: pytest.MonkeyPatch, box: A
         potential_of(term("dense", max_atoms=10))(batch)
     with pytest.raises(StructureError, match="at most 10 atoms"):
         HybridPotential({"qeq": term("auto", max_atoms=10)}).train()(batch)
-    assert qeq_parts.CROSSOVER < 4000
+    assert parts.CROSSOVER < 4000

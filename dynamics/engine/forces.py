@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.calculators.results import check_finite, check_overlap, refusing_what_is_too_large
-from hff_ase.longrange.qeq_history import history_state, restore_history
+from hff_ase.longrange.qeq.history import history_state, restore_history
 from hff_ase.neighbors import NeighborList
 from hff_ase.potential import Evaluation, HybridPotential
 

@@ -13,10 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError
-from hff_ase.kernels import Backend
-from hff_ase.neighbors import Rows
 from hff_ase.nets.radial import Envelope, ExpNormalBasis
 
 
@@ -92,12 +89,6 @@ class GET(nn.Module):
         for layer in self.layers:
             x, v = layer(x, v, edges)
         return x
-
-    def fused(self, species: Tensor, batch: AtomsBatch, rows: Rows, backend: Backend) -> Tensor:
-        """The same features through fused kernels; see `hff_ase.nets.network.FusedNetwork`."""
-        from hff_ase.kernels.get.network import fused_get  # numba takes a while to import
-
-        return fused_get(self, species, batch, rows, backend)
 
 
 class Edges(NamedTuple):

@@ -14,10 +14,10 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.longrange.ewald import ReciprocalEwald, splitting_parameter
 from hff_ase.longrange.pme import ReciprocalPME
-from hff_ase.longrange.qeq_history import history_of
-from hff_ase.longrange.qeq_parts import CROSSOVER, Part, check_solver, make_parts, refuse_dense
-from hff_ase.longrange.qeq_preconditioner import RADIUS
-from hff_ase.longrange.qeq_solve import Problem, solve_dense, solve_in_graph, solve_iteratively
+from hff_ase.longrange.qeq.history import history_of
+from hff_ase.longrange.qeq.parts import CROSSOVER, Part, check_solver, make_parts, refuse_dense
+from hff_ase.longrange.qeq.preconditioner import RADIUS
+from hff_ase.longrange.qeq.solve import Problem, solve_dense, solve_in_graph, solve_iteratively
 from hff_ase.neighbors import Neighborhood, PairRequest
 from hff_ase.nets.mlp import mlp
 from hff_ase.terms.species import SpeciesIndex
@@ -37,7 +37,7 @@ class QEq(Term):
 
     In eval mode the energy is differentiated at fixed charges, exact since they minimise it; the
     charges given to later terms carry their response. Small systems are solved by factorising a
-    dense matrix, large ones by conjugate gradients with a mesh (`hff_ase.longrange.qeq_cg`), in
+    dense matrix, large ones by conjugate gradients with a mesh (`hff_ase.longrange.qeq.cg`), in
     memory that grows as n_atoms. A neighbour list that keeps a memory of its trajectory gives the
     solver a start; what it converges to is the same within ``charge_tolerance``.
 

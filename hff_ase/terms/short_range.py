@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError
+from hff_ase.kernels.networks import fused_form
 from hff_ase.neighbors import Neighborhood, PairRequest
 from hff_ase.nets import GET, NETWORKS
 from hff_ase.nets.mlp import mlp
-from hff_ase.nets.network import FusedNetwork
 from hff_ase.nets.presets import with_preset
 from hff_ase.terms.species import SpeciesIndex
 from hff_ase.terms.term import Fields, Term
@@ -90,8 +90,9 @@ class ShortRange(Term):
     def features(self, species: Tensor, batch: AtomsBatch, neighbors: Neighborhood) -> Tensor:
         """The network's scalar node features [n_atoms, channels], fused where that is possible."""
         request = self.requests()[0]
-        if neighbors.kernels is not None and isinstance(self.net, FusedNetwork):
-            return self.net.fused(species, batch, neighbors.rows(request), neighbors.kernels)
+        fused = fused_form(self.net) if neighbors.fast else None
+        if fused is not None and neighbors.kernels is not None:
+            return fused(self.net, species, batch, neighbors.rows(request), neighbors.kernels)
         pairs = neighbors.pairs(request)
         vector = pairs.vector.to(self.net.embedding.weight.dtype)
         return self.net(species, pairs.i, pairs.j, vector)

@@ -47,15 +47,7 @@ class _Fused(torch.autograd.Function):
 
 
 def fused_get(net: GET, species: Tensor, batch: AtomsBatch, rows: Rows, backend: Backend) -> Tensor:
-    """Scalar node features [n_atoms, channels], as `GET.forward` gives them.
-
-    Args:
-        net: the network, in float32.
-        species: [n_atoms], index into its embedding.
-        batch: positions and cell, which the result can be differentiated by, once.
-        rows: a full list of at least the network's cutoff.
-        backend: which kernels.
-    """
+    """GET as a `hff_ase.kernels.networks.FusedNetwork`."""
     weights = fused_weights(net)
     evaluation: Evaluation
     if backend == "numba":

@@ -16,7 +16,7 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.longrange.ewald import ReciprocalEwald
 from hff_ase.longrange.pme import ReciprocalPME
-from hff_ase.longrange.qeq_preconditioner import SparseInverse
+from hff_ase.longrange.qeq.preconditioner import SparseInverse
 from hff_ase.neighbors import Pairs, Rows
 
 Solver = Literal["auto", "dense", "iterative"]

@@ -1,6 +1,6 @@
 r"""The hardness matrix H of charge equilibration as an operator: products without the matrix.
 
-H q = eta q + k_e J q, with J the interaction of Gaussians (`hff_ase.longrange.matrix`): pairs
+H q = eta q + k_e J q, with J the interaction of Gaussians (`hff_ase.longrange.qeq.matrix`): pairs
 within the cutoff, the smooth part on a mesh, self-interaction and background. Positions are
 fixed during a solve, so that everything that depends on them is computed once.
 """
@@ -16,9 +16,9 @@ from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.longrange.ewald import ReciprocalEwald
-from hff_ase.longrange.matrix import GaussianPairs, background_potential, self_interaction
 from hff_ase.longrange.pairs import sum_pairs
 from hff_ase.longrange.pme import ReciprocalPME
+from hff_ase.longrange.qeq.matrix import GaussianPairs, background_potential, self_interaction
 
 
 class PairSum(Protocol):

@@ -8,19 +8,19 @@ import torch
 from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
-from hff_ase.longrange.equilibration import (
+from hff_ase.longrange.ewald import ReciprocalEwald
+from hff_ase.longrange.qeq.cg import ConjugateGradients
+from hff_ase.longrange.qeq.equilibration import (
     EnergyAtMinimum,
     ImplicitCharges,
     Response,
     factorize,
     solve_charges,
 )
-from hff_ase.longrange.ewald import ReciprocalEwald
-from hff_ase.longrange.matrix import GaussianPairs, gaussian_matrix, gaussian_pairs
-from hff_ase.longrange.qeq_cg import ConjugateGradients
-from hff_ase.longrange.qeq_operator import HardnessOperator, PairSum, PlainPairSum
-from hff_ase.longrange.qeq_parts import Part
-from hff_ase.longrange.qeq_preconditioner import SparseInverse
+from hff_ase.longrange.qeq.matrix import GaussianPairs, gaussian_matrix, gaussian_pairs
+from hff_ase.longrange.qeq.operator import HardnessOperator, PairSum, PlainPairSum
+from hff_ase.longrange.qeq.parts import Part
+from hff_ase.longrange.qeq.preconditioner import SparseInverse
 from hff_ase.neighbors import Neighborhood, PairRequest
 
 Solution = tuple[Tensor, Tensor]

@@ -60,7 +60,7 @@ class ConjugateGradients:
         return self._solve(-chi, guess)
 
     def response(self, vector: Tensor) -> Tensor:
-        """M vector [n_atoms], M as in `hff_ase.longrange.equilibration`; of zero sum.
+        """M vector [n_atoms], M as in `hff_ase.longrange.qeq.equilibration`; of zero sum.
 
         Raises:
             StructureError: as `charges`.

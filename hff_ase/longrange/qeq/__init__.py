@@ -1,0 +1,1 @@
+"""Charge equilibration: the problem, its solvers and what they start from."""
