@@ -286,7 +286,9 @@ class NeighborList:
             moved = batch.positions.detach() - old.positions
             return _square_lengths(moved).max() > (0.5 * self.skin) ** 2
         deformation = self._inverse @ batch.cell  # rows: x_new = x_old F
-        strain = torch.linalg.matrix_norm(deformation - torch.eye(3).to(deformation))
+        strain = torch.linalg.matrix_norm(
+            deformation - torch.eye(3, dtype=deformation.dtype, device=deformation.device)
+        )
         if batch.n_systems == 1:
             moved = torch.addmm(batch.positions, old.positions, deformation[0], alpha=-1)
             farthest = _square_lengths(moved).max().sqrt()

@@ -401,8 +401,18 @@ class TorchMessages:
 
     @classmethod
     def forward_messages(
-        cls, q: Tensor, k: Tensor, v: Tensor, edges: Any, table: Any, heads: int, vectors: bool
+        cls,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        edges: Any,
+        table: Any,
+        heads: int,
+        vectors: bool,
+        row_of: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
+        if row_of is not None:
+            q, k, v = (t[row_of] for t in (q, k, v))
         m, big_m = cls.messages((q, k, v), edges[0], edges[1], edges, table, heads)
         return m, big_m if vectors else None
 
@@ -419,7 +429,10 @@ class TorchMessages:
         heads: int,
         sums: Any,
         nodes: bool = True,
+        row_of: Tensor | None = None,
     ) -> Any:
+        if row_of is not None:
+            q, k, v = (t[row_of] for t in (q, k, v))
         leaves = [t.detach().requires_grad_() for t in (q, k, v, edges[0], edges[1])]
         with torch.enable_grad():
             m, big_m = cls.messages(tuple(leaves[:3]), *leaves[3:], edges, table, heads)  # type: ignore[arg-type]

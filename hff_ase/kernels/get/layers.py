@@ -26,7 +26,7 @@ class _Kept(NamedTuple):
     x: Tensor
     mean: Tensor | None
     scale: Tensor | None
-    qkv: Tensor
+    qkv: tuple[Tensor, ...]
     o: Tensor
     abc: Tensor | None
 
@@ -58,7 +58,12 @@ class Evaluation:
         for k, layer in enumerate(weights.layers):
             qkv, mean, scale = self._project(x, layer, first=k == 0)
             m, big_m = kernels.forward_messages(
-                *qkv.unbind(0), self.edges, weights.table, weights.heads, layer.parts != 2
+                *qkv,
+                self.edges,
+                weights.table,
+                weights.heads,
+                layer.parts != 2,
+                row_of=self.species if k == 0 else None,
             )
             o = torch.addmm(layer.out_bias, m, layer.out)
             abc = None if vectors is None else vectors @ layer.vec
@@ -74,15 +79,15 @@ class Evaluation:
 
     def _project(
         self, x: Tensor, layer: LayerWeights, first: bool
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Queries, keys and values [3, n_atoms, channels], each contiguous."""
-        C = self.weights.channels
+    ) -> tuple[tuple[Tensor, ...], Tensor | None, Tensor | None]:
+        """Queries, keys and values, thirds of one tensor: a row per atom, or per species in the
+        first layer, whose atoms know nothing of each other yet."""
         if first:
-            table = self.weights.first_qkv.view(-1, 3, C).transpose(0, 1)
-            return table.index_select(1, self.species), None, None
-        normed, mean, scale = torch.native_layer_norm(x, (C,), None, None, EPSILON)
-        weight, bias = _blocks(layer.qkv, C), layer.qkv_bias.view(3, 1, C)
-        return torch.baddbmm(bias, normed.expand(3, -1, -1), weight), mean, scale
+            return self.weights.first_qkv.chunk(3, 1), None, None
+        normed, mean, scale = torch.native_layer_norm(
+            x, (self.weights.channels,), None, None, EPSILON
+        )
+        return torch.addmm(layer.qkv_bias, normed, layer.qkv).chunk(3, 1), mean, scale
 
     def backward(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients of positions [n_atoms, 3] and cell [n_systems, 3, 3], float64, for a gradient
@@ -93,7 +98,7 @@ class Evaluation:
         for layer, kept in zip(reversed(weights.layers), reversed(self.kept), strict=True):
             grad_o, grad_abc = _update_backward(layer, kept, grad_x, grad_vectors)
             grads = self.kernels.backward_messages(
-                *kept.qkv.unbind(0),
+                *kept.qkv,
                 grad_o @ layer.out.T,
                 grad_vectors,
                 self.edges,
@@ -101,6 +106,7 @@ class Evaluation:
                 weights.heads,
                 sums,
                 nodes=kept.scale is not None,
+                row_of=self.species if kept.scale is None else None,
             )
             if grads is None or grad_abc is None:  # the first layer
                 break
@@ -119,11 +125,6 @@ class Evaluation:
             grad_normed, kept.x, (C,), kept.mean, kept.scale, None, None, [True, False, False]
         )
         return grad_x
-
-
-def _blocks(weight: Tensor, channels: int) -> Tensor:
-    """[in, 3 channels] as [3, in, channels]."""
-    return weight.view(-1, 3, channels).transpose(0, 1)
 
 
 def _update_backward(
