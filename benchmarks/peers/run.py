@@ -181,7 +181,7 @@ def measure(
     """Run one job; its times are added to those of earlier rounds."""
     environment = {k: v for k, v in os.environ.items() if k not in TUNED}
     environment |= TUNED if job.tuned else {}
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         environment[name] = str(job.threads)
     # Threads that wait at full load disturb each other where a core is shared.
     environment.setdefault("GOMP_SPINCOUNT", "1000")

@@ -113,7 +113,7 @@ def bench(
     if threads is not None:  # read when torch and numba are imported
         if threads < 1:
             raise ConfigError(f"expected at least 1 thread, got {threads}")
-        os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = str(threads)
+        os.environ["OMP_NUM_THREADS"] = str(threads)
 
     from hff_ase.allocator import keep_memory
     from hff_ase.bench.boxes import read_structure
