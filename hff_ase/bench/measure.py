@@ -58,7 +58,7 @@ def time_steps(
     steps = {}
     for last, name in enumerate(names):
         part = potential.subset(names[: last + 1])
-        steps[name] = step_of(part, batch, part.neighbor_list(skin), stress)
+        steps[name] = step_of(part, batch, part.neighbor_list(skin, sort=True), stress)
     times = interleaved(steps, batch.device, repeats)
     spreads = {name: Spread.of(times[name]) for name in names}
     sums = [spreads[name].min for name in names]
@@ -72,7 +72,7 @@ def time_rebuild(potential: HybridPotential, batch: AtomsBatch, skin: float, str
     Lists in other orders are made from a search when they are first asked for, so the step is
     part of it.
     """
-    neighbors = potential.neighbor_list(skin)
+    neighbors = potential.neighbor_list(skin, sort=True)
     step = step_of(potential, batch, neighbors, stress)
 
     def searched() -> None:
@@ -93,7 +93,7 @@ def peak_memory(
     """
     memory = PeakMemory(batch.device)
     memory.start()
-    neighbors = potential.neighbor_list(skin)
+    neighbors = potential.neighbor_list(skin, sort=True)
     step = step_of(potential, batch, neighbors, stress)
     for _ in range(2):
         neighbors.build(batch)
@@ -157,7 +157,7 @@ def ase_overhead(calculator: HybridFF, atoms: Atoms, timestep: float, repeats: i
         return seconds(lambda: dynamics.run(OVERHEAD_STEPS), device)
 
     def bare() -> float:
-        neighbors = calculator.potential.neighbor_list(calculator.skin)
+        neighbors = calculator.potential.neighbor_list(calculator.skin, sort=True)
         calculator.potential(batch, neighbors)
 
         def calls() -> None:
