@@ -9,6 +9,7 @@ from ase import Atoms
 from scipy.special import erf
 
 from hff_ase.batch import AtomsBatch
+from hff_ase.calculators import HybridFF
 from hff_ase.dynamics.build import build_box
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.kernels.qeq.table import END, KNOTS, boys_table
@@ -487,3 +488,23 @@ def test_size_limit_is_the_dense_solvers(monkeypatch: pytest.MonkeyPatch, box: A
     with pytest.raises(StructureError, match="at most 10 atoms"):
         HybridPotential({"qeq": term("auto", max_atoms=10)}).train()(batch)
     assert parts.CROSSOVER < 4000
+
+
+def test_a_calculator_goes_on_bit_for_bit_with_its_history(box: Atoms) -> None:
+    atoms = box.copy()
+    step = np.random.default_rng(0).normal(scale=2e-3, size=atoms.positions.shape)
+    first = HybridFF(potential_of(term()))
+    for _ in range(6):
+        atoms.positions += step
+        atoms.calc = first
+        atoms.get_forces()
+    second = HybridFF(potential_of(term()))
+    second.set_state(first.get_state())
+    atoms.positions += step
+    expected, again = atoms.get_forces(), atoms.copy()
+    again.calc = second
+    np.testing.assert_array_equal(again.get_forces(), expected)
+    fresh = atoms.copy()
+    fresh.calc = HybridFF(potential_of(term()))
+    np.testing.assert_allclose(fresh.get_forces(), expected, atol=1e-4)
+    assert not np.array_equal(fresh.get_forces(), expected)  # the history took part
