@@ -72,6 +72,11 @@ class Neighborhood:
         """Whether fused kernels may be used."""
         return self.kernels is not None
 
+    @property
+    def memory(self) -> dict[str, Any] | None:
+        """What the list keeps from step to step of one trajectory; None where it keeps nothing."""
+        return self._list.memory
+
     def rows(self, request: PairRequest) -> Rows:
         """The pairs that answer a request, those within the skin included, for kernels."""
         return self._list.rows(request)

@@ -7,6 +7,7 @@ rounding between numbers of threads.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,18 @@ def _kinds(elements: ElementTables) -> tuple[np.ndarray, np.ndarray]:
     return elements.kind.numpy().view(np.uint32), coefficients.reshape(n, n, -1, 4)
 
 
+def _run(
+    kernel: Callable[..., None], bounds: np.ndarray, inputs: tuple[Any, ...], *sums: np.ndarray
+) -> None:
+    """A loop over every run of segments, each with its own part of the accumulators."""
+
+    def runs(first: int, last: int) -> None:
+        for t in range(first, last):
+            kernel(bounds[t], bounds[t + 1], *inputs, *(total[t] for total in sums))
+
+    share(runs, len(bounds) - 1, fewest=2)
+
+
 def rows_for(batch: AtomsBatch, neighbors: Neighborhood, request: PairRequest) -> Rows:
     """The half rows of a request."""
     return neighbors.rows(request)
@@ -75,10 +88,7 @@ def pair_sums(
     if elements is not None and elements.switch is not None:
         switch = elements.switch.numpy()
     what = (q, single, kind, tables, switch, weights, towards)
-    if len(bounds) == 2:
-        loops.pair_sums(0, bounds[1], *geometry, *what, out[0], d_cell[0])
-    else:
-        share(loops.threaded_sums, len(out), bounds, geometry, *what, out, d_cell, fewest=1)
+    _run(loops.pair_sums, bounds, (*geometry, *what), out, d_cell)
     total = torch.from_numpy(out[0] if len(bounds) == 2 else out.sum(0))
     columns = total.unbind(1)
     return PairSums(
@@ -95,10 +105,7 @@ def counts(batch: AtomsBatch, rows: Rows, cutoff: float, elements: ElementTables
     segments = segments_of(rows)
     geometry, bounds = _geometry(batch, segments, cutoff), _bounds(segments)
     out = np.zeros((len(bounds) - 1, batch.n_atoms))
-    if len(bounds) == 2:
-        loops.counts(0, bounds[1], *geometry, *_kinds(elements), out[0])
-    else:
-        share(loops.threaded_counts, len(out), bounds, geometry, *_kinds(elements), out, fewest=1)
+    _run(loops.counts, bounds, (*geometry, *_kinds(elements)), out)
     return torch.from_numpy(out.sum(0))
 
 
@@ -111,19 +118,6 @@ def add_count_slopes(
     d_count = np.ascontiguousarray(sums.d_cn.numpy())
     out = np.zeros((len(bounds) - 1, batch.n_atoms, 3))
     d_cell = np.zeros((len(bounds) - 1, batch.n_systems, 3, 3))
-    if len(bounds) == 2:
-        loops.count_slopes(0, bounds[1], *geometry, *_kinds(elements), d_count, out[0], d_cell[0])
-    else:
-        share(
-            loops.threaded_slopes,
-            len(out),
-            bounds,
-            geometry,
-            *_kinds(elements),
-            d_count,
-            out,
-            d_cell,
-            fewest=1,
-        )
+    _run(loops.count_slopes, bounds, (*geometry, *_kinds(elements), d_count), out, d_cell)
     sums.d_positions = sums.d_positions + torch.from_numpy(out.sum(0))
     sums.d_cell = sums.d_cell + torch.from_numpy(d_cell.sum(0))

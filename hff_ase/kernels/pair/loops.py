@@ -9,18 +9,19 @@ thread, memory and not precision sets the pace.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba import njit
 from numba.core import types
 from numba.extending import intrinsic
 
+from hff_ase.kernels.jit import jit
 from hff_ase.kernels.pair import tables as layout
 
 # Compiled code is kept on disk until this file changes, so everything that it contains is here:
-# the layout of the tables is written out once more, and the threaded forms are in this file too.
+# the layout of the tables is written out once more.
 KNOT_BITS, LOWEST_EXPONENT = 8, -14
 OFFSET = 2.0**LOWEST_EXPONENT
 if (KNOT_BITS, LOWEST_EXPONENT) != (layout.KNOT_BITS, layout.LOWEST_EXPONENT):
@@ -34,9 +35,7 @@ _FIRST = np.uint64((1023 + LOWEST_EXPONENT) << KNOT_BITS)
 _UPPER = np.uint64(0xFFFFFFFFFFFFFFFF ^ ((1 << (52 - KNOT_BITS)) - 1))
 # No assumption about nan and inf: an atom at nan must show in the energy.
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
-_OPTIONS: dict[str, Any] = {
-    "cache": True, "nogil": True, "error_model": "numpy", "fastmath": _FAST
-}  # fmt: skip
+_compiled = partial(jit, fastmath=_FAST)
 
 
 @intrinsic
@@ -59,7 +58,7 @@ def _float(typing: Any, bits: Any) -> Any:
     return types.float64(types.uint64), generate
 
 
-@njit(**_OPTIONS)
+@_compiled
 def _interval(square, last):  # type: ignore[no-untyped-def]
     """Interval of r^2 and how far into it; nan and what lies beyond go to the last interval."""
     w = square + OFFSET
@@ -67,14 +66,14 @@ def _interval(square, last):  # type: ignore[no-untyped-def]
     return min((bits >> _SHIFT) - _FIRST, last), w - _float(bits & _UPPER)
 
 
-@njit(**_OPTIONS)
+@_compiled
 def _cubic(row, d):  # type: ignore[no-untyped-def]
     """Value and derivative in r^2 of an interval's cubic."""
     c1, c2, c3 = row[1], row[2], row[3]
     return row[0] + d * (c1 + d * (c2 + d * c3)), c1 + d * (2.0 * c2 + d * (3.0 * c3))
 
 
-@njit(**_OPTIONS)
+@_compiled
 def _gather(x, cell, i, shift, partner, first, last, cutoff2, work, near):  # type: ignore[no-untyped-def]
     """Vectors and squares of a segment's pairs within the cutoff into work[:4]; how many."""
     ox = x[i, 0] - (shift[0] * cell[0, 0] + shift[1] * cell[1, 0] + shift[2] * cell[2, 0])
@@ -91,7 +90,7 @@ def _gather(x, cell, i, shift, partner, first, last, cutoff2, work, near):  # ty
     return n
 
 
-@njit(**_OPTIONS)
+@_compiled
 def _coulomb(n, i, near, charges, table, square, slope, potential):  # type: ignore[no-untyped-def]
     """q_i q_j T(r): potential at i; at the partners into `potential`; starts `slope`."""
     last = np.uint64(table.shape[0] - 1)
@@ -106,7 +105,7 @@ def _coulomb(n, i, near, charges, table, square, slope, potential):  # type: ign
     return phi
 
 
-@njit(**_OPTIONS)
+@_compiled
 def _fixed(n, i, near, kind, tables, square, slope, energy):  # type: ignore[no-untyped-def]
     """T_st(r): half the energies into `energy` and in sum; adds to `slope`."""
     mine = tables[kind[i]]
@@ -121,7 +120,7 @@ def _fixed(n, i, near, kind, tables, square, slope, energy):  # type: ignore[no-
     return total
 
 
-@njit(**_OPTIONS)
+@_compiled
 def _switched(n, i, near, kind, tables, switch, square, slope, energy):  # type: ignore[no-untyped-def]
     """As `_fixed` for T_st(r) s(r), s falling from 1 to 0 between the two ends of ``switch``."""
     mine = tables[kind[i]]
@@ -144,7 +143,7 @@ def _switched(n, i, near, kind, tables, switch, square, slope, energy):  # type:
     return total
 
 
-@njit(**_OPTIONS)
+@_compiled
 def _interpolated(n, i, near, kind, tables, weights, towards, square, slope, energy, d_cn):  # type: ignore[no-untyped-def]
     """C6_ij T_st(r): as `_fixed`; also dE/dCN, of i as second sum, of partners into `d_cn`."""
     mine = tables[kind[i]]
@@ -168,7 +167,7 @@ def _interpolated(n, i, near, kind, tables, weights, towards, square, slope, ene
     return total, total_cn
 
 
-@njit(**_OPTIONS)
+@_compiled
 def _scatter(n, near, work, out):  # type: ignore[no-untyped-def]
     """dE/dvector of the pairs to their partners; its sum."""
     fx, fy, fz = 0.0, 0.0, 0.0
@@ -184,13 +183,13 @@ def _scatter(n, near, work, out):  # type: ignore[no-untyped-def]
     return fx, fy, fz
 
 
-@njit(**_OPTIONS)
+@_compiled
 def _add(n, near, values, column, out):  # type: ignore[no-untyped-def]
     for k in range(n):
         out[near[k], column] += values[k]
 
 
-@njit(**_OPTIONS)
+@_compiled
 def _to_row(i, shift, force, out, d_cell):  # type: ignore[no-untyped-def]
     """The sum of dE/dvector over a segment: to its own atom and to the cell."""
     for a in range(3):
@@ -200,7 +199,7 @@ def _to_row(i, shift, force, out, d_cell):  # type: ignore[no-untyped-def]
                 d_cell[a, b] += shift[a] * force[b]
 
 
-@njit(**_OPTIONS)
+@_compiled
 def pair_sums(  # type: ignore[no-untyped-def]
     begin, end, x, cell, system, atom, first, shift, partner, longest, cutoff2,
     charges, coulomb, kind, tables, switch, weights, towards, out, d_cell,
@@ -238,7 +237,7 @@ def pair_sums(  # type: ignore[no-untyped-def]
         _to_row(i, shift[s], force, out, d_cell[system[i]])
 
 
-@njit(**_OPTIONS)
+@_compiled
 def counts(  # type: ignore[no-untyped-def]
     begin, end, x, cell, system, atom, first, shift, partner, longest, cutoff2, kind, tables, out,
 ):  # fmt: skip
@@ -261,7 +260,7 @@ def counts(  # type: ignore[no-untyped-def]
             out[near[k]] += work[0, k]
 
 
-@njit(**_OPTIONS)
+@_compiled
 def count_slopes(  # type: ignore[no-untyped-def]
     begin, end, x, cell, system, atom, first, shift, partner, longest, cutoff2,
     kind, tables, d_count, out, d_cell,
@@ -281,27 +280,3 @@ def count_slopes(  # type: ignore[no-untyped-def]
             work[4, k] = 2.0 * (d_count[i] + d_count[near[k]]) * derivative
         force = _scatter(n, near, work, out)
         _to_row(i, shift[s], force, out, d_cell[system[i]])
-
-
-@njit(**_OPTIONS)
-def threaded_sums(  # type: ignore[no-untyped-def]
-    begin, end, bounds, geometry,
-    charges, coulomb, kind, tables, switch, weights, towards, out, d_cell,
-):  # fmt: skip
-    for t in range(begin, end):
-        pair_sums(
-            bounds[t], bounds[t + 1], *geometry,
-            charges, coulomb, kind, tables, switch, weights, towards, out[t], d_cell[t],
-        )  # fmt: skip
-
-
-@njit(**_OPTIONS)
-def threaded_counts(begin, end, bounds, geometry, kind, tables, out):  # type: ignore[no-untyped-def]
-    for t in range(begin, end):
-        counts(bounds[t], bounds[t + 1], *geometry, kind, tables, out[t])
-
-
-@njit(**_OPTIONS)
-def threaded_slopes(begin, end, bounds, geometry, kind, tables, d_count, out, d_cell):  # type: ignore[no-untyped-def]
-    for t in range(begin, end):
-        count_slopes(bounds[t], bounds[t + 1], *geometry, kind, tables, d_count, out[t], d_cell[t])

@@ -11,8 +11,8 @@ import weakref
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from hff_ase.kernels.jit import jit
 from hff_ase.neighbors import Rows
 
 
@@ -43,12 +43,12 @@ def segments_of(rows: Rows) -> Segments:
     return _KNOWN[key]
 
 
-@njit(cache=True, nogil=True)
+@jit
 def _same(a, b):  # type: ignore[no-untyped-def]
     return a[0] == b[0] and a[1] == b[1] and a[2] == b[2]
 
 
-@njit(cache=True, nogil=True)
+@jit
 def _divide(start, count, j, shift):  # type: ignore[no-untyped-def]
     """The arrays of `Segments`. Within a row, segments come in the order of their first pair."""
     n_pairs = count.sum()

@@ -7,10 +7,10 @@ of rows, each with its own accumulator, so that they do not depend on the number
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from hff_ase.kernels.jit import jit
 from hff_ase.kernels.qeq.table import END, KNOTS
@@ -19,7 +19,7 @@ BLOCKS = 8
 SCALE = KNOTS / END
 
 
-@njit(cache=True, inline="always")
+@partial(jit, inline="always")
 def boys(t: float, table: Any) -> tuple[float, float]:
     """G(t) and dG/dt (see `table`)."""
     if t >= END:
@@ -36,7 +36,7 @@ def boys(t: float, table: Any) -> tuple[float, float]:
     return value, slope
 
 
-@njit(cache=True, inline="always")
+@partial(jit, inline="always")
 def interaction(square: float, spread: float, alpha: float, table: Any) -> tuple[float, float]:
     """erf(r/g)/r - erf(alpha r)/r and twice its derivative in r^2; r^2 and g^2 given."""
     inverse = 1.0 / spread

@@ -111,7 +111,7 @@ class ChargeHistory:
 
 def history_of(neighbors: Neighborhood) -> ChargeHistory | None:
     """The history of the trajectory that a neighbour list serves; None where it keeps none."""
-    memory = neighbors._list.memory
+    memory = neighbors.memory
     return None if memory is None else memory.setdefault("charges", ChargeHistory())
 
 
