@@ -23,6 +23,10 @@ from hff_ase.terms.predicted_charges import PredictedCharges
 from hff_ase.terms.repulsion import ZBL
 from hff_ase.terms.short_range import ShortRange
 
+# Triton reads this when it is imported, and e3nn imports it: see triton_interpreter.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 ELEMENTS = ("H", "Li", "C", "O", "F", "P")
 C6 = {"H": 3.0, "Li": 270.0, "C": 19.0, "O": 7.6, "F": 5.0, "P": 104.0}  # eV A^6
 R0 = {"H": 2.2, "Li": 3.5, "C": 2.9, "O": 2.5, "F": 2.3, "P": 3.5}  # A

@@ -17,6 +17,7 @@ from ase.data import atomic_numbers
 from torch import Tensor, nn
 
 from hff_ase.errors import CheckpointError
+from hff_ase.nets.get import GET
 from hff_ase.nets.mlp import mlp
 from hff_ase.potential import HybridPotential
 from hff_ase.terms.bamboo_dispersion import BambooDispersion
@@ -155,7 +156,7 @@ def _short_range(arrays: Reader) -> ShortRange:
         "envelope": "cosine",
     }
     term = ShortRange(ELEMENTS, "get", options)
-    net = term.net
+    net = cast(GET, term.net)
     net.embedding.weight.data.copy_(embedding)
     arrays.copy(net.basis.means, "dis_rbf.means")
     arrays.copy(net.basis.betas, "dis_rbf.betas")

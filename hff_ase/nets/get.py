@@ -7,17 +7,18 @@ so a node's message is a plain sum over its edges.
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from hff_ase.errors import ConfigError
-from hff_ase.nets.radial import Envelope, ExpNormalBasis
+from hff_ase.nets.network import Network
+from hff_ase.nets.radial import Envelope, ExpNormalBasis, Shape
 
 
-class GET(nn.Module):
+class GET(Network):
     """Graph equivariant transformer: species and edge vectors to scalar node features.
 
     Args:
@@ -27,8 +28,11 @@ class GET(nn.Module):
         layers: interaction layers, at least 2.
         n_radial: exp-normal radial basis functions, trainable.
         cutoff: Angstrom.
-        envelope: "cosine" as published (one continuous derivative at the cutoff) or "polynomial"
-            (two).
+        envelope: "cosine" as published (one continuous derivative at the cutoff), "polynomial"
+            (two) or "smooth" (three).
+        attention: False leaves out queries, keys and heads: m_i = sum_j v_j e_ij (the published
+            ablation GE).
+        vectors: False leaves out the vectors, every layer is x <- x + O(m) (the ablation GIT).
 
     Raises:
         ConfigError: a size that cannot be.
@@ -42,9 +46,10 @@ class GET(nn.Module):
         layers: int = 3,
         n_radial: int = 32,
         cutoff: float = 5.0,
-        envelope: Literal["cosine", "polynomial"] = "polynomial",
+        envelope: Shape = "smooth",
+        attention: bool = True,
+        vectors: bool = True,
     ) -> None:
-        super().__init__()
         if min(n_species, channels, heads, n_radial) < 1 or channels % heads:
             raise ConfigError(
                 "expected positive sizes and heads that divide channels, got "
@@ -54,24 +59,30 @@ class GET(nn.Module):
             raise ConfigError(
                 f"expected at least 2 layers and a positive cutoff, got {layers} and {cutoff}"
             )
-        self.options: dict[str, Any] = {
+        options = {
             "channels": channels,
             "heads": heads,
             "layers": layers,
             "n_radial": n_radial,
             "cutoff": cutoff,
             "envelope": envelope,
+            "attention": attention,
+            "vectors": vectors,
         }
-        self.cutoff, self.channels = cutoff, channels
-        self.embedding = nn.Embedding(n_species, channels)
+        super().__init__(n_species, options)
         self.envelope = Envelope(cutoff, envelope)
         self.basis = ExpNormalBasis(n_radial, cutoff)
         self.radial = nn.Linear(n_radial, channels, bias=False)
-        self.layers = nn.ModuleList(
-            [FirstLayer(channels, heads)]
-            + [MiddleLayer(channels, heads) for _ in range(layers - 2)]
-            + [LastLayer(channels, heads)]
-        )
+        kinds: list[type[Attention]] = [FirstLayer, *[MiddleLayer] * (layers - 2), LastLayer]
+        if not vectors:
+            kinds = [ScalarLayer] * layers
+        self.layers = nn.ModuleList([kind(channels, heads, attention) for kind in kinds])
+
+    @property
+    def irreps_hidden(self) -> str:
+        """Scalars and vectors of one width, e.g. 64x0e+64x1o."""
+        c = self.channels
+        return f"{c}x0e+{c}x1o" if self.options["vectors"] else f"{c}x0e"
 
     def forward(self, species: Tensor, i: Tensor, j: Tensor, vector: Tensor) -> Tensor:
         """Scalar node features [n_atoms, channels].
@@ -103,17 +114,20 @@ class Edges(NamedTuple):
 
 
 class Attention(nn.Module):
-    """The part that all layers share: normalisation, queries, keys, values and the edge sums."""
+    """The part that all layers share: normalisation, queries, keys, values and the edge sums.
+
+    Without attention there are values only.
+    """
 
     n_out: int  # how many blocks of `channels` the output projection has
     vector_message: bool = True
     head_of_channel: Tensor
 
-    def __init__(self, channels: int, heads: int) -> None:
+    def __init__(self, channels: int, heads: int, attention: bool = True) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.attention = heads, attention
         self.norm = nn.LayerNorm(channels)
-        self.qkv = nn.Linear(channels, 3 * channels)
+        self.qkv = nn.Linear(channels, (3 if attention else 1) * channels)
         self.out = nn.Linear(channels, self.n_out * channels)
         ones = torch.eye(heads).repeat_interleave(channels // heads, dim=0)  # [channel, head]
         self.register_buffer("head_of_channel", ones, persistent=False)
@@ -128,20 +142,32 @@ class Attention(nn.Module):
         attention.
         """
         n, channels = x.shape
-        # The published layout keeps q, k and v of one head together.
-        qkv = self.qkv(self.norm(x)).view(n, self.heads, 3, channels // self.heads)
-        query, key, value = (part.reshape(n, channels) for part in qkv.unbind(2))
-        product = query.index_select(0, edges.i) * key.index_select(0, edges.j)
-        # Sums over a head's few channels, and spreading a head over them, are products with a
-        # matrix of ones and zeros: faster on a CPU than strided sums over so few numbers.
-        head = self.head_of_channel.to(x.dtype)
-        attention = functional.silu(product @ head) * edges.cut[:, None]  # [edge, head]
-        weighted = value.index_select(0, edges.j) * edges.feature
-        m = x.new_zeros(n, channels).index_add(0, edges.i, weighted * (attention @ head.T))
+        if self.attention:
+            # The published layout keeps q, k and v of one head together.
+            qkv = self.qkv(self.norm(x)).view(n, self.heads, 3, channels // self.heads)
+            query, key, value = (part.reshape(n, channels) for part in qkv.unbind(2))
+            weighted = value.index_select(0, edges.j) * edges.feature
+            scalar = weighted * self.attend(query, key, edges)
+        else:
+            weighted = self.qkv(self.norm(x)).index_select(0, edges.j) * edges.feature
+            scalar = weighted
+        m = x.new_zeros(n, channels).index_add(0, edges.i, scalar)
         if not self.vector_message:
             return m, None
         outer = edges.direction[:, :, None] * weighted[:, None, :]  # [edge, xyz, channel]
         return m, x.new_zeros(n, 3, channels).index_add(0, edges.i, outer)
+
+    def attend(self, query: Tensor, key: Tensor, edges: Edges) -> Tensor:
+        """silu(q_i . k_j) f(r_ij) of heads, spread over their channels: [n_edges, channels].
+
+        Args:
+            query, key: [n, channels].
+        """
+        product = query.index_select(0, edges.i) * key.index_select(0, edges.j)
+        # Sums over a head's few channels, and spreading a head over them, are products with a
+        # matrix of ones and zeros: faster on a CPU than strided sums over so few numbers.
+        head = self.head_of_channel.to(query.dtype)
+        return (functional.silu(product @ head) * edges.cut[:, None]) @ head.T
 
 
 class FirstLayer(Attention):
@@ -155,13 +181,19 @@ class FirstLayer(Attention):
         return x + self.out(m), vectors
 
 
+class ScalarLayer(FirstLayer):
+    """x <- x + O(m), without vectors."""
+
+    vector_message = False
+
+
 class MiddleLayer(Attention):
     """x <- x + (A.B) o2 + o3; V <- V + C o1 + M, with A, B, C = P V and o = O(m)."""
 
     n_out = 3
 
-    def __init__(self, channels: int, heads: int) -> None:
-        super().__init__(channels, heads)
+    def __init__(self, channels: int, heads: int, attention: bool = True) -> None:
+        super().__init__(channels, heads, attention)
         self.vec = nn.Linear(channels, 3 * channels, bias=False)
         nn.init.xavier_uniform_(self.vec.weight)
 
@@ -180,8 +212,8 @@ class LastLayer(Attention):
     n_out = 2
     vector_message = False
 
-    def __init__(self, channels: int, heads: int) -> None:
-        super().__init__(channels, heads)
+    def __init__(self, channels: int, heads: int, attention: bool = True) -> None:
+        super().__init__(channels, heads, attention)
         self.vec = nn.Linear(channels, 2 * channels, bias=False)
         nn.init.xavier_uniform_(self.vec.weight)
 

@@ -12,7 +12,7 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError
 from hff_ase.kernels.networks import fused_form
 from hff_ase.neighbors import Neighborhood, PairRequest
-from hff_ase.nets import GET, NETWORKS
+from hff_ase.nets import NETWORKS, Network
 from hff_ase.nets.mlp import mlp
 from hff_ase.nets.presets import with_preset
 from hff_ase.terms.species import SpeciesIndex
@@ -36,7 +36,7 @@ class ShortRange(Term):
     kind = "short_range"
     gives = ("node_features",)
 
-    net: GET
+    net: Network
     energy: nn.Sequential
 
     def __init__(
@@ -92,7 +92,8 @@ class ShortRange(Term):
         request = self.requests()[0]
         fused = fused_form(self.net) if neighbors.fast else None
         if fused is not None and neighbors.kernels is not None:
-            return fused(self.net, species, batch, neighbors.rows(request), neighbors.kernels)
+            rows, live = neighbors.rows(request), neighbors.shared.get("parameters")
+            return fused(self.net, species, batch, rows, neighbors.kernels, live)
         pairs = neighbors.pairs(request)
-        vector = pairs.vector.to(self.net.embedding.weight.dtype)
+        vector = pairs.vector.to(self.net.dtype)
         return self.net(species, pairs.i, pairs.j, vector)

@@ -1,0 +1,55 @@
+"""What every short-range network is to the terms that use it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Network(nn.Module, ABC):
+    """Species and edge vectors to scalar node features.
+
+    A subclass takes ``n_species`` and its options as keyword arguments, calls `Network.__init__`
+    with them, and is entered by name in `hff_ase.nets.NETWORKS`.
+
+    Attributes:
+        cutoff: Angstrom; edges at or beyond it have no influence.
+        channels: width of the features.
+        options: JSON-able constructor arguments less ``n_species``, all of them written out: a file
+            keeps its meaning when a default changes.
+        embedding: one row per species.
+    """
+
+    cutoff: float
+    channels: int
+    options: dict[str, Any]
+    embedding: nn.Embedding
+
+    def __init__(self, n_species: int, options: dict[str, Any]) -> None:
+        super().__init__()
+        self.options = options
+        self.cutoff, self.channels = options["cutoff"], options["channels"]
+        self.embedding = nn.Embedding(n_species, self.channels)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the weights, and of the vectors that ``forward`` takes."""
+        return self.embedding.weight.dtype
+
+    @property
+    @abstractmethod
+    def irreps_hidden(self) -> str:
+        """The node features between layers in e3nn's notation, e.g. 64x0e+64x1o."""
+
+    @abstractmethod
+    def forward(self, species: Tensor, i: Tensor, j: Tensor, vector: Tensor) -> Tensor:
+        """Scalar node features [n_atoms, channels].
+
+        Args:
+            species: int64 [n_atoms], index into the embedding.
+            i, j: int64 [n_edges], receiver and sender, every pair in both directions, any order.
+            vector: [n_edges, 3] from i to j, Angstrom, in the network's dtype.
+        """
