@@ -13,6 +13,7 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.fields import check_fields
 from hff_ase.kernels import Backend, backend_for, check_choice
+from hff_ase.kernels.networks import LiveParameters
 from hff_ase.neighbors import NeighborList, PairRequest
 from hff_ase.terms.term import Fields, Term
 
@@ -151,6 +152,7 @@ class HybridPotential(nn.Module):
         forces: bool = True,
         stress: bool = True,
         create_graph: bool = False,
+        parameters: LiveParameters | None = None,
     ) -> Evaluation:
         """Evaluate every system of the batch in one pass and one backward pass.
 
@@ -159,6 +161,7 @@ class HybridPotential(nn.Module):
             neighbors: a list from `neighbor_list`, updated here; None searches anew.
             forces, stress: which derivatives to compute.
             create_graph: keep the graph of the derivatives (losses on forces and stress).
+            parameters: of a training step that runs fused kernels, in any precision.
 
         Raises:
             ConfigError: derivatives asked for inside torch.inference_mode().
@@ -173,7 +176,9 @@ class HybridPotential(nn.Module):
         moved = batch.moved(positions, cell)
         with torch.set_grad_enabled(differentiate or torch.is_grad_enabled()):
             kernels = self.backend(batch.device, create_graph)
-            fields, atomic = self.evaluate_terms(moved, neighbors, kernels)
+            if parameters is not None:
+                kernels = backend_for(batch.device)
+            fields, atomic = self.evaluate_terms(moved, neighbors, kernels, parameters)
             energies = torch.stack(list(atomic.values()), dim=1)  # [n_atoms, n_terms]
             energy_terms = batch.system_sum(energies)
             energies, energy = energies.sum(1), energy_terms.sum(1)
@@ -196,14 +201,19 @@ class HybridPotential(nn.Module):
         )
 
     def evaluate_terms(
-        self, batch: AtomsBatch, neighbors: NeighborList, kernels: Backend | None = None
+        self,
+        batch: AtomsBatch,
+        neighbors: NeighborList,
+        kernels: Backend | None = None,
+        parameters: LiveParameters | None = None,
     ) -> tuple[Fields, dict[str, Tensor]]:
         """Fields and atomic energies (float64 [n_atoms] per term) in the batch's own graph.
 
         With ``kernels`` only the sum of all terms over whole systems may be differentiated, and
-        only once.
+        only once; in networks' parameters only with ``parameters``.
         """
         neighborhood = neighbors.bind(batch, kernels)
+        neighborhood.shared["parameters"] = parameters
         neighborhood.shared["terms"] = [term for _, term in self.named_terms()]  # may share a pass
         fields: Fields = {}
         atomic: dict[str, Tensor] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -10,6 +11,22 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.kernels import Backend
 from hff_ase.neighbors import Rows
 from hff_ase.nets.get import GET
+
+ABLATED = ("attention", "vectors")  # options of GET without which it has no fused form
+
+
+class LiveParameters:
+    """The fused weights of networks with their graph, made once in a training step however often
+    the networks are evaluated in it."""
+
+    def __init__(self) -> None:
+        self._made: dict[nn.Module, Any] = {}
+
+    def of(self, net: nn.Module, make: Callable[[], Any]) -> Any:
+        """What was made for a network, made now if this is the first time."""
+        if net not in self._made:
+            self._made[net] = make()
+        return self._made[net]
 
 
 class FusedNetwork(Protocol):
@@ -20,11 +37,18 @@ class FusedNetwork(Protocol):
     """
 
     def __call__(
-        self, net: Any, species: Tensor, batch: AtomsBatch, rows: Rows, backend: Backend
+        self,
+        net: Any,
+        species: Tensor,
+        batch: AtomsBatch,
+        rows: Rows,
+        backend: Backend,
+        parameters: LiveParameters | None = None,
     ) -> Tensor:
         """Scalar node features [n_atoms, channels], equal to those of ``net`` to rounding.
 
-        Differentiable once in the positions and the cell of the batch, not in parameters.
+        Differentiable once: in the positions and the cell of the batch or, with ``parameters`` and
+        where positions and cell want no gradient, in the network's parameters.
 
         Args:
             net: the network, in float32.
@@ -32,13 +56,19 @@ class FusedNetwork(Protocol):
             batch: positions and cell; pair vectors are float64 differences, cast afterwards.
             rows: a full list of at least the network's cutoff; pairs beyond it count nothing.
             backend: which kernels.
+            parameters: of this training step; only for backends of `differentiable_parameters`.
         """
 
 
 def fused_form(net: nn.Module) -> FusedNetwork | None:
     """The fused form of a network; None where it has none."""
-    if isinstance(net, GET):
+    if isinstance(net, GET) and all(net.options.get(part, True) for part in ABLATED):
         from hff_ase.kernels.get.network import fused_get  # numba takes a while to import
 
         return fused_get
     return None
+
+
+def differentiable_parameters(net: nn.Module, backend: Backend) -> bool:
+    """Whether a network's fused form gives gradients of its parameters."""
+    return backend == "numba" and fused_form(net) is not None

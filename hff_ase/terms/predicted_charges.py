@@ -47,7 +47,8 @@ class PredictedCharges(Term):
         self.charge = mlp(channels, *hidden, 1)
         self.initial_charge = nn.Parameter(torch.zeros(len(elements)))
         self.electronegativity = nn.Parameter(torch.zeros(len(elements), dtype=torch.float64))
-        self.hardness_root = nn.Parameter(torch.zeros(len(elements), dtype=torch.float64))
+        # not 0: its square would have no slope there, and would never be learnt
+        self.hardness_root = nn.Parameter(torch.full((len(elements),), 0.5, dtype=torch.float64))
 
     def set_dtype(self, dtype: torch.dtype) -> None:
         """Set the precision of the head."""

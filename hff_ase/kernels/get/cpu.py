@@ -56,14 +56,22 @@ class Buffers:
 
 
 class Evaluation:
-    """A network on a batch: `forward` once, then `backward` at most once."""
+    """A network on a batch: `forward` once, then `backward` at most once.
+
+    Class attributes:
+        keep: whether the inputs of all layers are kept, for gradients of parameters.
+    """
+
+    keep: ClassVar[bool] = False
 
     def __init__(self, weights: Weights, species: Tensor, batch: AtomsBatch, rows: Rows) -> None:
         self.weights, self.batch = weights, batch
         self.n, self.species = batch.n_atoms, species.numpy()
         self.dtype = weights.embedding.numpy().dtype
         self.shift, self.start = rows.shift.numpy(), rows.start.numpy()
-        self.buffers = Buffers.lend(self.n, weights.channels, len(weights.layers), self.dtype)
+        # Every training step has another number of atoms.
+        size = -1 if weights.live else self.n
+        self.buffers = Buffers.lend(size, weights.channels, len(weights.layers), self.dtype)
         self.table = weights.table.flat.numpy()
         self.spent = False
         self._find_edges(rows)
@@ -102,9 +110,7 @@ class Evaluation:
         """Scalar node features [n_atoms, channels]."""
         n, C, weights = self.n, self.weights.channels, self.weights
         edges = (self.start, self.count, self.index, self.geometry, self.table)
-        x, m = self._rows("x", C), self._rows("m", C)
-        V, M = self._rows("V0", 3 * C), self._rows("M", 3 * C)
-        V_new = self._rows("V1", 3 * C)
+        x, M = self._rows("x", C), self._rows("M", 3 * C)
         features = torch.empty(n, C, dtype=weights.embedding.dtype)
         np.take(weights.embedding.numpy(), self.species, 0, out=x, mode="clip")
         qkv = self._rows("qkv0", 3 * C)
@@ -116,16 +122,24 @@ class Evaluation:
                 kept = self._rows(f"normed{k}", C), self._rows(f"scale{k}")
                 project = node_kernels(C, layer.parts).project
                 share(project, n, x, w["qkv"], w["qkv_bias"], *kept, qkv)
-            sums = (m, V if k == 0 else M)  # the first vectors are the first messages
+            # The first vectors are the first messages; the last layer makes none.
+            m, V, V_new = self._messages(k), self._vectors(k), M if last else self._vectors(k + 1)
+            sums = (m, V_new if k == 0 else M)
             share(message_kernels(C, weights.heads, not last, True).forward, n, qkv, *edges, *sums)
             o, abc = self._kept(k)
             x_new = features.numpy() if last else x
             nodes = node_kernels(C, layer.parts).forward
             matrices = (w["out"], w["out_bias"], w["vec"])
             share(nodes, n, m, M, x, V, *matrices, o, abc, x_new, V_new)
-            if layer.parts == 3:
-                V, V_new = V_new, V
         return features
+
+    def _messages(self, k: int) -> Array:
+        """Messages that layer k gets."""
+        return self._rows(f"m{k}" if self.keep else "m", self.weights.channels)
+
+    def _vectors(self, k: int) -> Array:
+        """Vectors that layer k starts from (none in the first one)."""
+        return self._rows(f"V{k if self.keep else k % 2}", 3 * self.weights.channels)
 
     def _kept(self, k: int) -> tuple[Array, Array]:
         """o and (A, B, C) of a layer; the backward pass puts their gradients in their place."""

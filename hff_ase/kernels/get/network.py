@@ -1,7 +1,9 @@
 """GET as one operation: positions and cell to node features, with a backward pass by hand.
 
-The whole network is one node of autograd's graph, differentiable once in positions and cell;
-parameters are constants. On the CPU everything runs in numba kernels (`hff_ase.kernels.get.cpu`),
+The whole network is one node of autograd's graph, differentiable once: in positions and cell with
+parameters as constants or, in training on the CPU, in parameters with positions as constants.
+
+On the CPU everything runs in numba kernels (`hff_ase.kernels.get.cpu`),
 on a GPU the edge sums are Triton kernels between torch's own dense operations
 (`hff_ase.kernels.get.layers`). Both read radial features from a table (`hff_ase.kernels.get.table`)
 and both gather the gradients of an atom from its own row of a full list: since that row holds the
@@ -18,9 +20,14 @@ from torch.autograd.function import once_differentiable
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.kernels import Backend
-from hff_ase.kernels.get.weights import fused_weights
+from hff_ase.kernels.get.weights import Weights, fused_weights, live_weights
+from hff_ase.kernels.networks import LiveParameters
 from hff_ase.neighbors import Rows
 from hff_ase.nets.get import GET
+
+# Intervals of the radial table in training (docs/decisions/training-gradients.md); float64 is for
+# tests.
+INTERVALS, INTERVALS_FLOAT64 = 384, 8192
 
 
 class Evaluation(Protocol):
@@ -46,8 +53,30 @@ class _Fused(torch.autograd.Function):
         return *ctx.evaluation.backward(grads[0]), None
 
 
-def fused_get(net: GET, species: Tensor, batch: AtomsBatch, rows: Rows, backend: Backend) -> Tensor:
+class _FusedParameters(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, evaluation: Any, *live: Tensor) -> Tensor:
+        ctx.evaluation = evaluation
+        features: Tensor = evaluation.forward()
+        return features
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return None, *ctx.evaluation.weight_gradients(grads[0])
+
+
+def fused_get(
+    net: GET,
+    species: Tensor,
+    batch: AtomsBatch,
+    rows: Rows,
+    backend: Backend,
+    parameters: LiveParameters | None = None,
+) -> Tensor:
     """GET as a `hff_ase.kernels.networks.FusedNetwork`."""
+    if parameters is not None:
+        return _with_parameters(net, species, batch, rows, backend, parameters)
     weights = fused_weights(net)
     evaluation: Evaluation
     if backend == "numba":
@@ -62,3 +91,33 @@ def fused_get(net: GET, species: Tensor, batch: AtomsBatch, rows: Rows, backend:
     if torch.is_grad_enabled() and (batch.positions.requires_grad or batch.cell.requires_grad):
         return _Fused.apply(batch.positions, batch.cell, evaluation)
     return evaluation.forward()
+
+
+def _with_parameters(
+    net: GET,
+    species: Tensor,
+    batch: AtomsBatch,
+    rows: Rows,
+    backend: Backend,
+    parameters: LiveParameters,
+) -> Tensor:
+    """With this step's weights, differentiable in positions and cell where these want a gradient
+    and in parameters otherwise."""
+    if backend != "numba":
+        raise RuntimeError(f"expected numba for gradients of parameters, got {backend}")
+    from hff_ase.kernels.get.cpu import Evaluation as NumbaEvaluation
+    from hff_ase.kernels.get.cpu_parameters import ParameterEvaluation
+
+    def make() -> Weights:
+        double = net.radial.weight.dtype == torch.float64
+        return live_weights(net, INTERVALS_FLOAT64 if double else INTERVALS)
+
+    weights: Weights = parameters.of(net, make)
+    if not torch.is_grad_enabled():
+        return NumbaEvaluation(weights, species, batch, rows).forward()
+    if batch.positions.requires_grad or batch.cell.requires_grad:
+        evaluation = NumbaEvaluation(weights, species, batch, rows)
+        return _Fused.apply(batch.positions, batch.cell, evaluation)
+    if not any(tensor.requires_grad for tensor in weights.live):
+        return NumbaEvaluation(weights, species, batch, rows).forward()
+    return _FusedParameters.apply(ParameterEvaluation(weights, species, batch, rows), *weights.live)

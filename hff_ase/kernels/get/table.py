@@ -99,13 +99,78 @@ def radial_functions(net: GET, distance: Tensor) -> tuple[Tensor, Tensor]:
     return value.detach(), slope
 
 
+def live_table(net: GET, n_intervals: int) -> RadialTable:
+    """The table with its graph: coefficients differentiable in the parameters of basis and layer.
+
+    With z = W basis f, e = silu(z) and its slope silu'(z) W (basis f)'; the basis is a Gaussian of
+    s(r), see `hff_ase.nets.radial.ExpNormalBasis`.
+    """
+    knots, basis, heads = _knots(net, n_intervals), net.basis, net.options["heads"]
+    spread = knots.s - basis.means.double()
+    betas = basis.betas.double()
+    gauss = torch.exp(-betas * (spread * spread))  # the derivative of square() is a slow power
+    rise = gauss * (knots.df - 2.0 * knots.f * knots.ds * betas * spread)
+    weight = net.radial.weight.double()
+    weight = weight.view(heads, -1, weight.shape[1]).transpose(0, 1).reshape(weight.shape)
+    z, dz = functional.linear(torch.stack([gauss * knots.f, rise]), weight).unbind(0)
+    gate = torch.sigmoid(z)
+    value = z * gate
+    coefficients = _cubics(value, dz * (gate + value * (1.0 - gate)))
+    return RadialTable(
+        coefficients=coefficients.to(net.radial.weight.dtype),
+        envelope_coefficients=knots.envelope,
+        spacing=net.cutoff / n_intervals,
+    )
+
+
+@dataclass(frozen=True)
+class _Knots:
+    """What does not depend on parameters, [n_intervals + 1, 1]: s = exp(-5 r / cutoff), the
+    envelope f, and their slopes per interval; and the envelope's coefficients."""
+
+    s: Tensor
+    ds: Tensor
+    f: Tensor
+    df: Tensor
+    envelope: Tensor
+
+
+_KNOTS: dict[tuple[float, str, int], _Knots] = {}
+
+
+def _knots(net: GET, n: int) -> _Knots:
+    key = (net.cutoff, net.envelope.shape, n)
+    if key not in _KNOTS:
+        step = net.cutoff / n
+        r = torch.linspace(0.0, net.cutoff, n + 1, dtype=torch.float64)
+        with torch.enable_grad():
+            leaf = r.clone().requires_grad_()
+            f = net.envelope(leaf)
+            (df,) = torch.autograd.grad(f.sum(), leaf)
+        f, df = f.detach(), df * step
+        f[-1], df[-1] = 0.0, 0.0
+        s = torch.exp(-net.basis.decay * r)
+        _KNOTS[key] = _Knots(
+            s=s[:, None],
+            ds=-net.basis.decay * step * s[:, None],
+            f=f[:, None],
+            df=df[:, None],
+            envelope=_cubics(f[:, None], df[:, None])[..., 0].contiguous(),
+        )
+    return _KNOTS[key]
+
+
 def _hermite(net: GET, n: int) -> Tensor:
     """Coefficients float64 [n, 4, channels + 1] of the interpolant with n intervals."""
     device = net.radial.weight.device
     r = torch.linspace(0.0, net.cutoff, n + 1, dtype=torch.float64, device=device)
     value, slope = radial_functions(net, r)
     value[-1], slope[-1] = 0.0, 0.0  # at the cutoff: zero to rounding already
-    slope = slope * (net.cutoff / n)
+    return _cubics(value, slope * (net.cutoff / n))
+
+
+def _cubics(value: Tensor, slope: Tensor) -> Tensor:
+    """Coefficients [n, 4, m] from values and slopes (per interval) at n + 1 knots [n + 1, m]."""
     step, a, b = value.diff(dim=0), slope[:-1], slope[1:]
     return torch.stack([value[:-1], a, 3 * step - 2 * a - b, a + b - 2 * step], dim=1)
 
