@@ -14,9 +14,11 @@ from pathlib import Path
 
 from hff_ase import HybridFF
 from hff_ase.allocator import keep_memory
-from hff_ase.training.electrolyte_preview import split
-from hff_ase.training.frames import read_folder
-from hff_ase.training.report import collect, markdown_tables
+from hff_ase.data import read_folder, split_by_segment
+from hff_ase.training.report import collect
+from hff_ase.training.tables import markdown_tables
+
+SEGMENT, HELD_OUT = 7, (3, 10)  # frames per segment, and the segments that were never trained on
 
 
 def main() -> None:
@@ -28,7 +30,8 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="use every so many frames")
     args = parser.parse_args()
     keep_memory()
-    _, frames = split(read_folder(args.frames))
+    files = read_folder(args.frames)
+    frames = [a for of_file in files for a in split_by_segment(of_file, SEGMENT, HELD_OUT)[1]]
     calculators = {args.model: HybridFF.load(args.model)}
     if args.checkpoint:
         for name, response in (("exact gradient", True), ("as published", False)):

@@ -1,0 +1,111 @@
+"""Reading labelled frames from files."""
+
+from __future__ import annotations
+
+import lzma
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import iread
+from ase.io.extxyz import XYZError
+from ase.io.formats import UnknownFileTypeError
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from hff_ase.data.database import SUFFIXES, read_database
+from hff_ase.data.labels import result_of, source_of
+from hff_ase.errors import StructureError
+
+__all__ = ["read_folder", "read_frames"]
+
+EXTENDED_XYZ = (".extxyz", ".xyz")
+FOLDER_PATTERNS = ("*.extxyz", "*.extxyz.xz", *(f"*{suffix}" for suffix in SUFFIXES))
+
+
+def read_frames(path: Path | str) -> list[Atoms]:
+    """All frames of a file: extended xyz (.xz is unpacked), an ASE database, what else ASE reads.
+
+    Each has ``info["source"]``, the name of the file and its index there. A ``virial`` (eV) in
+    place of a stress becomes the stress -virial/V; ``info["stress_from"]`` says so.
+
+    Raises:
+        StructureError: the file is missing, empty or cannot be read.
+    """
+    path = Path(path)
+    if path.suffix in SUFFIXES:
+        return [with_stress(atoms) for atoms in read_database(path)]
+    inner = path.with_suffix("") if path.suffix == ".xz" else path
+    frames: list[Atoms] = []
+    try:
+        raw = path.read_bytes()
+        if inner.suffix in EXTENDED_XYZ:
+            text = (lzma.decompress(raw) if path.suffix == ".xz" else raw).decode()
+            # one after the other, so that the message can name the frame that is broken
+            for block in _blocks(text):
+                frames.extend(iread(StringIO(block), format="extxyz"))
+        else:
+            frames.extend(iread(path, index=":"))
+    except XYZError as error:  # an OSError, but about one frame
+        raise StructureError(
+            f"expected labelled frames in {path}, got {error} in frame {len(frames)}"
+        ) from None
+    except (OSError, lzma.LZMAError, UnknownFileTypeError) as error:
+        raise StructureError(f"expected labelled frames in {path}, got {error}") from None
+    except Exception as error:  # ASE's readers raise whatever they stumble over
+        raise StructureError(
+            f"expected labelled frames in {path}, got {error!r:.200} in frame {len(frames)}"
+        ) from None
+    if not frames:
+        raise StructureError(f"expected labelled frames in {path}, got none")
+    for index, atoms in enumerate(frames):
+        atoms.info["source"] = f"{path.name.split('.')[0]}:{index}"
+    return [with_stress(atoms) for atoms in frames]
+
+
+def read_folder(folder: Path | str) -> list[list[Atoms]]:
+    """The frames of every extended xyz file and database of a folder, a list per file.
+
+    Raises:
+        StructureError: there is no such file.
+    """
+    folder = Path(folder)
+    paths = sorted({path for pattern in FOLDER_PATTERNS for path in folder.glob(pattern)})
+    if not paths:
+        raise StructureError(f"expected .extxyz, .extxyz.xz or .db files in {folder}, got none")
+    return [read_frames(path) for path in paths]
+
+
+def _blocks(text: str) -> Iterator[str]:
+    """The text of each frame: a line with the number of atoms, a comment, a line per atom."""
+    lines = text.splitlines(keepends=True)
+    start = 0
+    while start < len(lines) and lines[start].strip():
+        end = start + int(lines[start]) + 2
+        yield "".join(lines[start:end])
+        start = end
+
+
+def with_stress(atoms: Atoms) -> Atoms:
+    """The frame with a stress where it came with a virial alone: stress = -virial/V.
+
+    Raises:
+        StructureError: the virial is no 3x3 matrix.
+    """
+    virial = atoms.info.get("virial")
+    if virial is None or not atoms.pbc.all() or result_of(atoms, "stress") is not None:
+        return atoms
+    virial = np.asarray(virial, dtype=np.float64)
+    if virial.size != 9:
+        raise StructureError(
+            f"expected a virial of 3x3 numbers, got shape {virial.shape} in frame "
+            f"{source_of(atoms)}"
+        )
+    stress = full_3x3_to_voigt_6_stress(-virial.reshape(3, 3) / atoms.get_volume())
+    results = dict(atoms.calc.results) if isinstance(atoms.calc, Calculator) else {}
+    atoms.calc = SinglePointCalculator(atoms, **results, stress=stress)
+    atoms.info["stress_from"] = "-virial/V"
+    return atoms
