@@ -13,22 +13,32 @@ import typer
 from hff_ase._version import __version__
 from hff_ase.cli.bench import bench
 from hff_ase.cli.build import build
+from hff_ase.cli.distill import SeveralValues, distill
+from hff_ase.cli.evaluate import evaluate
+from hff_ase.cli.finetune import finetune
 from hff_ase.cli.import_bamboo import import_bamboo
 from hff_ase.cli.info import info
+from hff_ase.cli.label import app as label
 from hff_ase.cli.md import md
 from hff_ase.cli.models import models
+from hff_ase.cli.train import train
 from hff_ase.errors import HFFError, HFFWarning
 
 app = typer.Typer(
     name="hff",
-    help="Hybrid force field for liquid electrolytes: build boxes, run MD, inspect models.",
+    help="Hybrid force field for liquid electrolytes: build boxes, run MD, label, train, inspect.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-SIMULATE, MODELS = "Simulate", "Models and installation"
+SIMULATE, TRAIN, MODELS = "Simulate", "Label and train", "Models and installation"
 app.command(rich_help_panel=SIMULATE)(build)
 app.command(rich_help_panel=SIMULATE)(md)
+app.add_typer(label, name="label", rich_help_panel=TRAIN)
+app.command(rich_help_panel=TRAIN)(train)
+app.command(rich_help_panel=TRAIN)(finetune)
+app.command(cls=SeveralValues, rich_help_panel=TRAIN)(distill)
+app.command(rich_help_panel=TRAIN)(evaluate)
 app.command(rich_help_panel=MODELS)(models)
 app.command(rich_help_panel=MODELS)(bench)
 app.command(name="import-bamboo", rich_help_panel=MODELS)(import_bamboo)

@@ -9,6 +9,7 @@ import typer
 
 SYSTEM, DYNAMICS, START = "System and model", "Dynamics", "Start"
 OUTPUT, SAFETY, RUN = "Output", "What stops a run", "Settings file, restart"
+COMMITTEE = "Committee"
 
 
 def option(panel: str, text: str, *names: str) -> Any:
@@ -101,6 +102,29 @@ def md(
     ] = None,
     min_distance: Annotated[Number, option(SAFETY, "Between two atoms, A (default: 0.5).")] = None,
     max_temperature: Annotated[Number, option(SAFETY, "K (default: 5000).")] = None,
+    committee: Annotated[
+        list[str] | None,
+        option(COMMITTEE, "Further model, asked at the same atoms; may be given again."),
+    ] = None,
+    committee_drive: Annotated[
+        Text, option(COMMITTEE, "first (the model) or mean of all moves the atoms (default: first)")
+    ] = None,
+    committee_interval: Annotated[
+        Count, option(COMMITTEE, "Steps between looks at the spread (default: 10; 1 for mean).")
+    ] = None,
+    max_spread: Annotated[
+        Number,
+        option(COMMITTEE, "Of the force on an atom, eV/A; more stops the run or is collected."),
+    ] = None,
+    spread_quantile: Annotated[
+        Number, option(COMMITTEE, "Of the atoms' spreads to compare (default: 1, the largest).")
+    ] = None,
+    collect: Annotated[
+        Text, option(COMMITTEE, "File for frames above --max-spread, in the output folder.")
+    ] = None,
+    collect_spacing: Annotated[
+        Count, option(COMMITTEE, "Steps at least between collected frames (default: 100).")
+    ] = None,
     config: Annotated[
         Path | None,
         option(RUN, "Yaml file with any of these settings; the command line overrides it."),

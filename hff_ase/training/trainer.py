@@ -1,221 +1,277 @@
-"""A short trainer: Adam with warm-up and cosine decay, averaged weights, exact resume."""
+"""Trainer: a potential, labelled frames and settings in; averaged weights out."""
 
 from __future__ import annotations
 
-import json
+import copy
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from io import BytesIO
+from contextlib import ExitStack
 from pathlib import Path
-from typing import cast
+from typing import Any, Protocol
 
 import torch
-from ase import Atoms
-from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from hff_ase.batch import AtomsBatch
-from hff_ase.files import write_whole
+from hff_ase.data.dataset import Dataset, MemoryDataset
+from hff_ase.errors import ConfigError, StoppedError
 from hff_ase.potential import HybridPotential
-from hff_ase.training.frames import Labels, stack_labels
-from hff_ase.training.losses import LossWeights, differences, loss
+from hff_ase.training.clock import Clock
+from hff_ase.training.config import TrainConfig
+from hff_ase.training.diagnosis import explain_nonfinite
+from hff_ase.training.distributed import Processes, device_of_process
+from hff_ase.training.loader import Batches, Place, frames_from, share_of
+from hff_ase.training.logbook import Logbook, Row
+from hff_ase.training.losses import LossWeights
+from hff_ase.training.optim import Average, make_optimizer
+from hff_ase.training.resume import check_same_settings, settings_text
+from hff_ase.training.schedule import learning_rate
+from hff_ase.training.state import STATE, load_state, save_state
+from hff_ase.training.step import Squares, Stepper, add_squares, summed
+from hff_ase.training.validation import evaluate, rmse
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
-@dataclass(frozen=True)
-class TrainSettings:
-    """How to train; everything a rerun needs beside the frames and the potential.
+class StopSource(Protocol):
+    """Something that knows whether a signal asks to stop."""
 
-    All but the last `final_fraction` of the steps minimise `weights`, mostly forces; the rest
-    `final_weights`, in which energies and stress count for more. One box has one stress: while the
-    learning rate is high its noise would drown the forces.
+    signal_name: str | None
+
+
+class Trainer:
+    """Trains a potential in place; a run that ended early goes on from ``<output>/state.pt``.
+
+    Args:
+        potential: terms with trainable parameters (those that require gradients).
+        train: labelled frames, less what terms that are not in the potential contribute.
+        validation: of the same kind, or None.
+        config: settings; its model and data sections are not looked at.
+        processes: the group of processes that train together.
+        stop: asked after every step whether to stop.
+
+    Raises:
+        ConfigError: settings that do not go together, or nothing to train.
     """
 
-    steps: int = 54_000
-    batch_size: int = 1
-    learning_rate: float = 2e-3
-    final_learning_rate: float = 1e-5
-    warmup: int = 500
-    ema_decay: float = 0.999
-    clip: float = 10.0
-    seed: int = 0
-    validate_every: int = 2000
-    weights: LossWeights = field(default_factory=LossWeights)
-    final_weights: LossWeights = field(
-        default_factory=lambda: LossWeights(energy=10.0, stress=5e3, charges=10.0)
-    )
-    final_fraction: float = 0.15
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Frames with labels from which the contribution of fixed terms has been taken off."""
-
-    batches: list[AtomsBatch]
-    labels: list[Labels]
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def merged(self, indices: Sequence[int]) -> tuple[AtomsBatch, Labels]:
-        """Some frames as one batch."""
-        return merge_batches([self.batches[k] for k in indices]), Labels(
-            *(
-                torch.cat([getattr(self.labels[k], name) for k in indices])
-                for name in ("energy", "forces", "stress", "charges")
-            )
+    def __init__(
+        self,
+        potential: HybridPotential,
+        train: Dataset,
+        validation: Dataset | None,
+        config: TrainConfig,
+        *,
+        processes: Processes | None = None,
+        stop: StopSource | None = None,
+    ) -> None:
+        self.config, self.processes = config, processes or Processes()
+        self.train, self.validation, self._stop = train, validation, stop
+        self.folder = Path(config.output)
+        self.device = device_of_process(config.precision.device)
+        self.potential = potential.set_dtype(DTYPES[config.precision.networks]).to(self.device)
+        self.processes.same_everywhere(list(potential.parameters()))
+        self.optimizer = make_optimizer(potential, config.optimizer)
+        self.average = Average(potential, config.ema.decay)
+        self.averaged = self.average.model
+        self._stepper = Stepper(
+            potential,
+            self.optimizer,
+            self.device,
+            self.processes,
+            config.precision.gradients,
+            config.optimizer.clip,
+            config.batching.micro_batch,
+            same_frames=isinstance(train, MemoryDataset) and config.batching.workers == 0,
         )
+        self.batches = Batches(train, config.batching, config.seed, potential.cutoff)
+        self._check_batches()
+        self.step, self.place = 0, Place()
+        self._used = 0.0  # part of the limits, as the first process sees it
+        self._recent: Squares = {}
+        self._best: dict[str, Any] = {}
+        self.rows: list[Row] = []
 
+    @property
+    def n_steps(self) -> int | None:
+        """Length of the run; None where time ends it."""
+        schedule = self.config.schedule
+        if schedule.by == "time":
+            return None
+        if schedule.steps is not None:
+            return schedule.steps
+        return max(math.ceil((schedule.epochs or 0.0) * len(self.batches.of(0))), 1)
 
-def merge_batches(batches: Sequence[AtomsBatch]) -> AtomsBatch:
-    """One batch of all systems, in order (molecule ids are left out)."""
-    if len(batches) == 1:
-        return batches[0]
-    n_before = torch.cumsum(torch.tensor([0, *(b.n_systems for b in batches[:-1])]), 0).tolist()
-    return AtomsBatch(
-        positions=torch.cat([b.positions for b in batches]),
-        numbers=torch.cat([b.numbers for b in batches]),
-        system=torch.cat([b.system + n for b, n in zip(batches, n_before, strict=True)]),
-        cell=torch.cat([b.cell for b in batches]),
-        periodic=torch.cat([b.periodic for b in batches]),
-        charge=torch.cat([b.charge for b in batches]),
-    )
+    @property
+    def progress(self) -> float:
+        """The part of the run that is done."""
+        return self._used if self.n_steps is None else self.step / self.n_steps
 
+    def run(self) -> HybridPotential:
+        """Train to the end; the potential with averaged weights.
 
-def prepare(frames: Sequence[Atoms], fixed: HybridPotential | None) -> Dataset:
-    """Tensors of the frames, less what terms without trainable parameters contribute."""
-    batches, labels = [], []
-    for atoms in frames:
-        batch, label = AtomsBatch.from_atoms(atoms), stack_labels([atoms])
-        if fixed is not None:
-            part = fixed(batch)
-            if part.forces is None or part.stress is None:
-                raise ValueError("expected an evaluation with forces and stress")
-            label = Labels(
-                label.energy - part.energy,
-                label.forces - part.forces,
-                label.stress - part.stress,
-                label.charges,
+        Raises:
+            ConfigError: loss or gradient are not finite (the message names the frames), a frame
+                does not fit into memory, or the saved run had other settings.
+            CheckpointError: the saved state is damaged or cannot be written.
+            StoppedError: a signal stopped the run.
+        """
+        if self.processes.first:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        self._clock = Clock(self.config.limits)
+        if (self.folder / STATE).exists():
+            self._load()
+        folder = self.folder if self.processes.first else None
+        with ExitStack() as stack:
+            log = stack.enter_context(Logbook(folder, self.config.logging, self.n_steps, self.rows))
+            if not self._finished():
+                self._loop(log)
+        if self.config.ema.keep == "best" and self._best:
+            self.averaged.load_state_dict(self._best["weights"])
+        return self.averaged.eval()
+
+    def _finished(self) -> bool:
+        return self._used >= 1.0 or (self.n_steps is not None and self.step >= self.n_steps)
+
+    def _loop(self, log: Logbook) -> None:
+        walk = self.batches_from_here()
+        every = self.config.logging.validate_every
+        last_row, saved = (self.step, self._clock.wall), time.monotonic()
+        for frames in walk:
+            epoch = self.place.epoch
+            done = self._one_step(frames)
+            finished = self._finished()
+            due = self.place.epoch > epoch if every is None else self.step % every == 0
+            if due or finished:
+                log.add(self._row(last_row))
+                self.rows, last_row = log.rows, (self.step, self._clock.wall)
+            if due or finished or done or self._save_due(saved):
+                self._save()
+                saved = time.monotonic()
+            if done and not finished:
+                raise StoppedError(
+                    f"training stopped at step {self.step} by {done}; it goes on with --resume",
+                    done,
+                )
+            log.progress(self.step, f"{100 * self.progress:.1f} %")
+            if finished:
+                return
+
+    def batches_from_here(self) -> Any:
+        """This process's frames of every batch that is still to come."""
+        workers = self.config.batching.workers
+        return frames_from(self.train, self.batches, self.place, self.processes, workers)
+
+    def _one_step(self, frames: list[Any]) -> str | None:
+        """Take a step; the name of the signal that stops the run, if one does."""
+        config = self.config
+        weights = config.loss.weights(self.progress)
+        rate = learning_rate(self.step, self._decayed(), config.schedule, config.optimizer)
+        signal_name = None if self._stop is None else self._stop.signal_name
+        used = self._clock.used if self.processes.first else 0.0
+        result = self._stepper.step(frames, weights, rate, (float(signal_name is not None), used))
+        if not result.finite:
+            share = share_of(self.batches.at(self.place), self.batches.costs, self.processes)
+            names = [self.train.source(k) for k in share]
+            raise ConfigError(explain_nonfinite(self.potential, names, frames, self.step))
+        self.average.update()
+        add_squares(self._recent, result.squares)
+        n_stop, self._used = result.extra
+        self.step, self.place = self.step + 1, self.batches.after(self.place)
+        return (signal_name or "SIGTERM") if n_stop else None
+
+    def _decayed(self) -> float:
+        """The part of the decay of the learning rate that is done."""
+        if self.n_steps is None:
+            return self._used
+        warmup = self.config.schedule.warmup
+        return (self.step - warmup) / max(self.n_steps - warmup, 1)
+
+    def _row(self, last: tuple[int, float]) -> Row:
+        """A row of the log: errors over the steps since the last one, and on validation."""
+        weights = self.config.loss.weights(self.progress)
+        recent = summed(self._recent, self.processes)
+        self._recent = {}
+        seconds = self._clock.wall
+        n_frames = (self.step - last[0]) * len(self.train) / max(len(self.batches.of(0)), 1)
+        row: Row = {
+            "step": self.step,
+            "epoch": self.place.epoch + self.place.index / len(self.batches.of(self.place.epoch)),
+            "seconds": round(seconds, 2),
+            "cpu_seconds": round(self._clock.cpu, 2),
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "frames_per_s": n_frames / max(seconds - last[1], 1e-9),
+            "loss": total_loss(recent, weights),
+        }
+        row |= {f"train_{name}": value for name, value in rmse(recent).items()}
+        if self.validation is not None:
+            found = evaluate(self.averaged, self.validation, self.processes, self.device)
+            row |= rmse(found)
+            row["validation_loss"] = total_loss(found, self.config.loss.weights(1.0))
+            if row["validation_loss"] < self._best.get("loss", math.inf):
+                self._keep_best(row["validation_loss"])
+        return row
+
+    def _keep_best(self, value: float) -> None:
+        if self.config.ema.keep == "best":
+            weights = copy.deepcopy(self.averaged.state_dict())
+            self._best = {"loss": value, "weights": dict(weights)}
+
+    def _save_due(self, saved: float) -> bool:
+        logging = self.config.logging
+        every = logging.checkpoint_every
+        if every is not None and self.step % every == 0:
+            return True
+        return time.monotonic() - saved > 60.0 * logging.checkpoint_minutes
+
+    def _save(self) -> None:
+        if not self.processes.first:
+            return
+        state = {
+            "potential": self.potential.state_dict(),
+            "average": self.averaged.state_dict(),
+            "n_averaged": self.average.n_averaged,
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "place": [self.place.epoch, self.place.index],
+            "used": self._used,
+            "wall": self._clock.wall,
+            "cpu": self._clock.cpu,
+            "micro_batch": self._stepper.micro_batch,
+            "recent": {name: list(pair) for name, pair in self._recent.items()},
+            "best": self._best,
+            "rows": self.rows,
+            "settings": settings_text(self.config),
+        }
+        save_state(self.folder / STATE, state)
+
+    def _load(self) -> None:
+        state = load_state(self.folder / STATE, self.device)
+        check_same_settings(state["settings"], self.config, self.folder)
+        self.potential.load_state_dict(state["potential"])
+        self.averaged.load_state_dict(state["average"])
+        self.average.n_averaged = state["n_averaged"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.place = state["step"], Place(*state["place"])
+        self._clock = Clock(self.config.limits, state["wall"], state["cpu"])
+        # the limits may be others now; a run that they ended goes on
+        self._used = state["used"] if self.n_steps is None else self._clock.used
+        self._stepper.micro_batch = state["micro_batch"]
+        if self.processes.first:  # sums over processes were the first one's to keep
+            self._recent = {name: (pair[0], pair[1]) for name, pair in state["recent"].items()}
+        self._best, self.rows = state["best"], state["rows"]
+
+    def _check_batches(self) -> None:
+        batching, count = self.config.batching, self.processes.count
+        if not len(self.train):
+            raise ConfigError("expected frames to train on, got none")
+        if self.config.loss.remove_energy_mean and (
+            batching.micro_batch is not None
+            or (count > 1 and (batching.max_edges is not None or batching.batch_size < count))
+        ):
+            raise ConfigError(
+                "expected whole batches with loss.remove_energy_mean, at least one frame for each "
+                "process and no micro_batch or (with several processes) max_edges"
             )
-        batches.append(batch)
-        labels.append(label)
-    return Dataset(batches, labels)
 
 
-def fit_reference_energies(dataset: Dataset, numbers: Sequence[int]) -> Tensor:
-    """Least-squares energy per element [len(numbers)], eV."""
-    counts = torch.stack(
-        [
-            torch.bincount(b.numbers, minlength=max(numbers) + 1)[list(numbers)]
-            for b in dataset.batches
-        ]
-    ).double()
-    energies = torch.cat([label.energy for label in dataset.labels])
-    # Compositions can be collinear: the minimum-norm solution of a pseudo-inverse always exists.
-    return torch.linalg.pinv(counts, rtol=1e-8) @ energies
-
-
-def evaluate(potential: HybridPotential, dataset: Dataset) -> dict[str, float]:
-    """Root mean square and mean absolute errors per property over a dataset."""
-    squares: dict[str, float] = {}
-    absolute: dict[str, float] = {}
-    counts: dict[str, int] = {}
-    for batch, label in zip(dataset.batches, dataset.labels, strict=True):
-        for name, error in differences(batch, potential(batch), label).items():
-            squares[name] = squares.get(name, 0.0) + float(error.square().sum())
-            absolute[name] = absolute.get(name, 0.0) + float(error.abs().sum())
-            counts[name] = counts.get(name, 0) + error.numel()
-    out = {f"{name}_rmse": math.sqrt(squares[name] / n) for name, n in counts.items() if n}
-    return out | {f"{name}_mae": absolute[name] / n for name, n in counts.items() if n}
-
-
-def learning_rate(step: int, settings: TrainSettings) -> float:
-    """Linear warm-up, then cosine decay to the final rate."""
-    if step < settings.warmup:
-        return settings.learning_rate * (step + 1) / settings.warmup
-    done = (step - settings.warmup) / max(settings.steps - settings.warmup, 1)
-    span = settings.learning_rate - settings.final_learning_rate
-    return settings.final_learning_rate + span * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-
-
-def train(
-    potential: HybridPotential,
-    dataset: Dataset,
-    validation: Dataset,
-    settings: TrainSettings,
-    folder: Path,
-    report: Callable[[dict[str, float]], None] = lambda row: None,
-) -> HybridPotential:
-    """Train in place and return the potential with averaged weights.
-
-    A run killed at any moment goes on from ``folder/state.pt`` when started again with the same
-    settings; ``folder/curve.jsonl`` holds the learning curve.
-    """
-    optimizer = torch.optim.Adam(
-        [p for p in potential.parameters() if p.requires_grad], amsgrad=True
-    )
-    average = AveragedModel(
-        potential, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay), use_buffers=False
-    )
-    averaged = cast(HybridPotential, average.module)
-    state, first = folder / "state.pt", 0
-    if state.exists():
-        saved = torch.load(state, weights_only=True)
-        potential.load_state_dict(saved["potential"])
-        average.load_state_dict(saved["average"])
-        optimizer.load_state_dict(saved["optimizer"])
-        first = saved["step"]
-    start, recent = time.monotonic(), 0.0
-    for step in range(first, settings.steps):
-        batch, labels = dataset.merged(_draw(step, len(dataset), settings))
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, settings)
-        optimizer.zero_grad(set_to_none=True)
-        errors = differences(batch, potential(batch, create_graph=True), labels)
-        late = step >= (1.0 - settings.final_fraction) * settings.steps
-        loss(errors, settings.final_weights if late else settings.weights).backward()
-        torch.nn.utils.clip_grad_norm_(potential.parameters(), settings.clip)
-        optimizer.step()
-        average.update_parameters(potential)
-        recent += float(errors["forces"].detach().square().mean())
-        if (step + 1) % settings.validate_every == 0 or step + 1 == settings.steps:
-            n_recent = (step % settings.validate_every) + 1
-            row = {"step": step + 1, "seconds": time.monotonic() - start}
-            row |= {"train_forces_rmse": math.sqrt(recent / n_recent)}
-            row |= evaluate(averaged, validation)
-            recent = 0.0
-            _save(state, potential, average, optimizer, step + 1)
-            with (folder / "curve.jsonl").open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            report(row)
-    (folder / "settings.json").write_text(json.dumps(asdict(settings), indent=1))
-    return averaged
-
-
-def _draw(step: int, n_frames: int, settings: TrainSettings) -> list[int]:
-    """The frames of a step: a fresh permutation per epoch, a function of seed and step alone."""
-    chosen = []
-    for count in range(step * settings.batch_size, (step + 1) * settings.batch_size):
-        epoch, index = divmod(count, n_frames)
-        generator = torch.Generator().manual_seed(settings.seed * 100_003 + epoch)
-        chosen.append(int(torch.randperm(n_frames, generator=generator)[index]))
-    return chosen
-
-
-def _save(
-    path: Path,
-    potential: HybridPotential,
-    average: AveragedModel,
-    optimizer: torch.optim.Optimizer,
-    step: int,
-) -> None:
-    state = {
-        "potential": potential.state_dict(),
-        "average": average.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "step": step,
-    }
-    buffer = BytesIO()
-    torch.save(state, buffer)
-    write_whole(path, buffer.getvalue())
+def total_loss(sums: Squares, weights: LossWeights) -> float:
+    """The loss of sums of squares (all systems counting alike)."""
+    return sum(weights.of(name) * value / count for name, (value, count) in sums.items() if count)
