@@ -74,6 +74,16 @@ class MDConfig(BaseModel):
         max_displacement: Angstrom per step; an atom that moves farther stops the run.
         min_distance: Angstrom; two atoms closer than this stop the run.
         max_temperature: K; a hotter system stops the run.
+        committee: further models (names or .hff files) that are asked at the same atoms.
+        committee_drive: ``first``, the run is that of `model`; ``mean``, of the mean of all (with
+            engine ``ase``).
+        committee_interval: steps between two looks at their spread (10, or 1 if the mean drives).
+        max_spread: eV/Angstrom; a larger spread of the force on an atom stops the run, or is
+            collected.
+        spread_quantile: of the spread over the atoms that is compared, 1 for the largest.
+        collect: file for frames above `max_spread`, relative to the folder of the run; the run
+            goes on.
+        collect_spacing: at least so many steps between two collected frames.
         progress: show a progress bar.
         plot: write md.png at the end.
     """
@@ -109,6 +119,13 @@ class MDConfig(BaseModel):
     max_displacement: float = Field(0.5, gt=0)
     min_distance: float = Field(0.5, ge=0)
     max_temperature: float = Field(5000.0, gt=0)
+    committee: tuple[str, ...] = ()
+    committee_drive: Literal["first", "mean"] = "first"
+    committee_interval: int | None = Field(None, ge=1)
+    max_spread: float | None = Field(None, gt=0)
+    spread_quantile: float = Field(1.0, gt=0, le=1)
+    collect: str | None = None
+    collect_spacing: int = Field(100, ge=1)
     progress: bool = True
     plot: bool = True
 
@@ -123,6 +140,11 @@ class MDConfig(BaseModel):
     def _absolute(cls, value: str | None) -> str | None:
         # a run may be resumed from another working directory
         return str(Path(value).resolve()) if value and Path(value).is_file() else value
+
+    @field_validator("committee")
+    @classmethod
+    def _absolute_members(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(cls._absolute(member) or member for member in value)
 
     @field_validator("time", mode="before")
     @classmethod
@@ -162,6 +184,8 @@ class MDConfig(BaseModel):
                 "expected max_temperature to be more than twice the temperature "
                 f"({self.temperature:g} K), got {self.max_temperature:g}"
             )
+        if self.collect is not None and self.max_spread is None:
+            raise ConfigError("expected max_spread with collect (above what to collect), got none")
         for stage in self.plan:
             if stage.n_steps < 1:
                 raise ConfigError(f"expected at least one step of {self.timestep:g} fs per stage")
@@ -180,6 +204,11 @@ class MDConfig(BaseModel):
         return tuple(
             Stage(name, round(parse_time(length) / self.timestep)) for name, _, length in parts
         )
+
+    @property
+    def look_interval(self) -> int:
+        """Steps between two looks at the spread of the committee."""
+        return self.committee_interval or (1 if self.committee_drive == "mean" else 10)
 
     @property
     def needs_cell(self) -> bool:

@@ -10,9 +10,9 @@ bit, the trajectory and the statistics of one that was not.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import yaml
@@ -22,6 +22,7 @@ from rich.console import Console
 
 from hff_ase.dynamics.ase_mover import calculator_state
 from hff_ase.dynamics.checkpointing import Checkpoint, WriteError, load_checkpoint, save_checkpoint
+from hff_ase.dynamics.collecting import assemble, refuse_collected
 from hff_ase.dynamics.config import MDConfig
 from hff_ase.dynamics.guards import check_contacts, check_results
 from hff_ase.dynamics.movers import choose_engine
@@ -31,6 +32,9 @@ from hff_ase.dynamics.session import Session, pack_atoms, unpack_atoms
 from hff_ase.dynamics.stopping import stop_on_signals
 from hff_ase.dynamics.summary import environment
 from hff_ase.errors import ConfigError, SimulationError, StructureError
+
+if TYPE_CHECKING:  # torch is imported only where the calculator uses it
+    from hff_ase.calculators.committee import Committee
 
 NOT_PHYSICS = ("progress", "plot", "output")  # may differ when a run is resumed
 
@@ -44,11 +48,13 @@ class MDRun:
         config: MDConfig,
         calc: Calculator | None,
         console: Console | None = None,
+        committee: Committee | None = None,
     ) -> None:
         self.folder = folder
         self.config = config
         self._calc = calc
         self._console = console
+        self._committee = committee
 
     @classmethod
     def start(
@@ -57,6 +63,7 @@ class MDRun:
         atoms: Atoms | None = None,
         calc: Calculator | None = None,
         *,
+        committee: Sequence[Calculator] | None = None,
         force: bool = False,
         console: Console | None = None,
     ) -> MDRun:
@@ -68,6 +75,8 @@ class MDRun:
             calc: an ASE calculator; None loads ``config.model``. Optional methods ``get_state()``
                 (a dict of arrays) and ``set_state`` keep what its next result depends on besides
                 the atoms.
+            committee: further ASE calculators whose spread is watched; None loads
+                ``config.committee``.
             force: replace a run that is in the folder.
             console: where to show progress.
 
@@ -80,7 +89,10 @@ class MDRun:
         folder = RunFolder(config.output)
         if folder.has_run and not force:
             folder.create(force)  # says what is wrong before the model is loaded
+        refuse_collected(config, folder, force)
         calc = load_calculator(config) if calc is None else calc
+        members = load_members(config) if committee is None else committee
+        calc, together = assemble(config, calc, members)
         config = choose_engine(config, calc)
         checkpoint = Checkpoint(
             config=config.resolved(),
@@ -92,11 +104,13 @@ class MDRun:
         check_contacts(probe, config.min_distance)
         probe.calc = calc
         check_results(probe, float(probe.get_potential_energy()), probe.get_forces())
+        if together is not None:  # what a member cannot evaluate is said before the run
+            together.evaluate_members([unpack_atoms(checkpoint.atoms)], skip=1)
         checkpoint.calculator = calculator_state(calc)
         checkpoint.environment = environment()
         folder.create(force)
         save_checkpoint(folder[CHECKPOINT], checkpoint)
-        return cls(folder, config, calc, console)
+        return cls(folder, config, calc, console, together)
 
     @classmethod
     def resume(
@@ -104,6 +118,7 @@ class MDRun:
         folder: str | Path,
         calc: Calculator | None = None,
         *,
+        committee: Sequence[Calculator] | None = None,
         settings: Mapping[str, Any] | None = None,
         console: Console | None = None,
     ) -> MDRun:
@@ -112,6 +127,7 @@ class MDRun:
         Args:
             folder: where it is (it may have been moved).
             calc: the calculator of the run; None loads its model.
+            committee: the further calculators of the run; None loads them.
             settings: what the user asks for now; it must agree with the run.
             console: where to show progress.
 
@@ -125,11 +141,13 @@ class MDRun:
         config = MDConfig(**{"engine": "ase", **checkpoint.config})
         if settings:
             config = check_same(config, settings)
-        if calc is None and checkpoint.phase != "finished":
-            calc = load_calculator(config)
+        together = None
         if checkpoint.phase != "finished":
+            calc = load_calculator(config) if calc is None else calc
+            members = load_members(config) if committee is None else committee
+            calc, together = assemble(config, calc, members)
             choose_engine(config, calc)
-        return cls(run_folder, config, calc, console)
+        return cls(run_folder, config, calc, console, together)
 
     def run(self) -> dict[str, Any]:
         """Go on to the end; what summary.yaml holds. A finished run is left as it is.
@@ -146,7 +164,15 @@ class MDRun:
                 screen.say(f"the run in {self.folder.path} is finished: {n_steps} steps")
                 return read_summary(self.folder)
             with screen:
-                session = Session(self.folder, self.config, checkpoint, self._calc, screen, stop)
+                session = Session(
+                    self.folder,
+                    self.config,
+                    checkpoint,
+                    self._calc,
+                    screen,
+                    stop,
+                    self._committee,
+                )
                 try:
                     return session.run()
                 except WriteError as error:
@@ -169,6 +195,12 @@ def load_calculator(config: MDConfig) -> Calculator:
     return HybridFF.load(
         config.model, device=config.device, dtype=config.dtype, without=config.without
     )
+
+
+def load_members(config: MDConfig) -> list[Calculator]:
+    """The further models of the committee, set up as the model of the run."""
+    names = config.committee
+    return [load_calculator(config.model_copy(update={"model": name})) for name in names]
 
 
 def read_structure(config: MDConfig) -> Atoms:

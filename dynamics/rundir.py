@@ -22,8 +22,21 @@ FINAL = "final.extxyz"
 SUMMARY = "summary.yaml"
 PLOT = "md.png"
 FAILED = "failed.extxyz"
+SPREAD = "spread.dat"
 # the checkpoint last: while it is there, the folder holds a run
-NAMES = (LOG, CONFIG, INPUT, STATISTICS, TRAJECTORY, FINAL, SUMMARY, PLOT, FAILED, CHECKPOINT)
+NAMES = (
+    LOG,
+    CONFIG,
+    INPUT,
+    STATISTICS,
+    TRAJECTORY,
+    FINAL,
+    SUMMARY,
+    PLOT,
+    FAILED,
+    SPREAD,
+    CHECKPOINT,
+)
 
 
 class GrowingFile:

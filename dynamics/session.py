@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
 
 from hff_ase.dynamics.checkpointing import Checkpoint, WriteError, save_checkpoint
+from hff_ase.dynamics.collecting import Watch
 from hff_ase.dynamics.config import MDConfig, to_yaml
 from hff_ase.dynamics.guards import CONTACT_INTERVAL, check_contacts, look_closer
 from hff_ase.dynamics.integrators import random_momenta
@@ -44,6 +45,9 @@ from hff_ase.dynamics.stopping import StopRequest
 from hff_ase.dynamics.summary import environment, summarize
 from hff_ase.errors import HFFError, HFFWarning, SimulationError, StoppedError
 from hff_ase.units import GRAM_PER_CM3
+
+if TYPE_CHECKING:  # torch is imported only where the calculator uses it
+    from hff_ase.calculators.committee import Committee
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 SAME_MODEL = 1e-3  # eV per atom: a larger difference of recomputed energies is another model
@@ -84,6 +88,7 @@ class Session:
         calc: Any,
         screen: Screen,
         stop: StopRequest,
+        committee: Committee | None = None,
     ) -> None:
         self._folder = folder
         self._state = checkpoint
@@ -98,6 +103,7 @@ class Session:
         lengths = checkpoint.lengths
         self._statistics = GrowingFile(folder[STATISTICS], lengths.get(STATISTICS, 0))
         self._trajectory = GrowingFile(folder[TRAJECTORY], lengths.get(TRAJECTORY, 0))
+        self._watch = Watch(committee, config, folder, checkpoint) if committee else None
         self._seconds_before = float(checkpoint.notes.get("seconds", 0.0))
         self._first_step = checkpoint.step
         self._started = self._saved = time.perf_counter()
@@ -123,6 +129,8 @@ class Session:
         finally:
             self._statistics.close()
             self._trajectory.close()
+            if self._watch:
+                self._watch.close()
 
     @property
     def _moving(self) -> Mover:
@@ -221,7 +229,9 @@ class Session:
         """Take some steps and write down what is due; what is known of the last."""
         state, config, mover = self._state, self._config, self._moving
         # nobody needs the atoms between these
-        intervals = config.trajectory_interval, config.checkpoint_interval, CONTACT_INTERVAL
+        intervals = [config.trajectory_interval, config.checkpoint_interval, CONTACT_INTERVAL]
+        if self._watch:
+            intervals.append(config.look_interval)
         n_steps = min(n_left, *(every - state.step % every for every in intervals))
         try:
             for sample in mover.advance(n_steps):
@@ -231,6 +241,8 @@ class Session:
                     look_closer(sample, mover.atoms, mover.results, config)
                 elif state.step % CONTACT_INTERVAL == 0:
                     check_contacts(mover.atoms, config.min_distance)
+                if self._watch and state.step % config.look_interval == 0:
+                    self._watch.look(self._moment(stage), mover.atoms, mover.results)
                 self._record(stage, state.step, sample)
         except WriteError:
             raise
@@ -257,6 +269,8 @@ class Session:
     def _checkpoint(self, stage_begun: bool = True) -> None:
         state, mover = self._state, self._moving
         lengths = {STATISTICS: self._statistics.sync(), TRAJECTORY: self._trajectory.sync()}
+        if self._watch:
+            lengths |= self._watch.sync()
         seconds = self._seconds_before + time.perf_counter() - self._started
         state.lengths = lengths
         state.rng = dict(self._rng.bit_generator.state)
@@ -275,6 +289,8 @@ class Session:
         self._folder.write(FINAL, frame(mover.atoms, moment, mover.results, True))
         statistics = read_statistics(self._folder[STATISTICS])
         summary = summarize(mover.atoms, self._config, self._state, statistics, speed)
+        if self._watch:
+            summary["collected"] = self._watch.n_collected
         self._folder.write(SUMMARY, to_yaml(summary))
         if self._config.plot:
             try:

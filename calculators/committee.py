@@ -1,0 +1,294 @@
+"""Committee: several models asked at once, and how far they agree.
+
+Models that were trained alike but from other random numbers agree where they have seen data and
+part where they have not. Their spread is no error bar, but it ranks structures: Behler, Int. J.
+Quantum Chem. 115, 1032 (2015); Zhang et al., Phys. Rev. Mater. 3, 023804 (2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from hff_ase.batch import AtomsBatch, total_charge
+from hff_ase.calculators.hybrid import HybridFF
+from hff_ase.calculators.results import split_results
+from hff_ase.calculators.shared_list import SharedList, can_share
+from hff_ase.errors import ConfigError, StructureError
+
+Results = dict[str, Any]
+AVERAGED = (
+    "energy", "free_energy", "energies", "forces", "stress", "charges", "dipole",
+)  # fmt: skip
+NEAR = 1e-3  # Angstrom: a skin for one structure, so that members can share its search
+DRIVES = ("mean", "first")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Standard deviations over the members (division by their number).
+
+    Attributes:
+        energy: of the total energy, eV.
+        forces: [n_atoms], sqrt(mean over members of |F - mean F|^2), eV/Angstrom.
+        stress: root mean square over the nine components, eV/Angstrom^3; None without a cell.
+        charges: [n_atoms], e; None where a member has none.
+    """
+
+    energy: float
+    forces: np.ndarray
+    stress: float | None = None
+    charges: np.ndarray | None = None
+
+    def largest(self, quantile: float = 1.0) -> float:
+        """A quantile of the spread of forces over the atoms, by default the largest."""
+        return float(np.quantile(self.forces, quantile))
+
+
+def spread_of(members: Sequence[Mapping[str, Any]]) -> Spread:
+    """The spread of several results (ASE's, of the same structure)."""
+
+    def deviations(name: str) -> np.ndarray:
+        values = np.stack([np.asarray(results[name], dtype=np.float64) for results in members])
+        return values - values.mean(axis=0)
+
+    stress = charges = None
+    if all("stress" in results for results in members):
+        squares = np.square(deviations("stress")).mean(axis=0)  # Voigt: shear counts twice
+        stress = float(np.sqrt((squares[:3].sum() + 2 * squares[3:].sum()) / 9))
+    if all("charges" in results for results in members):
+        charges = np.sqrt(np.square(deviations("charges")).mean(axis=0))
+    forces = np.sqrt(np.square(deviations("forces")).sum(axis=2).mean(axis=0))
+    energy = float(np.sqrt(np.square(deviations("energy")).mean()))
+    return Spread(energy, forces, stress, charges)
+
+
+def mean_of(members: Sequence[Mapping[str, Any]]) -> Results:
+    """The mean of several results; only what every member gives."""
+    mean: Results = {}
+    for name in AVERAGED:
+        if all(results.get(name) is not None for results in members):
+            value = np.mean([results[name] for results in members], axis=0)
+            mean[name] = float(value) if np.ndim(value) == 0 else value
+    terms = [results.get("energy_terms") for results in members]
+    if all(isinstance(t, Mapping) and t.keys() == terms[0].keys() for t in terms):  # type: ignore[union-attr]
+        mean["energy_terms"] = {
+            name: float(np.mean([t[name] for t in terms if t is not None]))
+            for name in (terms[0] or {})
+        }
+    return mean
+
+
+class Committee(Calculator):
+    """An ASE calculator of several, with the spread of their energies and forces.
+
+    Results are the means over the members, or those of the first; `spread` holds the standard
+    deviations at the same atoms (an attribute: ASE's own classes refuse results that they do not
+    know). Members that are HybridFF on one device share one neighbour list.
+
+    Args:
+        members: two or more ASE calculators.
+        drive: "mean" gives the members' mean, "first" the first member's results.
+        skin: how far atoms may move, together, before the shared list is searched anew, Angstrom;
+            None takes the first member's.
+
+    Attributes:
+        members: the calculators.
+        spread: at the last calculation; None before.
+
+    Raises:
+        ConfigError: fewer than two members, one that is no calculator or has no forces, or another
+            drive.
+    """
+
+    ignored_changes: set[str] = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
+
+    def __init__(
+        self, members: Sequence[Any], *, drive: str = "mean", skin: float | None = None
+    ) -> None:
+        super().__init__()
+        self.members = tuple(members)
+        if len(self.members) < 2:
+            raise ConfigError(f"expected at least two members, got {len(self.members)}")
+        for member in self.members:
+            if "forces" not in getattr(member, "implemented_properties", ()):
+                raise ConfigError(
+                    f"expected ASE calculators with forces, got {type(member).__name__}"
+                )
+        if drive not in DRIVES:
+            raise ConfigError(f"expected drive 'mean' or 'first', got {drive!r}")
+        self.drive = drive
+        self.spread: Spread | None = None
+        given = [set(member.implemented_properties) for member in self.members]
+        wanted = set.intersection(*given) if drive == "mean" else given[0]
+        self.implemented_properties = [name for name in AVERAGED if name in wanted]
+        self.skin = skin
+        self._shared = self._new_list()
+
+    @classmethod
+    def load(
+        cls,
+        paths: Sequence[Any],
+        *,
+        drive: str = "mean",
+        device: str = "cpu",
+        dtype: str = "float32",
+    ) -> Committee:
+        """Shipped models by name, or .hff files by path.
+
+        Raises:
+            CheckpointError, ConfigError: as `HybridFF.load` and the constructor.
+        """
+        members = [HybridFF.load(path, device=device, dtype=dtype) for path in paths]
+        return cls(members, drive=drive)
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Iterable[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),
+    ) -> None:
+        """Ask every member (ASE calls this).
+
+        Raises:
+            StructureError: the structure cannot be evaluated, with the reason.
+        """
+        super().calculate(atoms, properties, system_changes)
+        if self.atoms is None:
+            raise StructureError("expected a structure to evaluate, got none")
+        self.spread = None
+        try:
+            if self._shared is None:
+                found = [results_of(member, self.atoms) for member in self.members]
+            else:
+                found = self._together(self._shared, [self.atoms])[0]
+        except BaseException:
+            # Half of a neighbour list, or of the results, must not serve the next structure.
+            self.reset()
+            if self._shared is not None:
+                self._shared.forget()
+            raise
+        self.spread = spread_of(found)
+        self.results = mean_of(found) if self.drive == "mean" else dict(found[0])
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What changed since the last calculation, the total charge included."""
+        changes = list(super().check_state(atoms, tol=tol))
+        if self.atoms is not None and total_charge(self.atoms) != total_charge(atoms):
+            changes.append("charge")
+        return changes
+
+    def evaluate_members(self, structures: Sequence[Atoms], skip: int = 0) -> list[list[Results]]:
+        """Results [structure][member] of all members but the first `skip`, in batched passes.
+
+        What was computed before has no influence on them, to the last bit.
+
+        Raises:
+            StructureError: a structure cannot be evaluated.
+        """
+        members = self.members[skip:]
+        if not members:
+            return [[] for _ in structures]
+        if can_share(members):
+            fresh = SharedList([m.potential for m in members], NEAR, remember=False)
+            return self._together(fresh, structures)
+        of_members = [evaluate_each(member, structures) for member in members]
+        return [list(found) for found in zip(*of_members, strict=True)]
+
+    def evaluate(self, structures: Sequence[Atoms]) -> tuple[list[Results], list[Spread]]:
+        """Results (as `drive` says) and spreads of many structures, in batched passes.
+
+        Raises:
+            StructureError: a structure cannot be evaluated.
+        """
+        found = self.evaluate_members(structures)
+        results = [mean_of(f) if self.drive == "mean" else dict(f[0]) for f in found]
+        return results, [spread_of(f) for f in found]
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """What a restart needs to go on bit for bit: where neighbour lists were built."""
+        if self._shared is not None:
+            return self._shared.get_state()
+        state: dict[str, np.ndarray] = {}
+        for index, member in enumerate(self.members):
+            if hasattr(member, "get_state"):
+                state |= {f"member{index}_{k}": v for k, v in member.get_state().items()}
+        return state
+
+    def set_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Rebuild neighbour lists where `get_state` found them.
+
+        Raises:
+            ConfigError: not what `get_state` gave.
+        """
+        self.reset()
+        if self._shared is not None:
+            self._shared.set_state(state, self.members[0].device)
+            return
+        for index, member in enumerate(self.members):
+            prefix = f"member{index}_"
+            mine = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            if hasattr(member, "set_state"):
+                member.set_state(mine)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: a neighbour list belongs to the terms that it was made for."""
+        state = self.__dict__.copy()
+        shared = state.pop("_shared")
+        state["_neighbors_built_at"] = {} if shared is None else shared.get_state()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy goes on with its own neighbour list, bit for bit as the original."""
+        built_at = state["_neighbors_built_at"]
+        self.__dict__.update({k: v for k, v in state.items() if k != "_neighbors_built_at"})
+        self._shared = self._new_list()
+        if self._shared is not None:
+            self._shared.set_state(built_at, self.members[0].device)
+
+    def _new_list(self) -> SharedList | None:
+        """One list for all members; None where they cannot share it."""
+        if not can_share(self.members):
+            return None
+        skin = self.members[0].skin if self.skin is None else self.skin
+        return SharedList([member.potential for member in self.members], skin)
+
+    def _together(self, shared: SharedList, structures: Sequence[Atoms]) -> list[list[Results]]:
+        """Results [structure][member] of potentials over one list of neighbours."""
+        batch = AtomsBatch.from_atoms(structures, self.members[0].device)
+        of_members = [split_results(result, batch) for result in shared.evaluate(batch)]
+        return [list(found) for found in zip(*of_members, strict=True)]
+
+
+def evaluate_each(member: Any, structures: Sequence[Atoms]) -> list[Results]:
+    """Results of one calculator for many structures, in one pass where it can do that."""
+    if isinstance(member, HybridFF):
+        return member.evaluate(structures)
+    return [results_of(member, atoms) for atoms in structures]
+
+
+def results_of(member: Any, atoms: Atoms) -> Results:
+    """What an ASE calculator gives for a structure: energy, forces, and the rest if it has it."""
+    found: Results = {}
+    for name in AVERAGED:
+        skipped = name == "stress" and not atoms.pbc.all()
+        if name not in member.implemented_properties or skipped:
+            continue
+        try:
+            value = member.get_property(name, atoms)
+        except PropertyNotImplementedError:
+            continue
+        if value is not None:
+            found[name] = value
+    if np.shape(found.get("stress", ())) == (3, 3):
+        found["stress"] = full_3x3_to_voigt_6_stress(found["stress"])
+    if "energy_terms" in member.results:
+        found["energy_terms"] = member.results["energy_terms"]
+    found.setdefault("free_energy", found["energy"])
+    return found

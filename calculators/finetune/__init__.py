@@ -1,0 +1,9 @@
+"""Tuning a hybrid force field: each takes a calculator and frames, and returns a calculator."""
+
+from __future__ import annotations
+
+from hff_ase.calculators.finetune.comparison import Comparison, compare
+from hff_ase.calculators.finetune.distill import distill
+from hff_ase.calculators.finetune.finetune import finetune, train_from_scratch
+
+__all__ = ["Comparison", "compare", "distill", "finetune", "train_from_scratch"]
