@@ -1,0 +1,274 @@
+"""PySCF labels: Hartree-Fock and density functionals, on a GPU where GPU4PySCF is installed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from hff_ase.errors import ConfigError, StructureError
+from hff_ase.labels import quantum_properties as properties
+from hff_ase.labels.chelpg import MARGIN, SPACING, chelpg_charges, chelpg_points, chelpg_radii
+from hff_ase.labels.dispersion import d3_dispersion
+from hff_ase.labels.electrons import closed_shell_charge
+from hff_ase.labels.labeller import Label, check_threads, failed
+from hff_ase.units import BOHR, HARTREE
+
+CHARGES = ("chelpg", "mulliken", "iao")
+DISPERSION = ("none", "d3bj")
+
+
+@dataclass(frozen=True)
+class PySCFLabeller:
+    """Energy, forces, dipole, quadrupole, charges and the potential around a closed-shell molecule.
+
+    Attributes:
+        functional: as PySCF names it, without dispersion ("b3lyp", "pbe0"), or "hf".
+        basis: as PySCF names it ("def2-svpd").
+        density_fitting: fit the density in Coulomb and exchange integrals (about 4e-5 Ha off).
+        grid: PySCF's level of the integration grid, 0 to 9.
+        dispersion: "none", or "d3bj" to add D3 with Becke-Johnson damping (needs dftd3).
+        charges: which charges are the label: "chelpg" (fitted to the potential), "mulliken" or
+            "iao" (of intrinsic atomic orbitals, which localise to IBOs). The others are kept
+            beside it as ``charges_<kind>``; without "chelpg" no potential is computed.
+        esp_spacing: spacing of the CHELPG grid, Angstrom.
+        constrain_dipole: make the CHELPG charges have the dipole of the density exactly.
+        tolerance: of the SCF energy, Hartree.
+        max_cycles: SCF cycles per strategy.
+        memory: MB that PySCF may use; integrals that need more go to disk.
+        device: "auto" (GPU4PySCF where it is installed), "cpu" or "gpu".
+    """
+
+    functional: str = "b3lyp"
+    basis: str = "def2-svpd"
+    density_fitting: bool = True
+    grid: int = 3
+    dispersion: str = "none"
+    charges: str = "chelpg"
+    esp_spacing: float = SPACING
+    constrain_dipole: bool = False
+    tolerance: float = 1e-9
+    max_cycles: int = 100
+    memory: int = 4000
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse settings that make no sense.
+
+        Raises:
+            ConfigError: which, and what is expected.
+        """
+        if find_spec("pyscf") is None:
+            raise ConfigError("expected PySCF for these labels: pip install 'hff-ase[labels]'")
+        for name, allowed in (
+            ("charges", CHARGES),
+            ("dispersion", DISPERSION),
+            ("device", ("auto", "cpu", "gpu")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ConfigError(
+                    f"expected {name} among {', '.join(allowed)}, got {getattr(self, name)!r}"
+                )
+        if self.grid not in range(10):
+            raise ConfigError(f"expected a grid level from 0 to 9, got {self.grid!r}")
+        _check_functional(self.functional)
+        if self.device == "gpu" and find_spec("gpu4pyscf") is None:
+            raise ConfigError("expected GPU4PySCF for device='gpu', but it is not installed")
+
+    @property
+    def method(self) -> dict[str, Any]:
+        """Settings on which the labels depend (memory and device are not among them)."""
+        settings = asdict(self)
+        del settings["memory"], settings["device"]
+        return {"code": "pyscf", **settings}
+
+    def check(self, atoms: Atoms) -> None:
+        """Refuse a periodic or open-shell structure, or an element without basis functions."""
+        if atoms.pbc.any():
+            raise StructureError("expected a molecule without a cell for PySCF, got a periodic box")
+        closed_shell_charge(atoms)
+        if self.charges == "chelpg":
+            chelpg_radii(atoms.numbers)
+        try:
+            self._molecule(atoms)
+        except (KeyError, RuntimeError, ValueError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise StructureError(
+                f"expected a basis {self.basis} for the structure: {reason}"
+            ) from None
+
+    def label(self, atoms: Atoms, threads: int = 1) -> Label:
+        """Label one molecule; an SCF that does not converge in any way is a failed label."""
+        from pyscf import lib
+
+        check_threads(threads)
+        lib.num_threads(threads)
+        start = time.perf_counter()
+        molecule = self._molecule(atoms)
+        mean_field, strategy, tried = self._converge(molecule)
+        facts = self._facts() | {"scf_strategies": tried, "threads": threads}
+        if mean_field is None:
+            seconds = round(time.perf_counter() - start, 3)
+            return failed("no SCF strategy converged", **facts, wall_time_s=seconds)
+        gradient = properties.host(mean_field.nuc_grad_method().kernel())  # [n, 3] Ha/bohr
+        energy = float(mean_field.e_tot)
+        arrays = self._properties(mean_field, atoms)
+        if self.dispersion != "none":
+            extra, extra_gradient, version = d3_dispersion(atoms, self.functional)
+            energy, gradient = energy + extra, gradient + extra_gradient
+            facts |= {"dispersion_energy_ev": extra * HARTREE, "dispersion_version": version}
+        arrays["energy"] = np.array(energy * HARTREE)
+        arrays["forces"] = -gradient * (HARTREE / BOHR)
+        facts |= {
+            "converged": True,
+            "scf_strategy": strategy,
+            "scf_cycles": int(getattr(mean_field, "cycles", 0) or 0),
+            "wall_time_s": round(time.perf_counter() - start, 3),
+        }
+        return Label("ok", arrays, facts)
+
+    def _molecule(self, atoms: Atoms) -> Any:
+        from pyscf import gto
+
+        heavy = bool((atoms.numbers > 36).any()) and self.basis.lower().startswith("def2")
+        return gto.M(
+            atom=list(zip(atoms.symbols, (atoms.positions / BOHR).tolist(), strict=True)),
+            basis=self.basis,
+            ecp=self.basis if heavy else {},
+            charge=closed_shell_charge(atoms),
+            unit="Bohr",  # PySCF's Angstrom is another CODATA year's
+            verbose=0,
+            max_memory=self.memory,
+        )
+
+    def _mean_field(self, molecule: Any) -> Any:
+        """An unconverged mean field, on the GPU where wanted."""
+        from pyscf import dft, scf
+
+        if self.functional.lower() == "hf":
+            mean_field = scf.RHF(molecule)
+        else:
+            mean_field = dft.RKS(molecule, xc=self.functional)
+            mean_field.grids.level = self.grid
+        if self.density_fitting:
+            mean_field = mean_field.density_fit()
+        mean_field.conv_tol, mean_field.max_cycle = self.tolerance, self.max_cycles
+        return mean_field.to_gpu() if self._on_gpu() else mean_field
+
+    def _on_gpu(self) -> bool:
+        if self.device == "cpu" or find_spec("gpu4pyscf") is None:
+            return False
+        import cupy
+
+        return self.device == "gpu" or cupy.cuda.runtime.getDeviceCount() > 0
+
+    def _converge(self, molecule: Any) -> tuple[Any, str, list[str]]:
+        """The first converged mean field or None, its strategy, all that were tried."""
+        tried: list[str] = []
+        density = None
+        for name, prepare in strategies():
+            mean_field = prepare(self._mean_field(molecule))
+            tried.append(name)
+            try:
+                mean_field.kernel(dm0=density)
+            except (np.linalg.LinAlgError, ArithmeticError):
+                continue  # a density that went astray: the next strategy starts afresh
+            if mean_field.converged and np.isfinite(float(mean_field.e_tot)):
+                return mean_field, name, tried
+            last = mean_field.make_rdm1()
+            density = last if bool((abs(last) < 1e6).all()) else None
+        return None, "", tried
+
+    def _properties(self, mean_field: Any, atoms: Atoms) -> dict[str, np.ndarray]:
+        """Multipoles, charges and potential, from the density on the host."""
+        density = properties.host(mean_field.make_rdm1())
+        molecule = mean_field.mol
+        charge = closed_shell_charge(atoms)
+        arrays = properties.multipoles(molecule, density)
+        orbitals = properties.host(mean_field.mo_coeff)
+        occupied = orbitals[:, properties.host(mean_field.mo_occ) > 0]
+        arrays["charges_mulliken"] = properties.mulliken_charges(molecule, density)
+        arrays["charges_iao"] = properties.iao_charges(molecule, occupied)
+        if self.charges == "chelpg":
+            points = chelpg_points(atoms, self.esp_spacing)
+            potential = properties.potential(molecule, density, points)
+            dipole = arrays["dipole"] if self.constrain_dipole else None
+            arrays |= {"esp_points": points, "esp": potential}
+            arrays["charges_chelpg"] = chelpg_charges(atoms, points, potential, charge, dipole)
+        arrays["charges"] = arrays.pop(f"charges_{self.charges}")
+        return arrays
+
+    def _facts(self) -> dict[str, Any]:
+        """What every label says about how it was made."""
+        import pyscf
+
+        functional = self.functional.upper()
+        facts: dict[str, Any] = {
+            "method": f"{functional}/{self.basis}",
+            "method_dispersion": "vv10" if _has_nlc(self.functional) else self.dispersion,
+            "code": "pyscf",
+            "code_version": pyscf.__version__,
+            "functional": self.functional,
+            "basis": self.basis,
+            "density_fitting": self.density_fitting,
+            "dft_grid_level": None if functional == "HF" else self.grid,
+            "charges_kind": self.charges,
+            "scf_tolerance_hartree": self.tolerance,
+            "esp_grid": f"cubic {self.esp_spacing:g} A, within {MARGIN:g} A of nuclei",
+            "device": "gpu" if self._on_gpu() else "cpu",
+        }
+        if self._on_gpu():
+            import gpu4pyscf
+
+            facts["gpu4pyscf_version"] = gpu4pyscf.__version__
+        return facts
+
+
+def strategies() -> Iterator[tuple[str, Callable[[Any], Any]]]:
+    """Ways to converge an SCF, in the order in which they are tried."""
+
+    def shifted(mean_field: Any) -> Any:
+        mean_field.level_shift, mean_field.damp = 0.3, 0.3
+        mean_field.diis_start_cycle = 4
+        mean_field.max_cycle *= 2
+        return mean_field
+
+    yield "diis", lambda mean_field: mean_field
+    yield "diis, level shift 0.3 Ha, damping 0.3", shifted
+    yield "second order", lambda mean_field: mean_field.newton()
+
+
+def _check_functional(functional: str) -> None:
+    """Refuse what libxc does not know, and dispersion hidden in the functional's name.
+
+    Raises:
+        ConfigError: what is wrong with it.
+    """
+    if functional.lower() == "hf":
+        return
+    lower = functional.lower()
+    if "-d3" in lower or "-d4" in lower or lower.endswith("-d"):
+        raise ConfigError(
+            "expected a functional without dispersion (dispersion='d3bj' adds it), got "
+            f"{functional!r}"
+        )
+    from pyscf import dft
+
+    try:
+        dft.libxc.parse_xc(functional)
+        dft.libxc.xc_type(functional)
+    except (KeyError, ValueError):
+        raise ConfigError(f"expected a functional that libxc knows, got {functional!r}") from None
+
+
+def _has_nlc(functional: str) -> bool:
+    if functional.lower() == "hf":
+        return False
+    from pyscf import dft
+
+    return bool(dft.libxc.is_nlc(functional))
