@@ -23,6 +23,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from environments import ALLOCATOR as TUNED
+from environments import make_environment
 from show import show
 from structures import RECIPE, write_structures
 
@@ -31,11 +33,6 @@ from hff_ase.bench.hardware import hardware, using_threads, versions, yardsticks
 HERE = Path(__file__).parent
 PEERS = ("hff", "bamboo", "mace", "nequip", "allegro", "tensornet")
 ENVIRONMENT_OF = {"mace": "mace", "nequip": "nequip", "allegro": "nequip", "tensornet": "tensornet"}
-TUNED = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": "17179869184",
-    "MALLOC_TOP_PAD_": "268435456",
-}
 TIMEOUT = 1800.0  # s for one measurement
 
 
@@ -149,25 +146,6 @@ def plan(args: argparse.Namespace, structures: dict[str, Path]) -> list[Job]:
                 jobs.append(Job(peer, script, case, threads, ("--variant", variant)))
         jobs.append(Job("mace", "mace_peer.py", "small box", threads, ("--variant", "128x1o")))
     return [job for job in jobs if job.peer in args.peers]
-
-
-def make_environment(folder: Path, name: str) -> str | None:
-    """An environment with a peer's requirements; why not, if that fails."""
-    done = folder / ".installed"
-    if done.exists():
-        return None
-    requirements = HERE / "requirements"
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet"]
-    for command in (
-        [sys.executable, "-m", "venv", str(folder)],
-        [*pip, "-c", str(requirements / "constraints.txt"),
-         "-r", str(requirements / f"{name}.txt")],
-    ):  # fmt: skip
-        run = subprocess.run(command, capture_output=True, text=True)
-        if run.returncode != 0:
-            return "not installed: " + last_line(run.stderr)
-    done.touch()
-    return None
 
 
 def measure(

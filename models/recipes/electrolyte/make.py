@@ -1,0 +1,121 @@
+"""Make the shipped model `electrolyte` from labelled boxes and its teacher's weights.
+
+    python models/recipes/electrolyte/make.py --boxes FOLDER --teacher weights.npz --work WORK
+
+Rounds of active learning: two networks that differ in their random numbers are trained on what
+there is, the first runs molecular dynamics of every liquid at random temperatures and densities,
+the frames on which the two disagree most are labelled by the teacher and added. The first network
+is then trained on everything for longer. Every part is written whole and skipped when it is there:
+a recipe that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from ase import Atoms
+from ase.io import read, write
+from frames import make_sets, most_uncertain
+from liquids import LIQUIDS
+from sampling import boxes, draw_starts, sample
+from teacher import label, largest_force, load_teacher
+
+from hff_ase.calculators import HybridFF
+from hff_ase.calculators.committee import Committee
+from hff_ase.data import write_database
+
+CONFIG = Path(__file__).with_name("config.yaml")
+MEMBERS = 2
+TOO_FAR = 50.0  # eV/Angstrom; frames beyond it tell nothing about liquids
+
+
+def train_members(args: argparse.Namespace, number: int, hours: float, members: int) -> list[Path]:
+    """Train networks on all frames of the rounds before, side by side; paths of their models."""
+    sets = [args.work / "train.db", *(args.work / f"round-{k}.db" for k in range(number))]
+    jobs, models = [], []
+    for seed in range(members):
+        output = args.work / f"round-{number}-seed-{seed}"
+        models.append(output / "model.hff")
+        if models[-1].exists():
+            continue
+        settings = {
+            "output": output,
+            "seed": seed,
+            "data.train": [str(path) for path in sets],
+            "data.validation": [str(args.work / "validation.db")],
+            "limits.cpu_hours": hours,
+        }
+        command = [sys.executable, "-m", "hff_ase", "train", str(CONFIG), "--resume"]
+        command += [f"--set={key}={value}" for key, value in settings.items()]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads)}
+        jobs.append(subprocess.Popen(command, env=environment))
+    if any(job.wait() for job in jobs):
+        raise SystemExit("a training failed: see its messages above")
+    return models
+
+
+def add_round(args: argparse.Namespace, number: int, models: list[Path], teacher: HybridFF) -> None:
+    """Frames of the student's own dynamics on which the committee disagrees, labelled."""
+    target = args.work / f"round-{number}.db"
+    if target.exists():
+        return
+    frames = sampled(args, number, models[0])
+    _, spreads = Committee.load(models).evaluate(frames)
+    chosen = most_uncertain(
+        frames, [s.largest(0.99) for s in spreads], args.frames, args.per_system
+    )
+    labelled = [atoms for atoms in label(chosen, teacher) if largest_force(atoms) < TOO_FAR]
+    write_database(labelled, target)
+
+
+def sampled(args: argparse.Namespace, number: int, model: Path) -> list[Atoms]:
+    """Frames of molecular dynamics of every liquid with a model."""
+    path = args.work / f"round-{number}-sampled.extxyz"
+    if path.exists():
+        return list(read(path, ":"))
+    calc = HybridFF.load(model)
+    starts = draw_starts(LIQUIDS, seed=100 + number, copies=args.copies)
+    structures = boxes(starts, args.atoms, seed=1000 * number)
+    frames: list[Atoms] = []
+    for part in sample(
+        calc, starts, structures, n_steps=args.steps, interval=args.interval, seed=number + 1
+    ):
+        frames += part
+    write(path.with_suffix(".part"), frames, format="extxyz")
+    path.with_suffix(".part").replace(path)
+    return frames
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--boxes", type=Path, required=True, help="folder of .extxyz[.xz] boxes")
+    parser.add_argument("--teacher", type=Path, required=True, help="BAMBOO weights, .npz or .pt")
+    parser.add_argument("--work", type=Path, default=Path("electrolyte"))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--round-hours", type=float, default=0.35, help="CPU time per network")
+    parser.add_argument("--hours", type=float, default=2.0, help="CPU time of the last training")
+    parser.add_argument("--threads", type=int, default=1, help="of each training")
+    parser.add_argument("--copies", type=int, default=1, help="boxes of each liquid per round")
+    parser.add_argument("--atoms", type=int, default=200, help="of each box")
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--interval", type=int, default=100, help="steps between two frames")
+    parser.add_argument("--frames", type=int, default=400, help="labelled per round")
+    parser.add_argument("--per-system", type=int, default=15)
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    teacher = load_teacher(args.teacher)
+    make_sets(args.boxes, teacher, args.work)
+    for number in range(args.rounds):
+        models = train_members(args, number, args.round_hours, MEMBERS)
+        add_round(args, number, models, teacher)
+    (final,) = train_members(args, args.rounds, args.hours, 1)
+    print(f"{final}: now the card's tables, hff evaluate {final} {args.work}/held_out.db")
+
+
+if __name__ == "__main__":
+    main()

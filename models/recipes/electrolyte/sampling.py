@@ -1,0 +1,183 @@
+"""Frames from molecular dynamics of many liquids in one batch, each at its own temperature and
+density."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from ase import Atoms, units
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
+from torch import Tensor
+
+from hff_ase.batch import AtomsBatch
+from hff_ase.calculators import HybridFF
+from hff_ase.dynamics.build import build_box
+from hff_ase.dynamics.engine import (
+    INTEGRATORS,
+    Conditions,
+    Loop,
+    Noise,
+    PotentialForces,
+    begin,
+    with_forces,
+)
+from hff_ase.dynamics.guards import Limits
+
+SQUEEZE_STEPS = 500  # until every box has its density
+SQUEEZES = 25
+DESCENT_STEPS, LONGEST_STEP = 150, 0.03  # of the first relaxation; Angstrom
+LIMITS = Limits(displacement=0.6, temperature=6000.0)
+
+
+@dataclass(frozen=True)
+class Start:
+    """A box and how it is run: temperature in K, density over that of the recipe."""
+
+    name: str
+    recipe: str
+    temperature: float
+    density: float
+
+
+def draw_starts(liquids: dict[str, str], seed: int, copies: int = 1) -> list[Start]:
+    """Every liquid at a random temperature (250 to 450 K) and density (0.85 to 1.2)."""
+    rng = np.random.default_rng(seed)
+    return [
+        Start(name, recipe, float(rng.uniform(250.0, 450.0)), float(rng.uniform(0.85, 1.2)))
+        for _ in range(copies)
+        for name, recipe in liquids.items()
+    ]
+
+
+def boxes(starts: Sequence[Start], n_atoms: int, seed: int) -> list[Atoms]:
+    """A packed box for each start, at the density of its recipe."""
+    built = []
+    for index, start in enumerate(starts):
+        atoms = build_box(start.recipe, n_atoms, seed=seed + index)
+        atoms.info = {"system": start.name, "temperature": start.temperature}
+        built.append(atoms)
+    return built
+
+
+def sample(
+    calc: HybridFF,
+    starts: Sequence[Start],
+    structures: Sequence[Atoms],
+    *,
+    n_steps: int,
+    interval: int,
+    seed: int,
+    timestep: float = 1.0,
+) -> Iterator[list[Atoms]]:
+    """Langevin dynamics of all boxes; every `interval` steps the frames of those still intact.
+
+    The first part brings every box to its density, by small uniform changes of cell and molecules.
+    A box that blows up ends its own trajectory; the others are started again from where they were.
+    """
+    batch = AtomsBatch.from_atoms(structures, calc.device)
+    forces = PotentialForces(calc.potential, calc.skin)
+    batch = descend(batch, forces)
+    momenta = thermal_momenta(structures, starts, seed)
+    temperature = torch.tensor([start.temperature for start in starts], dtype=torch.float64)
+    conditions = Conditions(
+        batch=batch,
+        masses=torch.as_tensor(np.concatenate([a.get_masses() for a in structures]))[:, None],
+        temperature=temperature,
+        pressure=torch.zeros_like(temperature),
+        timestep=timestep * units.fs,
+        friction=0.005 / units.fs,
+        tdamp=100 * units.fs,
+        pdamp=1000 * units.fs,
+    )
+    molecule = global_molecules(structures)
+    factor = torch.tensor([s.density ** (-1 / 3 / SQUEEZES) for s in starts], dtype=torch.float64)
+    noise = Noise(seed, batch)
+    positions, cell, step = batch.positions, batch.cell, 0
+    for squeeze in range(SQUEEZES + 1):
+        result = forces.evaluate_checked(batch.moved(positions, cell))
+        state = begin(conditions, positions, momenta, cell)
+        state = with_forces(state, conditions, result.energy, result.forces, result.stress)
+        integrator = INTEGRATORS["nvt"](conditions)
+        loop = Loop(integrator, forces, integrator.start(state), step, LIMITS, noise)
+        if squeeze < SQUEEZES:
+            run(loop, SQUEEZE_STEPS // SQUEEZES)
+            step, momenta = loop.step, loop.state.momenta
+            positions, cell = scaled(
+                loop.state.positions, cell, molecule, factor[batch.system], factor
+            )
+    while loop.step < step + n_steps:
+        run(loop, interval)
+        yield frames_of(structures, batch, loop.state.positions, cell, loop.step)
+
+
+def run(loop: Loop, n_steps: int) -> None:
+    """So many steps."""
+    last = loop.step + n_steps
+    while loop.step < last:
+        loop.advance(last - loop.step)
+
+
+def descend(batch: AtomsBatch, forces: PotentialForces) -> AtomsBatch:
+    """Steepest descent with bounded steps: packed molecules touch."""
+    positions = batch.positions
+    for _ in range(DESCENT_STEPS):
+        result = forces.evaluate_checked(batch.moved(positions, batch.cell))
+        move = 0.02 * result.forces
+        length = torch.linalg.vector_norm(move, dim=1, keepdim=True)
+        positions = positions + move * (LONGEST_STEP / length.clamp(min=LONGEST_STEP))
+    return batch.moved(positions, batch.cell)
+
+
+def thermal_momenta(structures: Sequence[Atoms], starts: Sequence[Start], seed: int) -> Tensor:
+    """Random momenta [n_atoms, 3] at each start's temperature, without drift."""
+    momenta = []
+    rng = np.random.default_rng(seed)
+    for atoms, start in zip(structures, starts, strict=True):
+        copy = atoms.copy()
+        MaxwellBoltzmannDistribution(copy, temperature_K=start.temperature, rng=rng)
+        Stationary(copy)
+        momenta.append(copy.get_momenta())
+    return torch.as_tensor(np.concatenate(momenta))
+
+
+def global_molecules(structures: Sequence[Atoms]) -> Tensor:
+    """Molecule of every atom [n_atoms], numbered over all boxes."""
+    ids, before = [], 0
+    for atoms in structures:
+        molecule = atoms.arrays["molecule"]
+        ids.append(molecule + before)
+        before += int(molecule.max()) + 1
+    return torch.as_tensor(np.concatenate(ids))
+
+
+def scaled(
+    positions: Tensor, cell: Tensor, molecule: Tensor, per_atom: Tensor, per_system: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Cells and centres of molecules times a factor per system; molecules keep their shape."""
+    n = int(molecule.max()) + 1
+    count = torch.bincount(molecule, minlength=n)[:, None]
+    centre = positions.new_zeros(n, 3).index_add(0, molecule, positions) / count
+    shift = (per_atom - 1.0)[:, None] * centre[molecule]
+    return positions + shift, cell * per_system[:, None, None]
+
+
+def frames_of(
+    structures: Sequence[Atoms], batch: AtomsBatch, positions: Tensor, cell: Tensor, step: int
+) -> list[Atoms]:
+    """The boxes as they are, wrapped."""
+    frames = []
+    for index, atoms in enumerate(structures):
+        mine = batch.system == index
+        frame = Atoms(
+            atoms.numbers,
+            positions[mine].numpy(),
+            cell=cell[index].numpy(),
+            pbc=True,
+            info={**atoms.info, "step": step},
+        )
+        frame.wrap()
+        frames.append(frame)
+    return frames
