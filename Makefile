@@ -10,7 +10,7 @@ STAMP = $(VENV)/.installed
 
 DEMO_RECIPE ?= 1.0 M LiPF6 in EC:DMC 1:1 v/v
 DEMO_ATOMS ?= 440
-DEMO_MODEL ?= electrolyte-preview
+DEMO_MODEL ?= electrolyte
 DEMO_THREADS ?= 2
 DEMO_STAGES ?= --stage npt:1.5ps --stage nvt:0.5ps
 

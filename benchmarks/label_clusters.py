@@ -1,6 +1,6 @@
 """DFT labels of clusters beside models: forces, charges, dipoles, as a table for docs/labels.md.
 
-    python benchmarks/label_clusters.py labelled.db electrolyte-preview weights.npz -o table.md
+    python benchmarks/label_clusters.py labelled.db electrolyte weights.npz -o table.md
 
 Models are names or .hff files, or a .npz of an imported BAMBOO checkpoint. Where the labels contain
 no dispersion, the models' dispersion terms are left out as well. The labels must be a database that

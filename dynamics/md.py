@@ -1,6 +1,6 @@
 """Molecular dynamics of one system, from a configuration to a folder of results.
 
-    run = MDRun.start(MDConfig(structure="box.extxyz", model="electrolyte-preview", time="50ps"))
+    run = MDRun.start(MDConfig(structure="box.extxyz", model="electrolyte", time="50ps"))
     summary = run.run()
 
 A run that is killed at any moment goes on with ``MDRun.resume(folder).run()`` and gives, bit for

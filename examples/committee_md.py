@@ -21,7 +21,7 @@ from hff_ase.dynamics.config import MDConfig
 from hff_ase.dynamics.md import MDRun
 
 box = build_box("EC:DMC 1:1 v/v", 100, seed=1)
-model, *others = members = [HybridFF.load("electrolyte-preview") for _ in range(3)]
+model, *others = members = [HybridFF.load("electrolyte") for _ in range(3)]
 for seed, member in enumerate(others):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -8,7 +8,7 @@ from ase import Atoms
 from hff_ase import HybridFF
 from hff_ase.dynamics.build.library import find_salt
 
-calc = HybridFF.load("electrolyte-preview")
+calc = HybridFF.load("electrolyte")
 anion = find_salt("LiPF6").anion
 structures = []
 for distance in np.linspace(2.5, 8.0, 12):

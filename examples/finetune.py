@@ -14,7 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from hff_ase import HybridFF
 from hff_ase.calculators.finetune import compare
 
-other = HybridFF.load("electrolyte-preview")  # stands for another method
+other = HybridFF.load("electrolyte")  # stands for another method
 with torch.no_grad():
     other.potential.terms["short_range"].energy[-1].weight *= 1.05
 
@@ -34,7 +34,7 @@ def labelled(n: int, seed: int) -> list:
 
 
 comparison = compare(
-    "electrolyte-preview",
+    "electrolyte",
     labelled(12, seed=0),
     labelled(6, seed=100),
     adapt={"lora": {"rank": 4}, "refit_references": True},

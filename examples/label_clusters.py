@@ -23,7 +23,7 @@ from hff_ase.labels import (
 
 box = build_box("1.0 M LiPF6 in EC:DMC 1:1 v/v", 200, seed=3)
 clusters = cut_clusters(box, "Li", max_atoms=30, seed=0) + cut_clusters(box, "PF6", max_atoms=30)
-features = cluster_features(HybridFF.load("electrolyte-preview").potential, clusters)
+features = cluster_features(HybridFF.load("electrolyte").potential, clusters)
 chosen = [clusters[k] for k in choose_diverse(features, 3)]
 print(f"{len(clusters)} clusters, chosen: {', '.join(str(c.symbols) for c in chosen)}")
 

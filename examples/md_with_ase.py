@@ -12,7 +12,7 @@ from hff_ase import HybridFF
 from hff_ase.dynamics.build import build_box
 
 atoms = build_box("1.0 M LiPF6 in EC:DMC 1:1 v/v", 150, seed=1)
-atoms.calc = HybridFF.load("electrolyte-preview")
+atoms.calc = HybridFF.load("electrolyte")
 LBFGS(atoms, logfile=None).run(fmax=1.0, steps=100)
 thermalize_momenta(atoms, temperature_K=300.0, rng=np.random.default_rng(0))
 md = LangevinBAOAB(

@@ -1,7 +1,7 @@
 """hff_ase: a hybrid force field for liquid electrolytes, as a batched ASE calculator.
 
 from hff_ase import HybridFF
-atoms.calc = HybridFF.load("electrolyte-preview")
+atoms.calc = HybridFF.load("electrolyte")
 """
 
 from __future__ import annotations

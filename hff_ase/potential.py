@@ -13,7 +13,7 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.fields import check_fields
 from hff_ase.kernels import Backend, backend_for, check_choice
-from hff_ase.kernels.networks import LiveParameters
+from hff_ase.kernels.live import LiveParameters
 from hff_ase.neighbors import NeighborList, PairRequest
 from hff_ase.terms.term import Fields, Term
 

@@ -21,11 +21,11 @@ from hff_ase.calculators import HybridFF
 from hff_ase.cli.evaluate import evaluate
 from hff_ase.data.frames import read_frames
 from hff_ase.errors import ConfigError, StructureError
+from hff_ase.evaluation.parity import save_parity
+from hff_ase.evaluation.predictions import predictions
+from hff_ase.evaluation.report import collect, systems_of
+from hff_ase.evaluation.tables import as_dict, markdown_tables, tables
 from hff_ase.potential import HybridPotential
-from hff_ase.training.parity import save_parity
-from hff_ase.training.predictions import predictions
-from hff_ase.training.report import collect, systems_of
-from hff_ase.training.tables import as_dict, markdown_tables, tables
 from hff_ase.units import BAR
 
 

@@ -172,8 +172,6 @@ def test_features_of_a_network_tell_clusters_apart_but_not_their_orientation(box
     turned = clusters[0].copy()
     turned.rotate(70, (1, 2, 3))
     order = np.random.default_rng(0).permutation(len(turned))
-    features = cluster_features(
-        HybridFF.load("electrolyte-preview").potential, [*clusters, turned[order]]
-    )
+    features = cluster_features(HybridFF.load("electrolyte").potential, [*clusters, turned[order]])
     assert len(set(choose_diverse(features)) & {0, len(clusters)}) == 1
     assert len(choose_diverse(features)) == len(clusters)

@@ -16,7 +16,7 @@ from hff_ase.dynamics.build import build_box
 KILLS = 20
 SAME = ("trajectory.extxyz", "statistics.dat", "final.extxyz")
 SETTINGS = {
-    "--model": "electrolyte-preview",
+    "--model": "electrolyte",
     "--stage": "npt:1ps",
     "--minimize-steps": "20",
     "--checkpoint-interval": "20",

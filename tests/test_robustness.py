@@ -275,10 +275,10 @@ def test_files_that_are_no_models(tmp_path, monkeypatch):
 
 def test_unknown_models_get_a_hint(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("hff_ase.models.available_models", lambda: ["electrolyte-preview"])
-    with pytest.raises(CheckpointError, match="did you mean 'electrolyte-preview'") as caught:
-        HybridFF.load("electrolyte_preview")
-    assert "expected a shipped model (electrolyte-preview) or a path" in one_line(caught.value)
+    monkeypatch.setattr("hff_ase.models.available_models", lambda: ["electrolyte-e3"])
+    with pytest.raises(CheckpointError, match="did you mean 'electrolyte-e3'") as caught:
+        HybridFF.load("electrolyte_e3")
+    assert "expected a shipped model (electrolyte-e3) or a path" in one_line(caught.value)
     with pytest.raises(CheckpointError) as caught:
         HybridFF.load("zzz")
     assert "did you mean" not in one_line(caught.value)

@@ -21,10 +21,10 @@ from hff_ase.errors import CheckpointError, ConfigError, HFFWarning, StoppedErro
 from hff_ase.potential import HybridPotential
 from hff_ase.terms.predicted_charges import PredictedCharges
 from hff_ase.terms.short_range import ShortRange
-from hff_ase.training import step as step_module
-from hff_ase.training.config import TrainConfig
-from hff_ase.training.trainer import Trainer
-from hff_ase.training.validation import evaluate, rmse
+from hff_ase.training.config import LimitsSection, TrainConfig
+from hff_ase.training.loop import step as step_module
+from hff_ase.training.loop.trainer import Trainer
+from hff_ase.training.loop.validation import evaluate, rmse
 
 ELEMENTS = ("H", "C", "O")
 
@@ -247,6 +247,11 @@ def test_time_ends_a_run_and_anneals_it(dataset: MemoryDataset, tmp_path: Path) 
     again = Trainer(make_potential(1), dataset, None, config)
     again.run()
     assert again.step == before  # a finished run stays as it is
+    longer = config.model_copy(update={"limits": LimitsSection(cpu_hours=0.8 / 3600.0)})
+    further = Trainer(make_potential(1), dataset, None, longer)
+    further.run()
+    assert further.step > before
+    assert further.rows[-1]["cpu_seconds"] >= 0.8
 
 
 def test_nothing_to_train_is_an_error(dataset: MemoryDataset, tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 
 from hff_ase.data.dataset import MemoryDataset
 from hff_ase.errors import ConfigError
-from hff_ase.training.batching import deal, edge_counts, epoch_batches
 from hff_ase.training.config import OptimizerSection, ScheduleSection, TrainConfig
-from hff_ase.training.loader import Batches, Place
-from hff_ase.training.optim import make_optimizer
-from hff_ase.training.schedule import learning_rate
+from hff_ase.training.loop.batching import deal, edge_counts, epoch_batches
+from hff_ase.training.loop.loader import Batches, Place
+from hff_ase.training.loop.optim import make_optimizer
+from hff_ase.training.loop.schedule import learning_rate
 
 STEPS = {"steps": 10}
 

@@ -211,3 +211,17 @@ def test_frames_with_other_elements_are_named(frames: Path, tmp_path: Path) -> N
     model = {"elements": ["H", "O"], "terms": TERMS}
     with pytest.raises(StructureError, match=r"got C in frame box:1"):
         train(write_config(tmp_path, frames, model=model))
+
+
+def test_tensorboard_gets_every_row(frames: Path, tmp_path: Path) -> None:
+    reader = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator",
+        reason="tensorboard is not installed",
+    )
+    logging = {"progress": False, "plot": False, "tensorboard": True, "validate_every": 2}
+    train(write_config(tmp_path, frames, schedule={"steps": 4, "warmup": 1}, logging=logging))
+    events = reader.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    written = {event.step: event.value for event in events.Scalars("forces_rmse")}
+    assert written == pytest.approx({row["step"]: row["forces_rmse"] for row in rows})

@@ -31,13 +31,13 @@ from hff_ase.neighbors import NeighborList
 from hff_ase.potential import HybridPotential
 from hff_ase.terms.qeq_parameters import rappe_goddard
 from hff_ase.training import TrainConfig, train
-from hff_ase.training.distributed import Processes
-from hff_ase.training.optim import make_optimizer
-from hff_ase.training.step import Stepper
+from hff_ase.training.loop.distributed import Processes
+from hff_ase.training.loop.optim import make_optimizer
+from hff_ase.training.loop.step import Stepper
 
 SETTINGS = Path(__file__).with_name("ours.yaml")
 TERM = "model.terms.short_range"
-E3 = [f"{TERM}.network=e3", "optimizer.learning_rate=5e-3"]
+E3 = [f"{TERM}.network=e3", "optimizer.learning_rate=5e-3", "batching.batch_size=2"]
 
 
 def _e3(channels: int, l_max: int, layers: int = 3) -> list[str]:
@@ -120,8 +120,9 @@ def settings(args: argparse.Namespace, data: Data) -> TrainConfig:
         f"data.validation=['{args.output / 'validation.extxyz'}']",
         f"data.reference_energies={json.dumps(energies)}",
         f"limits.cpu_hours={args.cpu_seconds / 3600.0}",
-        f"batching.batch_size={args.batch_size}",
     ]
+    if args.batch_size is not None:
+        replaced.append(f"batching.batch_size={args.batch_size}")
     if args.rate is not None:
         replaced.append(f"optimizer.learning_rate={args.rate}")
     return TrainConfig.from_yaml(SETTINGS, [*replaced, *args.set])
@@ -147,7 +148,7 @@ def curve(folder: Path) -> list[dict[str, Any]]:
 def main() -> None:
     """Train, or measure speed."""
     parser = options(__doc__, tuple(VARIANTS))
-    parser.set_defaults(rate=None)
+    parser.set_defaults(rate=None, batch_size=None)
     parser.add_argument("--set", action="append", default=[], help="section.key=value")
     args = parser.parse_args()
     args.output = args.output.resolve()
@@ -166,7 +167,7 @@ def main() -> None:
     log = args.output / "log.jsonl"
     log.unlink(missing_ok=True)
     facts |= {"parameters": learner.parameters, "cpu_budget": args.cpu_seconds}
-    facts |= {"batch_size": args.batch_size, "rate": config.optimizer.learning_rate}
+    facts |= {"batch_size": config.batching.batch_size, "rate": config.optimizer.learning_rate}
     write_line(log, {"settings": facts | {"torch": torch.__version__, "threads": 1}})
     rows = curve(run)
     for row in rows:

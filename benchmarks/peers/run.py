@@ -104,7 +104,7 @@ def parse() -> argparse.Namespace:
         parser.error(f"expected a file for --bamboo-path, got none at {args.bamboo_path}")
     if args.models is None:
         published = [] if args.bamboo_path is None else [str(args.bamboo_path)]
-        args.models = [*published, "electrolyte-preview"]
+        args.models = [*published, "electrolyte"]
     return args
 
 

@@ -23,8 +23,8 @@ from hff_ase.potential import HybridPotential
 from hff_ase.training.adapt import AdaptConfig, complete_labels, make_config
 from hff_ase.training.adapt.replay import read_all
 from hff_ase.training.config import TrainConfig
+from hff_ase.training.loop.trainer import StopSource
 from hff_ase.training.losses import differences
-from hff_ase.training.trainer import StopSource
 from hff_ase.units import BAR
 
 # Rows of the table: key -> (what it says, factor)

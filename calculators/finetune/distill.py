@@ -26,8 +26,8 @@ from hff_ase.errors import ConfigError
 from hff_ase.files import write_whole
 from hff_ase.training import train
 from hff_ase.training.config import TrainConfig
-from hff_ase.training.state import STATE
-from hff_ase.training.trainer import StopSource
+from hff_ase.training.loop.state import STATE
+from hff_ase.training.loop.trainer import StopSource
 
 STEPS = 20_000
 N_BLOCKS = 20  # of consecutive frames; neighbours in a trajectory are alike

@@ -28,7 +28,7 @@ from hff_ase.training.adapt import (
 )
 from hff_ase.training.adapt.replay import read_all, without_isolated
 from hff_ase.training.config import TrainConfig
-from hff_ase.training.trainer import StopSource
+from hff_ase.training.loop.trainer import StopSource
 
 Frames = Sequence[Atoms] | str | Path
 # Fine-tuning starts near where it ends: smaller steps than a training from random weights.

@@ -20,8 +20,8 @@ from hff_ase.files import write_whole
 from hff_ase.potential import HybridPotential
 from hff_ase.training.adapt import AdaptConfig, merge, split_fixed
 from hff_ase.training.config import TrainConfig
-from hff_ase.training.state import STATE
-from hff_ase.training.trainer import StopSource, Trainer
+from hff_ase.training.loop.state import STATE
+from hff_ase.training.loop.trainer import StopSource, Trainer
 
 WHAT = "finetune.json"  # in the output folder: what the run there is made of
 

@@ -46,7 +46,7 @@ def bench(
     ] = "1",
     model: Annotated[
         str, typer.Option(help="Name of a model or an .hff file.", rich_help_panel=MODEL)
-    ] = "electrolyte-preview",
+    ] = "electrolyte",
     kernels: Annotated[
         str, typer.Option(help="auto or reference.", rich_help_panel=MODEL)
     ] = "auto",

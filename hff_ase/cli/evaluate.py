@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from hff_ase.training.report import Errors
+    from hff_ase.evaluation.report import Errors
 
 FILES = ("errors.json", "errors.md", "parity.png")
 OUTPUT = "Output"
@@ -57,7 +57,7 @@ def evaluate(
     from hff_ase.allocator import keep_memory
     from hff_ase.calculators import HybridFF
     from hff_ase.data.checks import check_frames
-    from hff_ase.training.report import collect
+    from hff_ase.evaluation.report import collect
 
     keep_memory()
     calculator = HybridFF.load(model, device=device, dtype=dtype, without=without or ())
@@ -97,9 +97,9 @@ def _check_folder(output: Path, force: bool) -> None:
 
 def _save(errors: Errors, output: Path, title: str) -> None:
     from hff_ase.errors import ConfigError
+    from hff_ase.evaluation.parity import save_parity
+    from hff_ase.evaluation.tables import as_json, markdown_tables
     from hff_ase.files import write_whole
-    from hff_ase.training.parity import save_parity
-    from hff_ase.training.tables import as_json, markdown_tables
 
     try:
         output.mkdir(exist_ok=True)
@@ -114,7 +114,7 @@ def _print(errors: Errors, output: Path, json_: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from hff_ase.training.tables import as_json, tables
+    from hff_ase.evaluation.tables import as_json, tables
 
     if json_:
         typer.echo(as_json(errors), nl=False)

@@ -105,7 +105,7 @@ def clusters(
     features: Annotated[
         str,
         typer.Option(help="Model whose features tell clusters apart.", rich_help_panel=CUT),
-    ] = "electrolyte-preview",
+    ] = "electrolyte",
     seed: Annotated[
         int | None,
         typer.Option(help="Draw each size between the limits.", rich_help_panel=CUT),

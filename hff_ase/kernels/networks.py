@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.kernels import Backend
+from hff_ase.kernels.live import LiveParameters
 from hff_ase.neighbors import Rows
 from hff_ase.nets.get import GET
 
 ABLATED = ("attention", "vectors")  # options of GET without which it has no fused form
-
-
-class LiveParameters:
-    """The fused weights of networks with their graph, made once in a training step however often
-    the networks are evaluated in it."""
-
-    def __init__(self) -> None:
-        self._made: dict[nn.Module, Any] = {}
-
-    def of(self, net: nn.Module, make: Callable[[], Any]) -> Any:
-        """What was made for a network, made now if this is the first time."""
-        if net not in self._made:
-            self._made[net] = make()
-        return self._made[net]
 
 
 class FusedNetwork(Protocol):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hff_ase.calculators import HybridFF
     from hff_ase.training.config import TrainConfig
-    from hff_ase.training.trainer import StopSource, Trainer
+    from hff_ase.training.loop.trainer import StopSource, Trainer
 
 __all__ = ["TrainConfig", "Trainer", "train"]
 
@@ -46,7 +46,7 @@ def __getattr__(name: str) -> Any:
 
         return TrainConfig
     if name == "Trainer":
-        from hff_ase.training.trainer import Trainer
+        from hff_ase.training.loop.trainer import Trainer
 
         return Trainer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

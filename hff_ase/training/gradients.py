@@ -25,7 +25,8 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.data.labels import Labels
 from hff_ase.errors import ConfigError
 from hff_ase.kernels import backend_for
-from hff_ase.kernels.networks import LiveParameters, differentiable_parameters
+from hff_ase.kernels.live import LiveParameters
+from hff_ase.kernels.networks import differentiable_parameters
 from hff_ase.neighbors import NeighborList
 from hff_ase.potential import Evaluation, HybridPotential
 from hff_ase.terms.pairwise import ElementPairTerm

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -17,7 +17,14 @@ from hff_ase.training.adapt.heads import add_heads, make_term
 from hff_ase.training.config import ModelSection
 
 
-def build(section: ModelSection, seed: int) -> tuple[HybridPotential, ModelInfo | None]:
+class Start(NamedTuple):
+    """A model that is trained further, as it was."""
+
+    potential: HybridPotential
+    info: ModelInfo
+
+
+def build(section: ModelSection, seed: int) -> tuple[HybridPotential, Start | None]:
     """The potential to train: terms with random weights, or a start as it is adapted.
 
     Returns:
@@ -29,7 +36,7 @@ def build(section: ModelSection, seed: int) -> tuple[HybridPotential, ModelInfo 
     """
     if section.start is not None:
         start, info = load_model(model_path(section.start))
-        return apply(start, make_config(section.adapt), seed), info
+        return apply(start, make_config(section.adapt), seed), Start(start, info)
     entries = {
         name: {"kind": name, **arguments} for name, arguments in (section.terms or {}).items()
     }

@@ -20,17 +20,16 @@ from hff_ase.errors import ConfigError, StructureError
 from hff_ase.files import write_whole
 from hff_ase.potential import HybridPotential
 from hff_ase.terms import ShortRange
-from hff_ase.training.adapt import complete_labels, merge
+from hff_ase.training.adapt import complete_labels, merge, training_frames
 from hff_ase.training.adapt.fixed import split_fixed
 from hff_ase.training.adapt.references import refit_references
-from hff_ase.training.adapt.replay import replayed
 from hff_ase.training.config import DataSection, ModelSection, TrainConfig
-from hff_ase.training.distributed import Processes, device_of_process, processes
 from hff_ase.training.frames_of import read_split
+from hff_ase.training.loop.distributed import Processes, device_of_process, processes
+from hff_ase.training.loop.state import STATE
+from hff_ase.training.loop.trainer import StopSource, Trainer
 from hff_ase.training.model import adaptation, build, check_save_as, shipped
 from hff_ase.training.references import fit_reference_energies
-from hff_ase.training.state import STATE
-from hff_ase.training.trainer import StopSource, Trainer
 
 if TYPE_CHECKING:
     from hff_ase.calculators import HybridFF
@@ -94,11 +93,12 @@ def prepare(config: TrainConfig, model: ModelSection, data: DataSection) -> Prep
     train: Dataset
     if data.in_memory:
         frames, held_out = read_split(data, config.seed)
-        adapt = adaptation(model)
-        if adapt is not None and adapt.replay is not None:
-            frames = frames + replayed(adapt.replay, whole)
-        mode = data.dispersion if adapt is None else adapt.dispersion
-        frames = complete_labels(frames, whole, mode)
+        adapt, mode = adaptation(model), data.dispersion
+        if adapt is not None and start is not None:
+            mode = adapt.dispersion
+            frames = training_frames(frames, start.potential, whole, adapt)
+        else:
+            frames = complete_labels(frames, whole, mode)
         held_out = complete_labels(held_out, whole, mode)
         check_elements(whole, [*frames, *held_out])
         train = MemoryDataset.from_atoms(frames, fixed)
@@ -107,7 +107,7 @@ def prepare(config: TrainConfig, model: ModelSection, data: DataSection) -> Prep
         train = _database(data.train, fixed)
         validation = _database(data.validation, fixed) if data.validation else None
     set_references(trainable, train, model, data)
-    return Prepared(whole, trainable, train, validation, start)
+    return Prepared(whole, trainable, train, validation, None if start is None else start.info)
 
 
 def set_references(

@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 from hff_ase.batch import AtomsBatch
 from hff_ase.kernels import Backend
 from hff_ase.kernels.get.weights import Weights, fused_weights, live_weights
-from hff_ase.kernels.networks import LiveParameters
+from hff_ase.kernels.live import LiveParameters
 from hff_ase.neighbors import Rows
 from hff_ase.nets.get import GET
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from ase.units import GPa
 
+from hff_ase.evaluation.report import Errors
+from hff_ase.evaluation.tables import UNITS
 from hff_ase.files import write_whole
-from hff_ase.training.report import Errors
-from hff_ase.training.tables import UNITS
 
 # factor from ASE's unit and the unit on the axes
 AXES: dict[str, tuple[float, str]] = {

@@ -11,9 +11,9 @@ import torch
 from hff_ase.data.dataset import Dataset
 from hff_ase.data.labels import collate, to_device
 from hff_ase.potential import HybridPotential
-from hff_ase.training.distributed import Processes
+from hff_ase.training.loop.distributed import Processes
+from hff_ase.training.loop.step import Squares, add_squares, is_out_of_memory, summed
 from hff_ase.training.losses import differences, squares
-from hff_ase.training.step import Squares, add_squares, is_out_of_memory, summed
 
 ATOMS_AT_ONCE = 2000  # enough to fill both cores of a laptop, little enough for its memory
 

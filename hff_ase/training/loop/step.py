@@ -16,10 +16,10 @@ from hff_ase.errors import ConfigError, HFFWarning
 from hff_ase.neighbors import NeighborList
 from hff_ase.potential import HybridPotential
 from hff_ase.training.displaced import JoinedList
-from hff_ase.training.distributed import Processes
 from hff_ase.training.gradients import SKIN, accumulate_gradients, has_directional
+from hff_ase.training.loop.distributed import Processes
+from hff_ase.training.loop.optim import trainable
 from hff_ase.training.losses import PROPERTIES, LossWeights, label_counts
-from hff_ase.training.optim import trainable
 
 Squares = dict[str, tuple[float, float]]  # sum of squared errors and their number, per property
 KEPT_ATOMS = 2_000_000  # atoms whose neighbours are remembered, about 1.5 kB each

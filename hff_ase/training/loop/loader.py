@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader, Sampler
 
 from hff_ase.data.dataset import Dataset
 from hff_ase.data.labels import Frame
-from hff_ase.training.batching import deal, edge_counts, epoch_batches
 from hff_ase.training.config import BatchingSection
-from hff_ase.training.distributed import Processes
+from hff_ase.training.loop.batching import deal, edge_counts, epoch_batches
+from hff_ase.training.loop.distributed import Processes
 
 
 @dataclass(frozen=True)

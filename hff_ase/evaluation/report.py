@@ -11,8 +11,8 @@ from ase.calculators.calculator import BaseCalculator
 from ase.data import atomic_numbers, chemical_symbols
 
 from hff_ase.data.labels import source_of
+from hff_ase.evaluation.predictions import Prediction, predictions
 from hff_ase.potential import HybridPotential
-from hff_ase.training.predictions import Prediction, predictions
 from hff_ase.units import BAR
 
 PROPERTIES = ("energy", "forces", "stress", "pressure", "charges", "dipole", "esp")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from ase.units import Debye
 
-from hff_ase.training.report import Errors, Statistics, statistics
+from hff_ase.evaluation.report import Errors, Statistics, statistics
 
 # how a property is printed: factor from ASE's unit, unit, decimals
 UNITS: dict[str, tuple[float, str, int]] = {

@@ -14,19 +14,19 @@ import torch
 from hff_ase.data.dataset import Dataset, MemoryDataset
 from hff_ase.errors import ConfigError, StoppedError
 from hff_ase.potential import HybridPotential
-from hff_ase.training.clock import Clock
 from hff_ase.training.config import TrainConfig
-from hff_ase.training.diagnosis import explain_nonfinite
-from hff_ase.training.distributed import Processes, device_of_process
-from hff_ase.training.loader import Batches, Place, frames_from, share_of
-from hff_ase.training.logbook import Logbook, Row
+from hff_ase.training.loop.clock import Clock
+from hff_ase.training.loop.diagnosis import explain_nonfinite
+from hff_ase.training.loop.distributed import Processes, device_of_process
+from hff_ase.training.loop.loader import Batches, Place, frames_from, share_of
+from hff_ase.training.loop.logbook import Logbook, Row
+from hff_ase.training.loop.optim import Average, make_optimizer
+from hff_ase.training.loop.resume import check_same_settings, settings_text
+from hff_ase.training.loop.schedule import learning_rate
+from hff_ase.training.loop.state import STATE, load_state, save_state
+from hff_ase.training.loop.step import Squares, Stepper, add_squares, summed
+from hff_ase.training.loop.validation import evaluate, rmse
 from hff_ase.training.losses import LossWeights
-from hff_ase.training.optim import Average, make_optimizer
-from hff_ase.training.resume import check_same_settings, settings_text
-from hff_ase.training.schedule import learning_rate
-from hff_ase.training.state import STATE, load_state, save_state
-from hff_ase.training.step import Squares, Stepper, add_squares, summed
-from hff_ase.training.validation import evaluate, rmse
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -232,6 +232,7 @@ class Trainer:
             "step": self.step,
             "place": [self.place.epoch, self.place.index],
             "used": self._used,
+            "limits": self.config.limits.model_dump(),
             "wall": self._clock.wall,
             "cpu": self._clock.cpu,
             "micro_batch": self._stepper.micro_batch,
@@ -251,8 +252,9 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.place = state["step"], Place(*state["place"])
         self._clock = Clock(self.config.limits, state["wall"], state["cpu"])
-        # the limits may be others now; a run that they ended goes on
-        self._used = state["used"] if self.n_steps is None else self._clock.used
+        # a run that its limits ended goes on where they are others now
+        same = state["limits"] == self.config.limits.model_dump() and self.n_steps is None
+        self._used = state["used"] if same else self._clock.used
         self._stepper.micro_batch = state["micro_batch"]
         if self.processes.first:  # sums over processes were the first one's to keep
             self._recent = {name: (pair[0], pair[1]) for name, pair in state["recent"].items()}

@@ -1,0 +1,1 @@
+"""How good a model is: predictions, errors, tables and parity plots."""

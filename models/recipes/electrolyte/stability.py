@@ -1,0 +1,186 @@
+"""How long a model runs without failure: many liquids in one batch, NPT at 300 K, NVT at 450 K.
+
+    python models/recipes/electrolyte/stability.py electrolyte --work stability --npt 20 --nvt 10
+
+A row of density, temperature and pressure per picosecond and liquid goes to stability.csv; a run
+that was stopped goes on from its last picosecond. The last lines say which liquids came through.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from ase import Atoms, units
+from liquids import LIQUIDS
+from sampling import LIMITS, Start, boxes, descend, run, thermal_momenta
+from torch import Tensor
+
+from hff_ase.allocator import keep_memory
+from hff_ase.batch import AtomsBatch
+from hff_ase.calculators import HybridFF
+from hff_ase.dynamics.engine import (
+    INTEGRATORS,
+    Conditions,
+    Loop,
+    Noise,
+    PotentialForces,
+    begin,
+    with_forces,
+)
+from hff_ase.errors import StructureError
+from hff_ase.units import BAR
+
+STAGES = (("npt", 300.0), ("nvt", 450.0))
+DENSITY = 1.66053907  # amu/A^3 in g/cm3
+SPLIT = 2.2  # A; a bond of these liquids that is longer is broken (Li is not looked at)
+
+
+@dataclass
+class Place:
+    """Where a run is: positions [n_atoms, 3], momenta, cells, picoseconds done."""
+
+    positions: Tensor
+    momenta: Tensor
+    cell: Tensor
+    done: int = 0
+
+    def save(self, path: Path) -> None:
+        """Whole or not at all."""
+        part = path.with_suffix(".part")
+        torch.save({**vars(self)}, part)
+        part.replace(path)
+
+
+class Stability:
+    """All liquids through both stages."""
+
+    def __init__(self, calc: HybridFF, names: Sequence[str], n_atoms: int, work: Path) -> None:
+        self.starts = [Start(name, LIQUIDS[name], STAGES[0][1], 1.0) for name in names]
+        self.structures: list[Atoms] = boxes(self.starts, n_atoms, seed=7)
+        self.batch = AtomsBatch.from_atoms(self.structures)
+        self.forces = PotentialForces(calc.potential, calc.skin)
+        self.work, self.state = work, work / "state.pt"
+        self.bonds = bonds_of(self.batch, torch.cat([molecules(a) for a in self.structures]))
+        self.masses = torch.as_tensor(np.concatenate([a.get_masses() for a in self.structures]))
+
+    def start(self) -> Place:
+        """The last saved place, or relaxed boxes with random momenta."""
+        if self.state.exists():
+            return Place(**torch.load(self.state, weights_only=True))
+        relaxed = descend(self.batch, self.forces)
+        momenta = thermal_momenta(self.structures, self.starts, seed=7)
+        return Place(relaxed.positions, momenta, relaxed.cell)
+
+    def run(self, lengths: Sequence[int], timestep: float) -> None:
+        """So many picoseconds of each stage."""
+        place = self.start()
+        while place.done < sum(lengths):
+            stage = 0 if place.done < lengths[0] else 1
+            place = self.picosecond(place, *STAGES[stage], timestep)
+            place.save(self.state)
+
+    def picosecond(self, at: Place, ensemble: str, temperature: float, timestep: float) -> Place:
+        """One picosecond from a place; a row per liquid."""
+        per_system = torch.ones(self.batch.n_systems, dtype=torch.float64)
+        conditions = Conditions(
+            batch=self.batch,
+            masses=self.masses[:, None],
+            temperature=temperature * per_system,
+            pressure=1.0 * BAR * per_system,
+            timestep=timestep * units.fs,
+            friction=0.001 / units.fs,
+            tdamp=100 * units.fs,
+            pdamp=1000 * units.fs,
+        )
+        result = self.forces.evaluate_checked(self.batch.moved(at.positions, at.cell))
+        if result.forces is None or result.stress is None:
+            raise StructureError("expected forces and a stress, got an evaluation without")
+        state = begin(conditions, at.positions, at.momenta, at.cell)
+        state = with_forces(state, conditions, result.energy, result.forces, result.stress)
+        integrator = INTEGRATORS[ensemble](conditions)
+        noise = Noise(1000 + at.done, self.batch) if integrator.draws_noise else None
+        loop = Loop(integrator, self.forces, integrator.start(state), 0, LIMITS, noise)
+        run(loop, round(1000 / timestep))
+        after = replace(
+            at,
+            positions=loop.state.positions,
+            momenta=loop.state.momenta,
+            cell=loop.state.cell,
+            done=at.done + 1,
+        )
+        kinetic = self.batch.system_sum((after.momenta**2).sum(1) / (2 * self.masses))
+        kelvin = 2 * kinetic / (3 * self.batch.counts * units.kB)
+        self.write(after, ensemble, kelvin)
+        return after
+
+    def write(self, at: Place, ensemble: str, kelvin: Tensor) -> None:
+        """A row per liquid."""
+        volume = torch.linalg.det(at.cell).abs()
+        density = self.batch.system_sum(self.masses) / volume * DENSITY
+        broken = self.broken_bonds(at.positions)
+        path = self.work / "stability.csv"
+        new = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if new:
+                writer.writerow(["ps", "ensemble", "liquid", "density", "temperature", "broken"])
+            for k, start in enumerate(self.starts):
+                row = [f"{float(density[k]):.4f}", f"{float(kelvin[k]):.0f}", int(broken[k])]
+                writer.writerow([at.done, ensemble, start.name, *row])
+
+    def broken_bonds(self, positions: Tensor) -> Tensor:
+        """Bonds of the start that are longer than `SPLIT` now, [n_systems]."""
+        i, j = self.bonds
+        long = torch.linalg.vector_norm(positions[i] - positions[j], dim=1) > SPLIT
+        return torch.bincount(self.batch.system[i][long], minlength=self.batch.n_systems)
+
+
+def molecules(atoms: Atoms) -> Tensor:
+    """Molecule of every atom [n_atoms]."""
+    return torch.as_tensor(atoms.arrays["molecule"])
+
+
+def bonds_of(batch: AtomsBatch, molecule: Tensor) -> Tensor:
+    """Pairs of one molecule closer than a bond's length, [2, n_bonds], in boxes as packed."""
+    found = []
+    for k in range(batch.n_systems):
+        mine = torch.nonzero(batch.system == k)[:, 0]
+        same = molecule[mine][:, None] == molecule[mine][None, :]
+        heavy = batch.numbers[mine] > 1
+        reach = torch.where(heavy[:, None] & heavy[None, :], 1.9, 1.25)  # C-S is 1.83 long
+        bonded = same & (torch.cdist(batch.positions[mine], batch.positions[mine]) < reach)
+        found.append(mine[torch.nonzero(torch.triu(bonded, diagonal=1)).T])
+    return torch.cat(found, dim=1)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model")
+    parser.add_argument("--work", type=Path, default=Path("stability"))
+    parser.add_argument("--only", nargs="*", choices=list(LIQUIDS), default=list(LIQUIDS))
+    parser.add_argument("--atoms", type=int, default=200)
+    parser.add_argument("--npt", type=int, default=20, help="ps")
+    parser.add_argument("--nvt", type=int, default=10, help="ps")
+    parser.add_argument("--timestep", type=float, default=1.0, help="fs")
+    args = parser.parse_args()
+    keep_memory()
+    args.work.mkdir(parents=True, exist_ok=True)
+    checks = Stability(HybridFF.load(args.model), args.only, args.atoms, args.work)
+    checks.run((args.npt, args.nvt), args.timestep)
+    rows = list(csv.DictReader((args.work / "stability.csv").open()))
+    for name in args.only:
+        mine = [row for row in rows if row["liquid"] == name]
+        settled = [float(r["density"]) for r in mine if r["ensemble"] == "npt"][args.npt // 2 :]
+        broken = max(int(row["broken"]) for row in mine)
+        print(f"{name}: {len(mine)} ps, density {np.mean(settled):.3f}, broken bonds {broken}")
+
+
+if __name__ == "__main__":
+    main()
