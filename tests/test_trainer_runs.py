@@ -195,6 +195,27 @@ def test_a_saved_model_is_a_start(frames: Path, tmp_path: Path) -> None:
     )
 
 
+def test_a_term_is_trained_coarser_than_it_is_saved(frames: Path, tmp_path: Path) -> None:
+    fine = {"method": "ewald", "cutoff": 4.0, "tolerance": 1e-8}
+    model = {
+        "elements": ["H", "C", "O"],
+        "terms": {**TERMS, "coulomb": fine},
+        "train_as": {"coulomb": {"tolerance": 1e-3}},
+    }
+    config = TrainConfig.from_yaml(
+        write_config(tmp_path, frames, model=model), ["schedule.steps=2"]
+    )
+    assert config.model is not None
+    assert config.data is not None
+    prepared = prepare(config, config.model, config.data)
+    assert prepared.trainable.terms["coulomb"].tolerance == 1e-3
+    saved = dict(train(config).potential.named_terms())
+    assert saved["coulomb"].config()["tolerance"] == 1e-8
+    wrong = config.model.model_copy(update={"train_as": {"coulom": {}}})
+    with pytest.raises(ConfigError, match="got 'coulom'"):
+        prepare(config, wrong, config.data)
+
+
 def test_initial_weights_follow_the_seed() -> None:
     section = TrainConfig(
         model={"elements": ["H", "O"], "terms": TERMS}, schedule={"steps": 1}

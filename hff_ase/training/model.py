@@ -55,17 +55,38 @@ def adaptation(section: ModelSection) -> AdaptConfig | None:
     return None if section.start is None else make_config(section.adapt)
 
 
+def in_training(potential: HybridPotential, section: ModelSection) -> HybridPotential:
+    """The trainable terms with the arguments of ``train_as``.
+
+    Raises:
+        ConfigError: a term that is not trained, or arguments that it refuses.
+    """
+    terms: dict[str, Term] = dict(potential.named_terms())
+    for name, changes in section.train_as.items():
+        if name not in terms:
+            raise ConfigError(
+                f"expected one of the trained terms {list(terms)} in model.train_as, got {name!r}"
+            )
+        terms[name] = changed(name, terms[name], changes)
+    if not section.train_as:
+        return potential
+    changed_potential = HybridPotential(terms, potential.elements).set_dtype(potential.dtype)
+    return changed_potential.train(potential.training)
+
+
 def shipped(
     whole: HybridPotential, trained: HybridPotential, section: ModelSection
 ) -> HybridPotential:
-    """The model that is saved: every term in its order, trained ones as they are now, and those
-    named in ``save_as`` with other arguments.
+    """The model that is saved: every term in its order, trained ones as they are now but with their
+    own arguments, and those named in ``save_as`` with other ones.
 
     Raises:
         ConfigError: arguments that a term refuses.
     """
     terms: dict[str, Term] = dict(whole.named_terms())
     terms |= {name: term for name, term in trained.named_terms() if name in terms}
+    for name in section.train_as:
+        terms[name] = changed(name, terms[name], dict(whole.named_terms())[name].config())
     check_save_as(section, list(terms))
     for name, changes in section.save_as.items():
         if name in terms:
@@ -102,7 +123,7 @@ def changed(name: str, term: Term, changes: Mapping[str, Any]) -> Term:
     try:
         new = TERMS[term.kind](**{**term.config(), **arguments})
     except TypeError as error:
-        raise ConfigError(f"model.save_as: expected arguments of {name!r}, got {error}") from None
+        raise ConfigError(f"model: expected arguments of {name!r}, got {error}") from None
     new.set_dtype(torch.float64)  # holds parameters of either precision exactly
     new.load_state_dict(dict(term.named_parameters()), strict=False)
     return new

@@ -28,7 +28,7 @@ from hff_ase.training.frames_of import read_split
 from hff_ase.training.loop.distributed import Processes, device_of_process, processes
 from hff_ase.training.loop.state import STATE
 from hff_ase.training.loop.trainer import StopSource, Trainer
-from hff_ase.training.model import adaptation, build, check_save_as, shipped
+from hff_ase.training.model import adaptation, build, check_save_as, in_training, shipped
 from hff_ase.training.references import fit_reference_energies
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def prepare(config: TrainConfig, model: ModelSection, data: DataSection) -> Prep
     whole, start = build(model, config.seed)
     check_save_as(model, [name for name, _ in whole.named_terms()])
     trainable, fixed = split_fixed(whole)
+    trainable = in_training(trainable, model)
     validation: Dataset | None = None
     train: Dataset
     if data.in_memory:

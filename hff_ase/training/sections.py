@@ -24,6 +24,8 @@ class ModelSection(Section):
             `elements` and `channels` are filled in.
         start: a shipped model or an .hff file.
         adapt: how the start is adapted (see `hff_ase.training.adapt`).
+        train_as: term -> arguments that differ while it is trained (a coarser lattice sum: training
+            needs the gradient, not its last digits).
         save_as: term -> arguments that differ in the saved model (Coulomb by pme, for example), or
             a whole further term with its `kind`.
     """
@@ -36,6 +38,7 @@ class ModelSection(Section):
     terms: dict[str, dict[str, Any]] | None = None
     start: str | None = None
     adapt: dict[str, Any] = {}
+    train_as: dict[str, dict[str, Any]] = {}
     save_as: dict[str, dict[str, Any]] = {}
 
     @model_validator(mode="after")
