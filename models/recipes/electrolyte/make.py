@@ -78,7 +78,8 @@ def sampled(args: argparse.Namespace, number: int, model: Path) -> list[Atoms]:
     if path.exists():
         return list(read(path, ":"))
     calc = HybridFF.load(model)
-    starts = draw_starts(LIQUIDS, seed=100 + number, copies=args.copies)
+    liquids = {name: LIQUIDS[name] for name in args.only}
+    starts = draw_starts(liquids, seed=100 + number, copies=args.copies)
     structures = boxes(starts, args.atoms, seed=1000 * number)
     frames: list[Atoms] = []
     for part in sample(
@@ -100,6 +101,7 @@ def main() -> None:
     parser.add_argument("--round-hours", type=float, default=0.35, help="CPU time per network")
     parser.add_argument("--hours", type=float, default=2.0, help="CPU time of the last training")
     parser.add_argument("--threads", type=int, default=1, help="of each training")
+    parser.add_argument("--only", nargs="*", choices=list(LIQUIDS), default=list(LIQUIDS))
     parser.add_argument("--copies", type=int, default=1, help="boxes of each liquid per round")
     parser.add_argument("--atoms", type=int, default=200, help="of each box")
     parser.add_argument("--steps", type=int, default=2000)
