@@ -18,9 +18,11 @@ from hff_ase.cli.evaluate import evaluate
 from hff_ase.cli.finetune import finetune
 from hff_ase.cli.import_bamboo import import_bamboo
 from hff_ase.cli.info import info
+from hff_ase.cli.ipi_path import ipi_path
 from hff_ase.cli.label import app as label
 from hff_ase.cli.md import md
 from hff_ase.cli.models import models
+from hff_ase.cli.pimd import pimd
 from hff_ase.cli.train import train
 from hff_ase.errors import HFFError, HFFWarning
 
@@ -34,6 +36,8 @@ app = typer.Typer(
 SIMULATE, TRAIN, MODELS = "Simulate", "Label and train", "Models and installation"
 app.command(rich_help_panel=SIMULATE)(build)
 app.command(rich_help_panel=SIMULATE)(md)
+app.command(rich_help_panel=SIMULATE)(pimd)
+app.command(name="ipi-path", rich_help_panel=SIMULATE)(ipi_path)
 app.add_typer(label, name="label", rich_help_panel=TRAIN)
 app.command(rich_help_panel=TRAIN)(train)
 app.command(rich_help_panel=TRAIN)(finetune)

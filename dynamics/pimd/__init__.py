@@ -1,0 +1,1 @@
+"""Path integral molecular dynamics: i-PI moves the beads, one forward pass evaluates them all."""

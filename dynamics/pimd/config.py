@@ -1,0 +1,109 @@
+"""Every setting of a path integral run, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hff_ase.dynamics.config import parse_time
+from hff_ase.errors import ConfigError
+
+EXTRA = "expected i-PI for path integrals, got none: pip install 'hff-ase[pimd]'"
+
+
+class PIMDConfig(BaseModel):
+    """Settings of a run.
+
+    Attributes:
+        structure: file with the starting structure (anything ASE reads; the last frame).
+        model: name of a shipped model or path of an .hff file.
+        committee: further models; the mean of all moves the beads.
+        device, dtype: of the models.
+        beads: replicas of the ring polymer; 1 is classical dynamics.
+        temperature: K.
+        time: length of the run, such as ``5ps``.
+        timestep: fs.
+        ensemble: ``nvt``, or ``npt`` with i-PI's isotropic barostat.
+        thermostat: ``pile_l``; ``piglet`` with the matrices of `gle`; ``trpmd``, whose centroid
+            moves without a thermostat (vibrational spectra, diffusion).
+        gle: file with the A and C elements of i-PI's thermostat input, one matrix per normal mode.
+        tau: time constant of the centroid's thermostat, fs.
+        pressure: bar; tau_barostat: fs. Of npt.
+        seed: of velocities and thermostats.
+        start_from: checkpoint of another i-PI run with as many beads to start from.
+        transport: ``ffdirect`` (in i-PI's process), ``socket`` or ``shm`` (a driver beside it;
+            both are started again where it dies).
+        extras: what else the driver gives to i-PI's extras: ``charges``, ``dipole``.
+        max_hours: i-PI stops after so much time and can be resumed; None never.
+        properties_interval, trajectory_interval, checkpoint_interval: steps.
+        output: folder of the run.
+
+    Raises:
+        ConfigError: by `checked`.
+    """
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+    structure: str
+    model: str
+    committee: tuple[str, ...] = ()
+    device: str = "cpu"
+    dtype: Literal["float32", "float64"] = "float32"
+    beads: int = Field(32, ge=1)
+    temperature: float = Field(300.0, gt=0)
+    time: str = "1ps"
+    timestep: float = Field(0.5, gt=0, le=10)
+    ensemble: Literal["nvt", "npt"] = "nvt"
+    thermostat: Literal["pile_l", "piglet", "trpmd"] = "pile_l"
+    gle: str | None = None
+    tau: float = Field(100.0, gt=0)
+    pressure: float = 1.0
+    tau_barostat: float = Field(500.0, gt=0)
+    seed: int = Field(0, ge=0)
+    start_from: str | None = None
+    transport: Literal["ffdirect", "socket", "shm"] = "ffdirect"
+    extras: tuple[Literal["charges", "dipole"], ...] = ()
+    max_hours: float | None = Field(None, gt=0)
+    properties_interval: int = Field(10, ge=1)
+    trajectory_interval: int = Field(100, ge=1)
+    checkpoint_interval: int = Field(1000, ge=1)
+    output: str = "pimd"
+
+    @classmethod
+    def checked(cls, settings: Mapping[str, Any]) -> PIMDConfig:
+        """The settings, the rest at its defaults.
+
+        Raises:
+            ConfigError: an unknown setting or a value that makes no sense.
+        """
+        try:
+            return cls(**settings)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"])
+            got = f", got {first['input']!r:.60}" if name else ""
+            message = first["msg"].removeprefix("Value error, ")
+            raise ConfigError(f"{name}: {message}{got}" if name else message) from None
+
+    @model_validator(mode="after")
+    def _together(self) -> PIMDConfig:
+        parse_time(self.time)
+        if (self.thermostat == "piglet") != (self.gle is not None):
+            raise ValueError(
+                "expected a file of matrices with the thermostat piglet, and only there, got "
+                f"thermostat {self.thermostat} and {self.gle or 'none'}"
+            )
+        if self.thermostat == "trpmd" and self.ensemble == "npt":
+            raise ValueError("expected ensemble nvt with the thermostat trpmd, got npt")
+        for path in (self.structure, self.gle, self.start_from):
+            if path is not None and not Path(path).is_file():
+                raise ValueError(f"expected a file at {path}, got none")
+        return self
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of the whole run."""
+        return max(1, round(parse_time(self.time) / self.timestep))

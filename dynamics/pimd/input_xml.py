@@ -1,0 +1,248 @@
+"""What i-PI reads: the input file and the structure in i-PI's orientation."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_masses
+from ase.io import read
+
+from hff_ase.dynamics.pimd.config import PIMDConfig
+from hff_ase.errors import ConfigError, StructureError
+from hff_ase.models import model_path
+
+PREFIX = "pimd"
+START = "start.extxyz"
+PROPERTIES = f"{PREFIX}.properties"
+CHECKPOINTS = (f"{PREFIX}.checkpoint_a", f"{PREFIX}.checkpoint_b")
+CENTROID, BEAD = f"{PREFIX}.centroid.xyz", "bead"
+VACUUM = 100.0  # Angstrom around a molecule, for i-PI, which always has a cell
+
+
+def driver_path() -> Path:
+    """Absolute path of the driver file, for i-PI's ``pes_path`` and ``-P``."""
+    return Path(__file__).resolve().parents[1] / "hff_ipi_driver.py"
+
+
+def load_start(path: str) -> Atoms:
+    """The last frame of a file as i-PI wants it: first lattice vector along x, second in xy.
+
+    Raises:
+        StructureError: it cannot be read, or its cell is left-handed.
+    """
+    try:
+        atoms = read(path, index=-1)
+    except Exception as error:  # ASE's readers raise whatever their format makes them
+        raise StructureError(f"expected a structure that ASE reads, got {path}: {error}") from error
+    assert isinstance(atoms, Atoms)
+    atoms.calc = None
+    atoms.set_constraint()
+    if atoms.pbc.all():
+        if atoms.cell.handedness != 1:
+            raise StructureError(f"expected a right-handed cell with a volume in {path}, got none")
+        upright, rotation = atoms.cell.standard_form()
+        positions = atoms.positions @ rotation.T
+        atoms.set_cell(upright)
+        atoms.positions = positions
+    return atoms
+
+
+def labels(atoms: Atoms) -> list[str]:
+    """Names of the atoms for i-PI: elements, and D for heavy hydrogen."""
+    heavy = (atoms.numbers == 1) & (atoms.get_masses() > 1.5)
+    return ["D" if is_heavy else s for s, is_heavy in zip(atoms.symbols, heavy, strict=True)]
+
+
+def driver_options(config: PIMDConfig) -> dict[str, str]:
+    """What the driver is told, for ``<parameters>`` and for ``-o``.
+
+    Raises:
+        ConfigError: a path that i-PI's format has no way to write.
+    """
+    models = [str(model_path(name).resolve()) for name in (config.model, *config.committee)]
+    options = {
+        "template": START,
+        "model": models[0],
+        "committee": ":".join(models[1:]),
+        "device": config.device,
+        "dtype": config.dtype,
+        "extras": ":".join(config.extras),
+        "beads": str(config.beads) if config.beads > 1 else "",
+    }
+    for name, value in options.items():
+        if re.search(r"[,{}\n]", value) or (name == "model" and "=" in value):
+            raise ConfigError(f"expected a path without ',', '{{' or '=' for {name}, got {value}")
+    return {name: value for name, value in options.items() if value}
+
+
+def input_xml(config: PIMDConfig, atoms: Atoms, address: str = "hff") -> str:
+    """The whole input; ``address`` names the socket where there is one.
+
+    Raises:
+        ConfigError: matrices of a thermostat that do not fit.
+    """
+    return f"""<simulation mode="md" verbosity="low" safe_stride="20">
+{_outputs(config, atoms)}
+  <total_steps>{config.n_steps}</total_steps>
+{_wall_time(config)}  <prng><seed>{config.seed}</seed></prng>
+{_force_field(config, address)}
+  <system>
+{_initialize(config, atoms)}
+    <forces><force forcefield="hff"/></forces>
+    <ensemble>
+      <temperature units="kelvin">{config.temperature}</temperature>
+{_pressure(config)}    </ensemble>
+    <motion mode="dynamics">
+      <dynamics mode="{config.ensemble}">
+        <timestep units="femtosecond">{config.timestep}</timestep>
+{_thermostat(config)}
+{_barostat(config)}      </dynamics>
+    </motion>
+  </system>
+</simulation>
+"""
+
+
+def _outputs(config: PIMDConfig, atoms: Atoms) -> str:
+    ev = "{electronvolt}"
+    columns = [
+        "step", "time{picosecond}", f"conserved{ev}", "temperature{kelvin}", f"potential{ev}",
+        f"kinetic_md{ev}", f"kinetic_cv{ev}", f"kinetic_td{ev}",
+    ]  # fmt: skip
+    columns += [f"kinetic_cv({name}){ev}" for name in sorted(set(labels(atoms)))]
+    if atoms.pbc.all():
+        columns += ["volume{angstrom3}", "density{g/cm3}", "pressure_cv{bar}"]
+    checkpoints = "\n".join(
+        f'    <checkpoint filename="{name.removeprefix(PREFIX + ".")}" overwrite="True" '
+        f'stride="{config.checkpoint_interval}"/>'
+        for name in CHECKPOINTS
+    )
+    frames = f'stride="{config.trajectory_interval}" cell_units="angstrom"'
+    extras = "".join(
+        f'    <trajectory filename="{name}" stride="{config.properties_interval}" '
+        f'extra_type="{name}">extras</trajectory>\n'
+        for name in config.extras
+    )
+    return f"""  <output prefix="{PREFIX}">
+    <properties filename="properties" stride="{config.properties_interval}" flush="1">
+      [ {", ".join(columns)} ]
+    </properties>
+    <trajectory filename="centroid" {frames}>x_centroid{{angstrom}}</trajectory>
+    <trajectory filename="{BEAD}" bead="0" {frames}>positions{{angstrom}}</trajectory>
+{extras}{checkpoints}
+  </output>"""
+
+
+def _wall_time(config: PIMDConfig) -> str:
+    if config.max_hours is None:
+        return ""
+    return f"  <total_time>{config.max_hours * 3600:.0f}</total_time>\n"
+
+
+def _force_field(config: PIMDConfig, address: str) -> str:
+    # pbc: unwrapped positions, so that neighbour lists last and dipoles are continuous
+    if config.transport == "ffdirect":
+        options = ", ".join(f"{name}: {value}" for name, value in driver_options(config).items())
+        # Not in a thread: an error of the driver then ends i-PI, which would wait for ever. Beads
+        # and batch are as many, so that no incomplete batch is left over.
+        return f"""  <ffdirect name="hff" pbc="False" threaded="False">
+    <pes>custom</pes>
+    <pes_path>{escape(str(driver_path()))}</pes_path>
+    <batch_size>{config.beads}</batch_size>
+    <parameters>{{ {escape(options)} }}</parameters>
+  </ffdirect>"""
+    mode = "unix" if config.transport == "socket" else "shm"
+    return f"""  <ffsocket name="hff" mode="{mode}" pbc="False">
+    <address>{address}</address>
+    <latency>1e-4</latency>
+    <batch_size>{config.beads}</batch_size>
+  </ffsocket>"""
+
+
+def _initialize(config: PIMDConfig, atoms: Atoms) -> str:
+    velocities = (
+        f'      <velocities mode="thermal" units="kelvin">{config.temperature}</velocities>'
+    )
+    if config.start_from is not None:
+        source = f'      <file mode="chk">{escape(str(Path(config.start_from).resolve()))}</file>'
+    else:
+        source = f'      <file mode="ase" units="angstrom">{START}</file>'
+        if not atoms.pbc.all():
+            source = f"""      <positions mode="ase" units="angstrom">{START}</positions>
+      <masses mode="ase">{START}</masses>
+      <labels mode="ase">{START}</labels>
+      <cell mode="abc" units="angstrom">[{VACUUM}, {VACUUM}, {VACUUM}]</cell>"""
+        standard = np.allclose(atoms.get_masses(), atomic_masses[atoms.numbers], atol=1e-6)
+        if not standard:
+            masses = ", ".join(f"{mass:.6f}" for mass in atoms.get_masses())
+            names = ", ".join(labels(atoms))
+            source += f"""
+      <masses mode="manual" units="dalton">[{masses}]</masses>
+      <labels mode="manual">[{names}]</labels>"""
+    return f"""    <initialize nbeads="{config.beads}">
+{source}
+{velocities}
+    </initialize>"""
+
+
+def _pressure(config: PIMDConfig) -> str:
+    if config.ensemble == "nvt":
+        return ""
+    return f'      <pressure units="bar">{config.pressure}</pressure>\n'
+
+
+def _thermostat(config: PIMDConfig) -> str:
+    tau = f'<tau units="femtosecond">{config.tau}</tau>'
+    if config.thermostat == "pile_l":
+        return f'        <thermostat mode="pile_l">{tau}</thermostat>'
+    if config.thermostat == "trpmd":
+        # Half of critical damping of the springs, and nothing on the centroid (1 ms is as good as
+        # never); Rossi, Ceriotti, Manolopoulos, J. Chem. Phys. 140, 234116 (2014)
+        never = '<tau units="femtosecond">1e12</tau><pile_lambda>0.5</pile_lambda>'
+        return f'        <thermostat mode="pile_l">{never}</thermostat>'
+    return f'        <thermostat mode="nm_gle">\n{gle_matrices(config)}\n        </thermostat>'
+
+
+def gle_matrices(config: PIMDConfig) -> str:
+    """The A and C elements of the user's file, checked against the number of beads.
+
+    Raises:
+        ConfigError: no such elements, or matrices for another number of beads.
+    """
+    text = Path(str(config.gle)).read_text(encoding="utf-8")
+    body = re.sub(r"<\?xml.*?\?>", "", text)
+    try:
+        root = ElementTree.fromstring(f"<file>{body}</file>")
+    except ElementTree.ParseError as error:
+        raise ConfigError(f"expected XML with A and C in {config.gle}, got: {error}") from None
+    found = []
+    for name in ("A", "C"):
+        element = next(root.iter(name), None)
+        if element is None:
+            raise ConfigError(f"expected an element {name} in {config.gle}, got none")
+        shape = [int(n) for n in re.findall(r"\d+", element.get("shape", ""))]
+        if len(shape) != 3 or shape[0] != config.beads:
+            raise ConfigError(
+                f"expected {name} of {config.gle} with shape ({config.beads}, n, n) for "
+                f"{config.beads} beads, got {element.get('shape')}"
+            )
+        element.tail = None
+        found.append(ElementTree.tostring(element, encoding="unicode"))
+    return "\n".join(found)
+
+
+def _barostat(config: PIMDConfig) -> str:
+    if config.ensemble == "nvt":
+        return ""
+    return f"""        <barostat mode="isotropic">
+          <tau units="femtosecond">{config.tau_barostat}</tau>
+          <thermostat mode="langevin">
+            <tau units="femtosecond">{config.tau}</tau>
+          </thermostat>
+        </barostat>
+"""

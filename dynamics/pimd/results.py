@@ -1,0 +1,158 @@
+"""What i-PI wrote, read again: averages of the estimators, a summary, a plot."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms, units
+from numpy.typing import NDArray
+
+from hff_ase.dynamics.observables.density import block_average
+from hff_ase.dynamics.pimd.config import PIMDConfig
+from hff_ase.dynamics.pimd.input_xml import labels
+from hff_ase.dynamics.reporting import finite_or_none
+from hff_ase.errors import SimulationError
+
+Columns = dict[str, NDArray[np.float64]]
+COLUMN = re.compile(r"#\s*cols?(?:umns?|\.)?\s+(\d+)\s+-->\s+(\S+)")
+
+
+def read_properties(path: Path) -> Columns:
+    """Columns of i-PI's properties by name (units in braces); the last row of every step.
+
+    Lines that were cut short when i-PI was killed are left out, and so are rows that were written
+    again after a restart.
+
+    Raises:
+        SimulationError: it cannot be read or has no columns.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SimulationError(f"expected i-PI's output at {path}, got: {error.strerror}") from None
+    names = [match[2] for match in COLUMN.finditer(text)]
+    if "step" not in names:
+        raise SimulationError(f"expected the columns of i-PI's properties in {path}, got none")
+    rows: dict[int, list[float]] = {}
+    for line in text.splitlines():
+        values = numbers_of(line, len(names))
+        if values is not None:
+            rows[round(values[names.index("step")])] = values
+    table = np.array([rows[step] for step in sorted(rows)]).reshape(-1, len(names))
+    return {name: table[:, index] for index, name in enumerate(names)}
+
+
+def numbers_of(line: str, n: int) -> list[float] | None:
+    """The numbers of a whole row; None for anything else."""
+    parts = line.split()
+    if len(parts) != n or parts[0].startswith("#"):
+        return None
+    try:
+        return [float(part) for part in parts]
+    except ValueError:
+        return None
+
+
+def cut_properties(path: Path, last_step: int) -> None:
+    """Remove broken rows and those after a step, before i-PI appends to the file."""
+    if not path.exists():
+        return
+    text = path.read_text(encoding="utf-8")
+    n = len(COLUMN.findall(text))
+    kept = []
+    for line in text.splitlines():
+        values = numbers_of(line, n)
+        if line.startswith("#") or (values is not None and round(values[0]) <= last_step):
+            kept.append(line)
+    path.write_text("\n".join(kept) + "\n", encoding="utf-8")
+
+
+def cut_frames(path: Path, last_step: int) -> None:
+    """Remove broken frames of an xyz file of i-PI's, and those after a step."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept: list[str] = []
+    at = 0
+    while at + 1 < len(lines) and lines[at].strip().isdigit():
+        end = at + 2 + int(lines[at])
+        step = re.search(r"Step:\s+(\d+)", lines[at + 1])
+        if end > len(lines) or not lines[end - 1].endswith("\n") or step is None:
+            break
+        if int(step[1]) <= last_step:
+            kept += lines[at:end]
+        at = end
+    path.write_text("".join(kept), encoding="utf-8")
+
+
+def averages(columns: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
+    """Mean and block error of every column over the second half of the run."""
+    found = {}
+    for name, values in columns.items():
+        if name not in ("step", "time{picosecond}"):
+            mean, error = block_average(values[len(values) // 2 :])
+            found[name] = {"mean": finite_or_none(mean), "error": finite_or_none(error)}
+    return found
+
+
+def summarize(config: PIMDConfig, atoms: Atoms, columns: Columns, seconds: float) -> dict[str, Any]:
+    """Everything that summary.yaml holds.
+
+    Args:
+        config, atoms: of the run; atoms at the start.
+        columns: from `read_properties`.
+        seconds: wall time of the last sitting.
+    """
+    steps = int(columns["step"][-1]) if len(columns["step"]) else 0
+    means = averages(columns)
+    classical = 1.5 * units.kB * config.temperature
+    names = labels(atoms)
+    species = {}
+    for name in sorted(set(names)):
+        total = means.get(f"kinetic_cv({name}){{electronvolt}}")
+        if total is not None and total["mean"] is not None:
+            per_atom = total["mean"] / names.count(name)
+            species[name] = {
+                "kinetic[meV/atom]": round(1000 * per_atom, 4),
+                "over_classical": round(per_atom / classical, 4),
+            }
+    return {
+        "status": "finished" if steps >= config.n_steps else "stopped",
+        "atoms": len(atoms),
+        "formula": str(atoms.get_chemical_formula(mode="hill")),
+        "beads": config.beads,
+        "steps": steps,
+        "time[ps]": steps * config.timestep * 1e-3,
+        "averages_over": "the second half of the run; error: block average",
+        "averages": means,
+        "quantum_kinetic_energy": species,
+        "wall_time[s]": round(seconds, 3),
+        "config": config.model_dump(mode="json"),
+    }
+
+
+def plot(path: Path, columns: Columns, n_atoms: int) -> None:
+    """Temperature, both estimators of the kinetic energy, and density over time, as a png."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    density = columns.get("density{g/cm3}")
+    panels = 2 if density is None else 3
+    figure = Figure(figsize=(7, 2.2 * panels), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = list(figure.subplots(panels, 1, sharex=True))
+    time = columns["time{picosecond}"]
+    axes[0].plot(time, columns["temperature{kelvin}"], lw=0.8)
+    axes[0].set_ylabel("temperature (K)")
+    for name, label in (("td", "primitive"), ("cv", "centroid virial")):
+        energy = 1000 * columns[f"kinetic_{name}{{electronvolt}}"] / n_atoms
+        axes[1].plot(time, energy, lw=0.8, label=label)
+    axes[1].set_ylabel("kinetic energy\n(meV/atom)")
+    axes[1].legend(loc="best", fontsize="small")
+    if density is not None:
+        axes[2].plot(time, density, lw=0.8)
+        axes[2].set_ylabel("density (g/cm³)")
+    axes[-1].set_xlabel("time (ps)")
+    figure.savefig(path, dpi=130)
