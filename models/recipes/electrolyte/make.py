@@ -80,7 +80,7 @@ def sampled(args: argparse.Namespace, number: int, model: Path) -> list[Atoms]:
     calc = HybridFF.load(model)
     liquids = {name: LIQUIDS[name] for name in args.only}
     starts = draw_starts(liquids, seed=100 + number, copies=args.copies)
-    structures = boxes(starts, args.atoms, seed=1000 * number)
+    structures = boxes(starts, args.atoms, 1000 * number, calc)
     frames: list[Atoms] = []
     for part in sample(
         calc, starts, structures, n_steps=args.steps, interval=args.interval, seed=number + 1

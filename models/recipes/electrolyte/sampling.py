@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from ase import Atoms, units
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
+from ase.optimize import LBFGS
 from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
@@ -28,7 +29,7 @@ from hff_ase.dynamics.guards import Limits
 
 SQUEEZE_STEPS = 500  # until every box has its density
 SQUEEZES = 25
-DESCENT_STEPS, LONGEST_STEP = 150, 0.03  # of the first relaxation; Angstrom
+RELAX_STEPS, RELAX_FORCE = 200, 0.3  # of the first relaxation: at most, eV/Angstrom
 LIMITS = Limits(displacement=0.6, temperature=6000.0)
 
 
@@ -52,12 +53,18 @@ def draw_starts(liquids: dict[str, str], seed: int, copies: int = 1) -> list[Sta
     ]
 
 
-def boxes(starts: Sequence[Start], n_atoms: int, seed: int) -> list[Atoms]:
-    """A packed box for each start, at the density of its recipe."""
+def boxes(starts: Sequence[Start], n_atoms: int, seed: int, calc: HybridFF) -> list[Atoms]:
+    """A packed and relaxed box for each start, at the density of its recipe.
+
+    Packed molecules touch: what is not relaxed well heats up, and breaks where the model is weak.
+    """
     built = []
     for index, start in enumerate(starts):
         atoms = build_box(start.recipe, n_atoms, seed=seed + index)
         atoms.info = {"system": start.name, "temperature": start.temperature}
+        atoms.calc = calc
+        LBFGS(atoms, logfile=None, maxstep=0.1).run(fmax=RELAX_FORCE, steps=RELAX_STEPS)
+        atoms.calc = None
         built.append(atoms)
     return built
 
@@ -75,11 +82,12 @@ def sample(
     """Langevin dynamics of all boxes; every `interval` steps the frames of those still intact.
 
     The first part brings every box to its density, by small uniform changes of cell and molecules.
-    A box that blows up ends its own trajectory; the others are started again from where they were.
+
+    Raises:
+        StructureError: a box blew up; names it.
     """
     batch = AtomsBatch.from_atoms(structures, calc.device)
     forces = PotentialForces(calc.potential, calc.skin)
-    batch = descend(batch, forces)
     momenta = thermal_momenta(structures, starts, seed)
     temperature = torch.tensor([start.temperature for start in starts], dtype=torch.float64)
     conditions = Conditions(
@@ -118,17 +126,6 @@ def run(loop: Loop, n_steps: int) -> None:
     last = loop.step + n_steps
     while loop.step < last:
         loop.advance(last - loop.step)
-
-
-def descend(batch: AtomsBatch, forces: PotentialForces) -> AtomsBatch:
-    """Steepest descent with bounded steps: packed molecules touch."""
-    positions = batch.positions
-    for _ in range(DESCENT_STEPS):
-        result = forces.evaluate_checked(batch.moved(positions, batch.cell))
-        move = 0.02 * result.forces
-        length = torch.linalg.vector_norm(move, dim=1, keepdim=True)
-        positions = positions + move * (LONGEST_STEP / length.clamp(min=LONGEST_STEP))
-    return batch.moved(positions, batch.cell)
 
 
 def thermal_momenta(structures: Sequence[Atoms], starts: Sequence[Start], seed: int) -> Tensor:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from ase import Atoms, units
 from liquids import LIQUIDS
-from sampling import LIMITS, Start, boxes, descend, run, thermal_momenta
+from sampling import LIMITS, Start, boxes, run, thermal_momenta
 from torch import Tensor
 
 from hff_ase.allocator import keep_memory
@@ -62,7 +62,7 @@ class Stability:
 
     def __init__(self, calc: HybridFF, names: Sequence[str], n_atoms: int, work: Path) -> None:
         self.starts = [Start(name, LIQUIDS[name], STAGES[0][1], 1.0) for name in names]
-        self.structures: list[Atoms] = boxes(self.starts, n_atoms, seed=7)
+        self.structures: list[Atoms] = boxes(self.starts, n_atoms, 7, calc)
         self.batch = AtomsBatch.from_atoms(self.structures)
         self.forces = PotentialForces(calc.potential, calc.skin)
         self.work, self.state = work, work / "state.pt"
@@ -73,9 +73,8 @@ class Stability:
         """The last saved place, or relaxed boxes with random momenta."""
         if self.state.exists():
             return Place(**torch.load(self.state, weights_only=True))
-        relaxed = descend(self.batch, self.forces)
         momenta = thermal_momenta(self.structures, self.starts, seed=7)
-        return Place(relaxed.positions, momenta, relaxed.cell)
+        return Place(self.batch.positions, momenta, self.batch.cell)
 
     def run(self, lengths: Sequence[int], timestep: float) -> None:
         """So many picoseconds of each stage."""
