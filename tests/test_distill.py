@@ -21,12 +21,13 @@ from hff_ase.calculators import HybridFF
 from hff_ase.calculators.committee import Committee
 from hff_ase.calculators.finetune.distill import distill, split, training_config
 from hff_ase.calculators.finetune.student import network_of, students, tables_of, terms_like
-from hff_ase.calculators.finetune.teachers import chunks, label_frames, load_teachers
+from hff_ase.calculators.finetune.teachers import label_frames, load_teachers
 from hff_ase.calculators.finetune.uncertainty import SpreadScales, energy_spreads, weigh
 from hff_ase.checkpoint import load_model
 from hff_ase.cli.distill import SeveralValues, repeated
 from hff_ase.cli.distill import distill as command
 from hff_ase.data.labels import labels_of
+from hff_ase.data.splits import chunks
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.terms.coulomb import Coulomb
 from hff_ase.terms.short_range import ShortRange

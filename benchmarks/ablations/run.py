@@ -1,4 +1,4 @@
-"""Train every configuration of this folder in turn, for the same CPU time each.
+"""Train the networks with and without their parts, in turn, for the same CPU time each.
 
     OMP_NUM_THREADS=1 python benchmarks/ablations/run.py FRAMES --output FOLDER [--cpu-hours 0.5]
 
@@ -14,13 +14,36 @@ from hff_ase.training import train
 from hff_ase.training.config import TrainConfig
 
 HERE = Path(__file__).parent
+NETWORK = "model.terms.short_range"
+
+
+def _get(part: str) -> list[str]:
+    return [f"{NETWORK}.options.{part}=false"]
+
+
+def _e3(l_max: int) -> list[str]:
+    options = f"{{channels: 32, l_max: {l_max}, layers: 3, cutoff: 5.0}}"
+    return [f"{NETWORK}.network=e3", f"{NETWORK}.options={options}"]
+
+
+# name -> configuration, and what is replaced in it
+VARIANTS: dict[str, tuple[str, list[str]]] = {
+    "get": ("get", []),
+    "ge": ("get", _get("attention")),
+    "git": ("get", _get("vectors")),
+    "get-no-charge": ("get-no-charge", []),
+    **{f"e3-l{l_max}": ("get", _e3(l_max)) for l_max in range(4)},
+}
 
 
 def settings(name: str, frames: Path, output: Path, cpu_hours: float, seed: int = 0) -> TrainConfig:
-    """One configuration with data, output and length filled in."""
+    """One variant with data, output and length filled in."""
+    config, replaced = VARIANTS[name]
     return TrainConfig.from_yaml(
-        HERE / f"{name}.yaml",
+        HERE / f"{config}.yaml",
         [
+            *replaced,
+            f"model.name=ablation-{name}",
             f"data.train=['{frames}']",
             f"output={output / name}",
             f"limits.cpu_hours={cpu_hours}",
@@ -31,7 +54,7 @@ def settings(name: str, frames: Path, output: Path, cpu_hours: float, seed: int 
 
 def main() -> None:
     """Run what is asked for."""
-    names = sorted(path.stem for path in HERE.glob("*.yaml"))
+    names = list(VARIANTS)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("frames", type=Path, help="folder of labelled frames")
     parser.add_argument("--output", type=Path, default=Path("ablations"))

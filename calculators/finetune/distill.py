@@ -17,11 +17,10 @@ from hff_ase.calculators.finetune.teachers import (
     BATCH_ATOMS,
     label_frames,
     load_teachers,
-    to_text,
 )
 from hff_ase.calculators.finetune.uncertainty import SpreadScales, weigh
 from hff_ase.calculators.hybrid import HybridFF
-from hff_ase.data.frames import read_folder, read_frames
+from hff_ase.data.frames import frames_text, read_path
 from hff_ase.errors import ConfigError
 from hff_ase.files import write_whole
 from hff_ase.training import train
@@ -99,7 +98,7 @@ def distill(
     trained_before = (folder / RUN / STATE).exists()
     for name, part in ((TRAIN, train_on), (VALIDATION, held_out)):
         if part:
-            _write_same(folder / name, to_text(part), trained_before)
+            _write_same(folder / name, frames_text(part), trained_before)
     return train(config, resume=trained_before, stop=stop)
 
 
@@ -191,10 +190,8 @@ def read_structures(frames: Frames) -> list[Atoms]:
     for entry in given:
         if isinstance(entry, Atoms):
             found.append(entry)
-        elif Path(entry).is_dir():
-            found += [atoms for of_file in read_folder(entry) for atoms in of_file]
         else:
-            found += read_frames(entry)
+            found += [atoms for of_file in read_path(entry) for atoms in of_file]
     if not found:
         raise ConfigError("expected frames to distil on, got none")
     return found

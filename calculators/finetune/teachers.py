@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io import write
 
 from hff_ase.batch import total_charge
 from hff_ase.calculators.committee import (
@@ -24,7 +22,8 @@ from hff_ase.calculators.committee import (
 )
 from hff_ase.calculators.hybrid import HybridFF
 from hff_ase.checkpoint import digest
-from hff_ase.data.frames import read_frames
+from hff_ase.data.frames import frames_text, read_frames
+from hff_ase.data.splits import chunks
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.files import write_whole
 
@@ -123,28 +122,14 @@ def label_frames(
         _check_finite(found, done)
         path = _part(parts, done)
         new = [labelled_frame(a, f, teachers) for a, f in zip(chunk, found, strict=True)]
-        write_whole(path, to_text(new).encode())
+        write_whole(path, frames_text(new).encode())
         labelled += new
         report(len(labelled), len(frames))
-    write_whole(folder / MERGED, to_text(labelled).encode())
+    write_whole(folder / MERGED, frames_text(labelled).encode())
     for path in parts.glob("*.extxyz"):
         path.unlink()
     parts.rmdir()
     return read_frames(folder / MERGED)
-
-
-def chunks(frames: Sequence[Atoms], batch_atoms: int) -> Iterator[list[Atoms]]:
-    """Frames in order, as many at a time as have at most so many atoms (at least one)."""
-    chunk: list[Atoms] = []
-    n_atoms = 0
-    for atoms in frames:
-        if chunk and n_atoms + len(atoms) > batch_atoms:
-            yield chunk
-            chunk, n_atoms = [], 0
-        chunk.append(atoms)
-        n_atoms += len(atoms)
-    if chunk:
-        yield chunk
 
 
 def ask(teachers: Sequence[Any], frames: Sequence[Atoms], first: int = 0) -> list[list[Results]]:
@@ -192,13 +177,6 @@ def unlabelled(atoms: Atoms) -> Atoms:
     bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     bare.info = {name: atoms.info[name] for name in KEPT if name in atoms.info}
     return bare
-
-
-def to_text(frames: Sequence[Atoms]) -> str:
-    """Frames as extended xyz."""
-    text = io.StringIO()
-    write(text, list(frames), format="extxyz")
-    return text.getvalue()
 
 
 def _ask(teachers: Sequence[Any], frames: Sequence[Atoms]) -> list[list[Results]]:

@@ -72,12 +72,9 @@ def evaluate(
 
 
 def _read(paths: list[Path], every: int) -> list[Atoms]:
-    from hff_ase.data.frames import read_folder, read_frames
+    from hff_ase.data.frames import read_path
 
-    files = [
-        of_file for p in paths for of_file in (read_folder(p) if p.is_dir() else [read_frames(p)])
-    ]
-    return [atoms for of_file in files for atoms in of_file[::every]]
+    return [atoms for path in paths for of_file in read_path(path) for atoms in of_file[::every]]
 
 
 def _check_folder(output: Path, force: bool) -> None:

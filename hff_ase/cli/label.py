@@ -273,18 +273,13 @@ def _diverse(cut: list[Atoms], number: int | None, features: str) -> list[Atoms]
 
 
 def _write_unlabelled(output: Path, structures: list[Atoms]) -> None:
-    from io import StringIO
-
-    from ase.io import write
-
+    from hff_ase.data.frames import frames_text
     from hff_ase.errors import ConfigError
     from hff_ase.files import write_whole
 
     if output.suffix == ".db":
         raise ConfigError("expected an .extxyz output with --dry-run, got .db")
-    text = StringIO()
-    write(text, structures, format="extxyz")
-    write_whole(output, text.getvalue().encode())
+    write_whole(output, frames_text(structures).encode())
 
 
 def _label(

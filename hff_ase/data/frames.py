@@ -1,9 +1,9 @@
-"""Reading labelled frames from files."""
+"""Labelled frames in files and folders."""
 
 from __future__ import annotations
 
 import lzma
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import StringIO
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io import iread
+from ase.io import iread, write
 from ase.io.extxyz import XYZError
 from ase.io.formats import UnknownFileTypeError
 from ase.stress import full_3x3_to_voigt_6_stress
@@ -20,7 +20,7 @@ from hff_ase.data.database import SUFFIXES, read_database
 from hff_ase.data.labels import result_of, source_of
 from hff_ase.errors import StructureError
 
-__all__ = ["read_folder", "read_frames"]
+__all__ = ["frames_text", "read_folder", "read_frames", "read_path"]
 
 EXTENDED_XYZ = (".extxyz", ".xyz")
 FOLDER_PATTERNS = ("*.extxyz", "*.extxyz.xz", *(f"*{suffix}" for suffix in SUFFIXES))
@@ -77,6 +77,22 @@ def read_folder(folder: Path | str) -> list[list[Atoms]]:
     if not paths:
         raise StructureError(f"expected .extxyz, .extxyz.xz or .db files in {folder}, got none")
     return [read_frames(path) for path in paths]
+
+
+def read_path(path: Path | str) -> list[list[Atoms]]:
+    """The frames of a file, or of every file of a folder, a list per file.
+
+    Raises:
+        StructureError: as `read_frames` and `read_folder`.
+    """
+    return read_folder(path) if Path(path).is_dir() else [read_frames(path)]
+
+
+def frames_text(frames: Sequence[Atoms]) -> str:
+    """Frames as extended xyz."""
+    text = StringIO()
+    write(text, list(frames), format="extxyz")
+    return text.getvalue()
 
 
 def _blocks(text: str) -> Iterator[str]:

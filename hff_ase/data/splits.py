@@ -1,8 +1,8 @@
-"""Splitting frames into those to train on and those held out."""
+"""Parts of a list of frames: to train on and held out, or as many as fit into one pass."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 from ase import Atoms
@@ -55,3 +55,17 @@ def split_at_random(
     order = np.random.default_rng(seed).permutation(n_segments)
     train, test = split_by_segment(systems, segment, set(order[:n_held].tolist()))
     return isolated + train, test
+
+
+def chunks(frames: Sequence[Atoms], atoms_at_once: int) -> Iterator[list[Atoms]]:
+    """Frames in order, as many at a time as have at most so many atoms (at least one)."""
+    chunk: list[Atoms] = []
+    n_atoms = 0
+    for atoms in frames:
+        if chunk and n_atoms + len(atoms) > atoms_at_once:
+            yield chunk
+            chunk, n_atoms = [], 0
+        chunk.append(atoms)
+        n_atoms += len(atoms)
+    if chunk:
+        yield chunk

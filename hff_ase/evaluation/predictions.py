@@ -13,6 +13,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.data.labels import Labels, labels_of, source_of, to_device
+from hff_ase.data.splits import chunks
 from hff_ase.errors import StructureError
 from hff_ase.potential import HybridPotential
 from hff_ase.training.losses import dipole, potential_at
@@ -60,7 +61,7 @@ def predictions(
         StructureError: a frame cannot be evaluated; names it.
     """
     potential = potential_of(model)
-    for chunk in _chunks(frames, atoms_at_once):
+    for chunk in chunks(frames, atoms_at_once):
         batch, labels = AtomsBatch.from_atoms(chunk), labels_of(chunk)
         if potential is not None:
             yield _of_potential(potential, chunk, batch, labels)
@@ -72,19 +73,6 @@ def potential_of(model: HybridPotential | BaseCalculator) -> HybridPotential | N
     """The potential that a model is or holds; None for other calculators."""
     held = model if isinstance(model, HybridPotential) else getattr(model, "potential", None)
     return held if isinstance(held, HybridPotential) else None
-
-
-def _chunks(frames: Sequence[Atoms], atoms_at_once: int) -> Iterator[list[Atoms]]:
-    chunk: list[Atoms] = []
-    total = 0
-    for atoms in frames:
-        if chunk and total + len(atoms) > atoms_at_once:
-            yield chunk
-            chunk, total = [], 0
-        chunk.append(atoms)
-        total += len(atoms)
-    if chunk:
-        yield chunk
 
 
 def _of_potential(

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io import write
 
 from hff_ase.data.database import write_database
+from hff_ase.data.frames import frames_text
 from hff_ase.errors import ConfigError
 from hff_ase.files import write_whole
 from hff_ase.labels.electrons import closed_shell_charge
@@ -86,14 +85,14 @@ def write_labelled(path: str | Path, frames: Sequence[Atoms], labels: Sequence[L
 
 
 def _write_extxyz(path: Path, frames: Sequence[Atoms]) -> None:
-    text = StringIO()
+    without_grid = []
     for frame in frames:
         small = frame.copy()
         small.calc = frame.calc
         for name in ("esp_points", "esp"):
             small.info.pop(name, None)
-        write(text, small, format="extxyz")
-    write_whole(path, text.getvalue().encode())
+        without_grid.append(small)
+    write_whole(path, frames_text(without_grid).encode())
 
 
 def counts(labels: Sequence[Label]) -> dict[str, int]:

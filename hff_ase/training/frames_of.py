@@ -9,7 +9,7 @@ from pathlib import Path
 from ase import Atoms
 
 from hff_ase.data.checks import check_frames
-from hff_ase.data.frames import read_folder, read_frames
+from hff_ase.data.frames import read_path
 from hff_ase.data.splits import split_at_random, split_by_segment
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.training.config import DataSection
@@ -57,12 +57,8 @@ def read_files(paths: Sequence[str]) -> list[tuple[str, list[Atoms]]]:
     """Name (without its endings) and frames of every file, those in folders included."""
     found = []
     for path in paths:
-        if Path(path).is_dir():
-            lists = read_folder(path)
-        elif Path(path).exists():
-            lists = [read_frames(path)]
-        else:
+        if not Path(path).exists():
             raise StructureError(f"expected labelled frames at {path}, got no such file or folder")
-        for frames in lists:
+        for frames in read_path(path):
             found.append((str(frames[0].info["source"]).rpartition(":")[0], frames))
     return found

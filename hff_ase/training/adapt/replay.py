@@ -12,7 +12,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from hff_ase.batch import AtomsBatch
-from hff_ase.data.frames import read_folder, read_frames
+from hff_ase.data.frames import read_path
 from hff_ase.errors import ConfigError
 from hff_ase.potential import HybridPotential
 from hff_ase.training.adapt.config import AdaptConfig, ReplayConfig
@@ -28,11 +28,7 @@ def read_all(paths: Sequence[str | Path]) -> list[Atoms]:
     Raises:
         StructureError: one of them cannot be read.
     """
-    frames: list[Atoms] = []
-    for path in map(Path, paths):
-        files = read_folder(path) if path.is_dir() else [read_frames(path)]
-        frames += [atoms for file in files for atoms in file]
-    return frames
+    return [atoms for path in paths for of_file in read_path(path) for atoms in of_file]
 
 
 def replayed(replay: ReplayConfig, start: HybridPotential) -> list[Atoms]:

@@ -26,6 +26,8 @@ from hff_ase.dynamics.engine import (
     with_forces,
 )
 from hff_ase.dynamics.guards import Limits
+from hff_ase.errors import StructureError
+from hff_ase.units import BAR
 
 SQUEEZE_STEPS = 500  # until every box has its density
 SQUEEZES = 25
@@ -90,26 +92,13 @@ def sample(
     forces = PotentialForces(calc.potential, calc.skin)
     momenta = thermal_momenta(structures, starts, seed)
     temperature = torch.tensor([start.temperature for start in starts], dtype=torch.float64)
-    conditions = Conditions(
-        batch=batch,
-        masses=torch.as_tensor(np.concatenate([a.get_masses() for a in structures]))[:, None],
-        temperature=temperature,
-        pressure=torch.zeros_like(temperature),
-        timestep=timestep * units.fs,
-        friction=0.005 / units.fs,
-        tdamp=100 * units.fs,
-        pdamp=1000 * units.fs,
-    )
+    conditions = conditions_of(batch, structures, temperature, 0.0, friction=5.0, timestep=timestep)
     molecule = global_molecules(structures)
     factor = torch.tensor([s.density ** (-1 / 3 / SQUEEZES) for s in starts], dtype=torch.float64)
     noise = Noise(seed, batch)
     positions, cell, step = batch.positions, batch.cell, 0
     for squeeze in range(SQUEEZES + 1):
-        result = forces.evaluate_checked(batch.moved(positions, cell))
-        state = begin(conditions, positions, momenta, cell)
-        state = with_forces(state, conditions, result.energy, result.forces, result.stress)
-        integrator = INTEGRATORS["nvt"](conditions)
-        loop = Loop(integrator, forces, integrator.start(state), step, LIMITS, noise)
+        loop = loop_at("nvt", conditions, forces, (positions, momenta, cell), step, noise)
         if squeeze < SQUEEZES:
             run(loop, SQUEEZE_STEPS // SQUEEZES)
             step, momenta = loop.step, loop.state.momenta
@@ -119,6 +108,49 @@ def sample(
     while loop.step < step + n_steps:
         run(loop, interval)
         yield frames_of(structures, batch, loop.state.positions, cell, loop.step)
+
+
+def conditions_of(
+    batch: AtomsBatch,
+    structures: Sequence[Atoms],
+    temperature: Tensor,
+    pressure: float,
+    *,
+    friction: float,
+    timestep: float,
+) -> Conditions:
+    """What is held constant: temperature [n_systems] in K, pressure in bar, friction in 1/ps."""
+    return Conditions(
+        batch=batch,
+        masses=torch.as_tensor(np.concatenate([a.get_masses() for a in structures]))[:, None],
+        temperature=temperature,
+        pressure=torch.full_like(temperature, pressure * BAR),
+        timestep=timestep * units.fs,
+        friction=friction / (1000 * units.fs),
+        tdamp=100 * units.fs,
+        pdamp=1000 * units.fs,
+    )
+
+
+def loop_at(
+    ensemble: str,
+    conditions: Conditions,
+    forces: PotentialForces,
+    place: tuple[Tensor, Tensor, Tensor],
+    step: int,
+    noise: Noise | None,
+) -> Loop:
+    """Dynamics that goes on from a place: positions, momenta, cells."""
+    positions, momenta, cell = place
+    result = forces.evaluate_checked(conditions.batch.moved(positions, cell))
+    if result.forces is None or result.stress is None:
+        raise StructureError("expected forces and a stress, got an evaluation without")
+    state = begin(conditions, positions, momenta, cell)
+    state = with_forces(state, conditions, result.energy, result.forces, result.stress)
+    integrator = INTEGRATORS[ensemble](conditions)
+    if not integrator.draws_noise:
+        noise = None
+    return Loop(integrator, forces, integrator.start(state), step, LIMITS, noise)
 
 
 def run(loop: Loop, n_steps: int) -> None:

@@ -2,8 +2,8 @@
 
     python models/recipes/electrolyte/stability.py electrolyte --work stability --npt 20 --nvt 10
 
-A row of density, temperature and pressure per picosecond and liquid goes to stability.csv; a run
-that was stopped goes on from its last picosecond. The last lines say which liquids came through.
+A row of density, temperature and broken bonds per picosecond and liquid goes to stability.csv; a
+run that was stopped goes on from its last picosecond. Atoms that meet end it and are named.
 """
 
 from __future__ import annotations
@@ -12,29 +12,21 @@ import argparse
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
 from ase import Atoms, units
 from liquids import LIQUIDS
-from sampling import LIMITS, Start, boxes, run, thermal_momenta
+from sampling import Start, boxes, conditions_of, loop_at, run, thermal_momenta
 from torch import Tensor
 
 from hff_ase.allocator import keep_memory
 from hff_ase.batch import AtomsBatch
 from hff_ase.calculators import HybridFF
-from hff_ase.dynamics.engine import (
-    INTEGRATORS,
-    Conditions,
-    Loop,
-    Noise,
-    PotentialForces,
-    begin,
-    with_forces,
-)
-from hff_ase.errors import StructureError
-from hff_ase.units import BAR
+from hff_ase.dynamics.engine import Noise, PotentialForces
+from hff_ase.files import write_whole
 
 STAGES = (("npt", 300.0), ("nvt", 450.0))
 DENSITY = 1.66053907  # amu/A^3 in g/cm3
@@ -52,9 +44,9 @@ class Place:
 
     def save(self, path: Path) -> None:
         """Whole or not at all."""
-        part = path.with_suffix(".part")
-        torch.save({**vars(self)}, part)
-        part.replace(path)
+        buffer = BytesIO()
+        torch.save(vars(self), buffer)
+        write_whole(path, buffer.getvalue())
 
 
 class Stability:
@@ -86,25 +78,13 @@ class Stability:
 
     def picosecond(self, at: Place, ensemble: str, temperature: float, timestep: float) -> Place:
         """One picosecond from a place; a row per liquid."""
-        per_system = torch.ones(self.batch.n_systems, dtype=torch.float64)
-        conditions = Conditions(
-            batch=self.batch,
-            masses=self.masses[:, None],
-            temperature=temperature * per_system,
-            pressure=1.0 * BAR * per_system,
-            timestep=timestep * units.fs,
-            friction=0.001 / units.fs,
-            tdamp=100 * units.fs,
-            pdamp=1000 * units.fs,
+        target = torch.full((self.batch.n_systems,), temperature, dtype=torch.float64)
+        conditions = conditions_of(
+            self.batch, self.structures, target, 1.0, friction=1.0, timestep=timestep
         )
-        result = self.forces.evaluate_checked(self.batch.moved(at.positions, at.cell))
-        if result.forces is None or result.stress is None:
-            raise StructureError("expected forces and a stress, got an evaluation without")
-        state = begin(conditions, at.positions, at.momenta, at.cell)
-        state = with_forces(state, conditions, result.energy, result.forces, result.stress)
-        integrator = INTEGRATORS[ensemble](conditions)
-        noise = Noise(1000 + at.done, self.batch) if integrator.draws_noise else None
-        loop = Loop(integrator, self.forces, integrator.start(state), 0, LIMITS, noise)
+        noise = Noise(1000 + at.done, self.batch)
+        place = at.positions, at.momenta, at.cell
+        loop = loop_at(ensemble, conditions, self.forces, place, 0, noise)
         run(loop, round(1000 / timestep))
         after = replace(
             at,
