@@ -115,7 +115,7 @@ def test_learning_rate_warms_up_and_decays(decay: str) -> None:
         assert all(a > b for a, b in pairwise(rates[10:]))
 
 
-@pytest.mark.parametrize("kind", ["adam", "adamw", "adamax"])
+@pytest.mark.parametrize("kind", ["adam", "adamw", "adamax", "soap"])
 def test_only_matrices_decay(kind: str) -> None:
     model = torch.nn.Linear(3, 2)
     section = OptimizerSection(kind=kind, weight_decay=0.1)  # type: ignore[arg-type]

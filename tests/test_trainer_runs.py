@@ -90,8 +90,12 @@ def launch(config: Path, **environment: str) -> subprocess.Popen[bytes]:
     )
 
 
-def test_a_killed_training_resumes_to_the_same_weights(frames: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["adamw", "soap"])
+def test_a_killed_training_resumes_to_the_same_weights(
+    frames: Path, tmp_path: Path, kind: str
+) -> None:
     sections: dict[str, Any] = {
+        "optimizer": {"kind": kind},
         "schedule": {"steps": 14, "warmup": 4},
         "logging": {"checkpoint_every": 5, "progress": False, "plot": False},
     }

@@ -78,9 +78,12 @@ class LossSection(Section):
 
 
 class OptimizerSection(Section):
-    """The optimizer; weight decay acts on matrices only. `clip` bounds the gradient's norm."""
+    """The optimizer; weight decay acts on matrices only. `clip` bounds the gradient's norm.
 
-    kind: Literal["adam", "adamw", "adamax"] = "adamw"
+    "soap" (`Soap`) takes a tenth more time per step than "adamw" and fewer steps.
+    """
+
+    kind: Literal["adam", "adamw", "adamax", "soap"] = "adamw"
     learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     amsgrad: bool = True

@@ -156,7 +156,8 @@ def _directional(
     leaves, slopes = _leaves(result)
     found = differences(batch, leaves, labels)
     total = loss(found, weights, counts, sync)
-    if total.requires_grad:
+    # without a finite loss there is no direction; the sums of squares tell the caller
+    if total.requires_grad and bool(torch.isfinite(total)):
         total.backward()
         direction = _direction(potential, batch, slopes)
         _backward(potential, batch, neighbors, live, slopes, direction)

@@ -11,6 +11,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from hff_ase.errors import ConfigError
 from hff_ase.potential import HybridPotential
 from hff_ase.training.config import OptimizerSection
+from hff_ase.training.loop.soap import Soap
 
 
 def trainable(potential: nn.Module) -> list[Tensor]:
@@ -26,7 +27,7 @@ def trainable(potential: nn.Module) -> list[Tensor]:
 
 
 def make_optimizer(potential: nn.Module, section: OptimizerSection) -> torch.optim.Optimizer:
-    """Adam, AdamW or AdaMax in one pass over all parameters.
+    """Adam, AdamW, AdaMax or SOAP.
 
     Matrices decay; biases and what belongs to an element do not.
     """
@@ -37,6 +38,8 @@ def make_optimizer(potential: nn.Module, section: OptimizerSection) -> torch.opt
     ]
     groups = [group for group in groups if group["params"]]
     betas, eps = section.betas, section.epsilon
+    if section.kind == "soap":
+        return Soap(groups, lr=section.learning_rate, betas=betas, eps=eps)
     if section.kind == "adamax":
         return torch.optim.Adamax(
             groups, lr=section.learning_rate, betas=betas, eps=eps, foreach=True

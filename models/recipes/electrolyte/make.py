@@ -4,9 +4,10 @@
 
 Rounds of active learning: two networks that differ in their random numbers are trained on what
 there is, the first runs molecular dynamics of every liquid at random temperatures and densities,
-the frames on which the two disagree most are labelled by the teacher and added. The first network
-is then trained on everything for longer. Every part is written whole and skipped when it is there:
-a recipe that was stopped goes on where it was.
+the frames on which the two disagree most are labelled by the teacher and added. Later rounds go on
+from the networks of the one before. The first network is then trained on everything for longer.
+Every part is written whole and skipped when it is there: a recipe that was stopped goes on where it
+was.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 from pathlib import Path
 
 from ase import Atoms
-from ase.io import read, write
+from ase.io import read
 from frames import make_sets, most_uncertain
 from liquids import LIQUIDS
 from sampling import boxes, draw_starts, sample
@@ -27,9 +28,16 @@ from teacher import label, largest_force, load_teacher
 from hff_ase.calculators import HybridFF
 from hff_ase.calculators.committee import Committee
 from hff_ase.data import write_database
+from hff_ase.data.frames import frames_text
+from hff_ase.files import write_whole
 
 CONFIG = Path(__file__).with_name("config.yaml")
 MEMBERS = 2
+CONTINUED = {
+    "optimizer.learning_rate": 1.5e-3,
+    "schedule.warmup": 100,
+    "batching.batch_size": 4,  # slower to begin with, better in the end
+}
 TOO_FAR = 50.0  # eV/Angstrom; frames beyond it tell nothing about liquids
 
 
@@ -49,6 +57,10 @@ def train_members(args: argparse.Namespace, number: int, hours: float, members: 
             "data.validation": [str(args.work / "validation.db")],
             "limits.cpu_hours": hours,
         }
+        if number > 0:
+            before = args.work / f"round-{number - 1}-seed-{seed}" / "model.hff"
+            settings |= {"model.terms": "null", "model.elements": "null", "model.start": before}
+            settings |= CONTINUED
         command = [sys.executable, "-m", "hff_ase", "train", str(CONFIG), "--resume"]
         command += [f"--set={key}={value}" for key, value in settings.items()]
         environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads)}
@@ -86,8 +98,7 @@ def sampled(args: argparse.Namespace, number: int, model: Path) -> list[Atoms]:
         calc, starts, structures, n_steps=args.steps, interval=args.interval, seed=number + 1
     ):
         frames += part
-    write(path.with_suffix(".part"), frames, format="extxyz")
-    path.with_suffix(".part").replace(path)
+    write_whole(path, frames_text(frames).encode())
     return frames
 
 
@@ -98,8 +109,9 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, required=True, help="BAMBOO weights, .npz or .pt")
     parser.add_argument("--work", type=Path, default=Path("electrolyte"))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--round-hours", type=float, default=0.35, help="CPU time per network")
-    parser.add_argument("--hours", type=float, default=2.0, help="CPU time of the last training")
+    parser.add_argument("--first-hours", type=float, default=0.2, help="CPU time per network")
+    parser.add_argument("--round-hours", type=float, default=0.1, help="the same, later rounds")
+    parser.add_argument("--hours", type=float, default=1.0, help="CPU time of the last training")
     parser.add_argument("--threads", type=int, default=1, help="of each training")
     parser.add_argument("--only", nargs="*", choices=list(LIQUIDS), default=list(LIQUIDS))
     parser.add_argument("--copies", type=int, default=1, help="boxes of each liquid per round")
@@ -113,7 +125,8 @@ def main() -> None:
     teacher = load_teacher(args.teacher)
     make_sets(args.boxes, teacher, args.work)
     for number in range(args.rounds):
-        models = train_members(args, number, args.round_hours, MEMBERS)
+        hours = args.round_hours if number else args.first_hours
+        models = train_members(args, number, hours, MEMBERS)
         add_round(args, number, models, teacher)
     (final,) = train_members(args, args.rounds, args.hours, 1)
     print(f"{final}: now the card's tables, hff evaluate {final} {args.work}/held_out.db")
