@@ -43,6 +43,8 @@ class HFFDriver(Dummy_driver):
             whether it is periodic, and ``charge`` of its info.
         model: name of a shipped model or an .hff file.
         committee: further models, separated by colons.
+        minus: a cheaper model whose energy, forces and virial are taken from those of the others:
+            the correction for ring-polymer contraction and multiple time steps.
         device, dtype: "cpu" or "cuda"; "float32" or "float64" for the networks.
         skin: how far atoms may move before neighbours are searched again, Angstrom.
         extras: "charges" (e) and "dipole" (atomic units, of the positions as they come), separated
@@ -59,6 +61,7 @@ class HFFDriver(Dummy_driver):
         template: str = "",
         model: str = "",
         committee: str = "",
+        minus: str = "",
         device: str = "cpu",
         dtype: str = "float32",
         skin: float = 1.0,
@@ -79,7 +82,9 @@ class HFFDriver(Dummy_driver):
                 raise ConfigError(f"expected extras among {':'.join(EXTRAS)}, got {name!r}")
         names = [str(name) for name in (model, *str(committee).split(":")) if name]
         members = self.load_members(names, device=device, dtype=dtype)
-        self.forces = BeadForces(members, self.template, float(skin))
+        taken = self.load_members([str(minus)], device=device, dtype=dtype) if minus else []
+        self.forces = BeadForces([*members, *taken], self.template, float(skin))
+        self._minus = bool(taken)
         given = [any("charges" in t.gives for _, t in m.potential.named_terms()) for m in members]
         if self.extras and not all(given):
             raise ConfigError(f"expected models with charges for {extras}, got one without")
@@ -126,6 +131,9 @@ class HFFDriver(Dummy_driver):
             places = places.reshape(len(places), -1, 3)
         found = self.forces.evaluate(columns.transpose(0, 2, 1), places)
         converted = [_in_atomic_units(member) for member in found]
+        if self._minus:
+            *full, cheap = converted
+            converted = [_difference(member, cheap) for member in full]
         energy = np.mean([member.energy for member in converted], axis=0)
         forces = np.mean([member.forces for member in converted], axis=0)
         virial = np.mean([member.virial for member in converted], axis=0)
@@ -155,6 +163,16 @@ def _in_atomic_units(results: BeadResults) -> BeadResults:
         forces=unit_to_internal("force", "ev/ang", results.forces),
         virial=unit_to_internal("energy", "electronvolt", results.virial),
         charges=results.charges,
+    )
+
+
+def _difference(full: BeadResults, cheap: BeadResults) -> BeadResults:
+    """What a cheap model lacks; the charges are those of the full one."""
+    return BeadResults(
+        energy=full.energy - cheap.energy,
+        forces=full.forces - cheap.forces,
+        virial=full.virial - cheap.virial,
+        charges=full.charges,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from ase.data import atomic_numbers
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hff_ase.dynamics.config import parse_time
@@ -21,11 +22,15 @@ class PIMDConfig(BaseModel):
         structure: file with the starting structure (anything ASE reads; the last frame).
         model: name of a shipped model or path of an .hff file.
         committee: further models; the mean of all moves the beads.
+        inner_model: a cheaper model on every bead and inner step, corrected by the difference
+            between the full and the cheap one on fewer beads or steps.
+        contract: beads on which that correction is evaluated (ring-polymer contraction); None all.
+        mts: inner steps of the cheap model per timestep; the correction acts once per timestep.
         device, dtype: of the models.
         beads: replicas of the ring polymer; 1 is classical dynamics.
         temperature: K.
         time: length of the run, such as ``5ps``.
-        timestep: fs.
+        timestep: fs; the outer one, of `mts` inner steps.
         ensemble: ``nvt``, or ``npt`` with i-PI's isotropic barostat.
         thermostat: ``pile_l``; ``piglet`` with the matrices of `gle`; ``trpmd``, whose centroid
             moves without a thermostat (vibrational spectra, diffusion).
@@ -36,9 +41,12 @@ class PIMDConfig(BaseModel):
         start_from: checkpoint of another i-PI run with as many beads to start from.
         transport: ``ffdirect`` (in i-PI's process), ``socket`` or ``shm`` (a driver beside it;
             both are started again where it dies).
+        drivers: beside i-PI, which share the beads; 1 with ffdirect.
         extras: what else the driver gives to i-PI's extras: ``charges``, ``dipole``.
         max_hours: i-PI stops after so much time and can be resumed; None never.
         properties_interval, trajectory_interval, checkpoint_interval: steps.
+        rdf: pairs of elements such as ``O-H``; empty: six with the lightest partners.
+        classical: folder of a run of `hff md`, or of this with one bead, to compare with.
         output: folder of the run.
 
     Raises:
@@ -50,6 +58,9 @@ class PIMDConfig(BaseModel):
     structure: str
     model: str
     committee: tuple[str, ...] = ()
+    inner_model: str | None = None
+    contract: int | None = Field(None, ge=1)
+    mts: int = Field(1, ge=1)
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
     beads: int = Field(32, ge=1)
@@ -65,11 +76,14 @@ class PIMDConfig(BaseModel):
     seed: int = Field(0, ge=0)
     start_from: str | None = None
     transport: Literal["ffdirect", "socket", "shm"] = "ffdirect"
+    drivers: int = Field(1, ge=1)
     extras: tuple[Literal["charges", "dipole"], ...] = ()
     max_hours: float | None = Field(None, gt=0)
     properties_interval: int = Field(10, ge=1)
     trajectory_interval: int = Field(100, ge=1)
     checkpoint_interval: int = Field(1000, ge=1)
+    rdf: tuple[str, ...] = ()
+    classical: str | None = None
     output: str = "pimd"
 
     @classmethod
@@ -98,12 +112,54 @@ class PIMDConfig(BaseModel):
             )
         if self.thermostat == "trpmd" and self.ensemble == "npt":
             raise ValueError("expected ensemble nvt with the thermostat trpmd, got npt")
+        self._check_split()
+        if self.classical is not None and not Path(self.classical).is_dir():
+            raise ValueError(f"expected the folder of a run at {self.classical}, got none")
+        for pair in self.rdf:
+            elements_of(pair)
         for path in (self.structure, self.gle, self.start_from):
             if path is not None and not Path(path).is_file():
                 raise ValueError(f"expected a file at {path}, got none")
         return self
 
+    def _check_split(self) -> None:
+        split = self.contract is not None or self.mts > 1
+        if split != (self.inner_model is not None):
+            raise ValueError(
+                "expected an inner model with contract or mts, and only there, got inner model "
+                f"{self.inner_model or 'none'}, contract {self.contract}, mts {self.mts}"
+            )
+        if self.outer_beads > self.beads:
+            raise ValueError(f"expected contract up to {self.beads} beads, got {self.contract}")
+        if self.drivers > 1 and self.transport == "ffdirect":
+            raise ValueError(
+                f"expected transport socket or shm with several drivers, got {self.drivers} drivers"
+                " and ffdirect"
+            )
+        for beads in (self.beads, self.outer_beads):
+            if beads % self.drivers:
+                raise ValueError(
+                    f"expected drivers that share {beads} beads evenly, got {self.drivers}"
+                )
+
+    @property
+    def outer_beads(self) -> int:
+        """Beads on which the full model is evaluated."""
+        return self.contract or self.beads
+
     @property
     def n_steps(self) -> int:
         """Steps of the whole run."""
         return max(1, round(parse_time(self.time) / self.timestep))
+
+
+def elements_of(pair: str) -> tuple[str, str]:
+    """Both elements of a pair such as ``O-H``.
+
+    Raises:
+        ConfigError: it is no pair of elements.
+    """
+    parts = pair.split("-")
+    if len(parts) != 2 or not all(part in atomic_numbers for part in parts):
+        raise ConfigError(f"expected a pair of elements such as O-H, got {pair!r}")
+    return parts[0], parts[1]

@@ -13,20 +13,15 @@ from ase.data import atomic_masses
 from ase.io import read
 
 from hff_ase.dynamics.pimd.config import PIMDConfig
+from hff_ase.dynamics.pimd.force_fields import START, force_fields_xml, forces_xml
 from hff_ase.errors import ConfigError, StructureError
-from hff_ase.models import model_path
 
 PREFIX = "pimd"
-START = "start.extxyz"
 PROPERTIES = f"{PREFIX}.properties"
 CHECKPOINTS = (f"{PREFIX}.checkpoint_a", f"{PREFIX}.checkpoint_b")
 CENTROID, BEAD = f"{PREFIX}.centroid.xyz", "bead"
+BEADS_KEPT = 4  # in trajectories: distances of beads decorrelate along the ring, disks are finite
 VACUUM = 100.0  # Angstrom around a molecule, for i-PI, which always has a cell
-
-
-def driver_path() -> Path:
-    """Absolute path of the driver file, for i-PI's ``pes_path`` and ``-P``."""
-    return Path(__file__).resolve().parents[1] / "hff_ipi_driver.py"
 
 
 def load_start(path: str) -> Atoms:
@@ -58,28 +53,6 @@ def labels(atoms: Atoms) -> list[str]:
     return ["D" if is_heavy else s for s, is_heavy in zip(atoms.symbols, heavy, strict=True)]
 
 
-def driver_options(config: PIMDConfig) -> dict[str, str]:
-    """What the driver is told, for ``<parameters>`` and for ``-o``.
-
-    Raises:
-        ConfigError: a path that i-PI's format has no way to write.
-    """
-    models = [str(model_path(name).resolve()) for name in (config.model, *config.committee)]
-    options = {
-        "template": START,
-        "model": models[0],
-        "committee": ":".join(models[1:]),
-        "device": config.device,
-        "dtype": config.dtype,
-        "extras": ":".join(config.extras),
-        "beads": str(config.beads) if config.beads > 1 else "",
-    }
-    for name, value in options.items():
-        if re.search(r"[,{}\n]", value) or (name == "model" and "=" in value):
-            raise ConfigError(f"expected a path without ',', '{{' or '=' for {name}, got {value}")
-    return {name: value for name, value in options.items() if value}
-
-
 def input_xml(config: PIMDConfig, atoms: Atoms, address: str = "hff") -> str:
     """The whole input; ``address`` names the socket where there is one.
 
@@ -90,16 +63,16 @@ def input_xml(config: PIMDConfig, atoms: Atoms, address: str = "hff") -> str:
 {_outputs(config, atoms)}
   <total_steps>{config.n_steps}</total_steps>
 {_wall_time(config)}  <prng><seed>{config.seed}</seed></prng>
-{_force_field(config, address)}
+{force_fields_xml(config, address)}
   <system>
 {_initialize(config, atoms)}
-    <forces><force forcefield="hff"/></forces>
+{forces_xml(config)}
     <ensemble>
       <temperature units="kelvin">{config.temperature}</temperature>
 {_pressure(config)}    </ensemble>
     <motion mode="dynamics">
       <dynamics mode="{config.ensemble}">
-        <timestep units="femtosecond">{config.timestep}</timestep>
+        <timestep units="femtosecond">{config.timestep}</timestep>{_nmts(config)}
 {_thermostat(config)}
 {_barostat(config)}      </dynamics>
     </motion>
@@ -122,6 +95,8 @@ def _outputs(config: PIMDConfig, atoms: Atoms) -> str:
         f'stride="{config.checkpoint_interval}"/>'
         for name in CHECKPOINTS
     )
+    # beads that are evenly spaced along the ring, for averages over beads
+    every = max(1, config.beads // BEADS_KEPT)
     frames = f'stride="{config.trajectory_interval}" cell_units="angstrom"'
     extras = "".join(
         f'    <trajectory filename="{name}" stride="{config.properties_interval}" '
@@ -133,7 +108,7 @@ def _outputs(config: PIMDConfig, atoms: Atoms) -> str:
       [ {", ".join(columns)} ]
     </properties>
     <trajectory filename="centroid" {frames}>x_centroid{{angstrom}}</trajectory>
-    <trajectory filename="{BEAD}" bead="0" {frames}>positions{{angstrom}}</trajectory>
+    <trajectory filename="{BEAD}" bead="{-every}" {frames}>positions{{angstrom}}</trajectory>
 {extras}{checkpoints}
   </output>"""
 
@@ -144,24 +119,8 @@ def _wall_time(config: PIMDConfig) -> str:
     return f"  <total_time>{config.max_hours * 3600:.0f}</total_time>\n"
 
 
-def _force_field(config: PIMDConfig, address: str) -> str:
-    # pbc: unwrapped positions, so that neighbour lists last and dipoles are continuous
-    if config.transport == "ffdirect":
-        options = ", ".join(f"{name}: {value}" for name, value in driver_options(config).items())
-        # Not in a thread: an error of the driver then ends i-PI, which would wait for ever. Beads
-        # and batch are as many, so that no incomplete batch is left over.
-        return f"""  <ffdirect name="hff" pbc="False" threaded="False">
-    <pes>custom</pes>
-    <pes_path>{escape(str(driver_path()))}</pes_path>
-    <batch_size>{config.beads}</batch_size>
-    <parameters>{{ {escape(options)} }}</parameters>
-  </ffdirect>"""
-    mode = "unix" if config.transport == "socket" else "shm"
-    return f"""  <ffsocket name="hff" mode="{mode}" pbc="False">
-    <address>{address}</address>
-    <latency>1e-4</latency>
-    <batch_size>{config.beads}</batch_size>
-  </ffsocket>"""
+def _nmts(config: PIMDConfig) -> str:
+    return f"\n        <nmts>[1, {config.mts}]</nmts>" if config.mts > 1 else ""
 
 
 def _initialize(config: PIMDConfig, atoms: Atoms) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -12,12 +13,18 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hff_ase.dynamics.pimd.config import EXTRA, PIMDConfig
-from hff_ase.dynamics.pimd.input_xml import driver_options, driver_path
+from hff_ase.dynamics.pimd.force_fields import (
+    ForceField,
+    address_of,
+    driver_path,
+    force_fields,
+)
 from hff_ase.errors import ConfigError, SimulationError
 
 SOCKETS = "/tmp/ipi_"  # i-PI's own prefix
 PATIENCE = 60.0  # seconds for i-PI to open its socket
 GRACE = 5.0  # seconds for i-PI to end after its driver
+REFUSED = "hff_ase.errors."  # how the last line of a driver begins that did not like its input
 TAIL = 12  # lines of a log that an error looks through
 
 
@@ -34,12 +41,18 @@ def program(name: str) -> str:
     return found
 
 
-def driver_command(config: PIMDConfig, address: str) -> list[str]:
-    """The command line of a driver for the socket of this name."""
-    options = ",".join(f"{name}={value}" for name, value in driver_options(config).items())
+def driver_commands(config: PIMDConfig, address: str) -> list[list[str]]:
+    """The command line of every driver of a run; ``address`` is the run's."""
+    fields = force_fields(config)
+    return [driver_command(config, field, address) for field in fields] * config.drivers
+
+
+def driver_command(config: PIMDConfig, field: ForceField, address: str) -> list[str]:
+    """The command line of a driver for the socket of a force field."""
+    options = ",".join(f"{name}={value}" for name, value in field.options.items())
     transport = "--shm" if config.transport == "shm" else "-u"
     command = [program("i-pi-py_driver"), "-m", "custom", "-P", str(driver_path())]
-    return [*command, "-o", options, "-a", address, transport]
+    return [*command, "-o", options, "-a", address_of(field, address), transport]
 
 
 def last_words(log: Path) -> str:
@@ -56,7 +69,7 @@ class DriverLostError(SimulationError):
 
 
 class Processes:
-    """i-PI and, with a socket, one driver; both end with this object.
+    """i-PI and, with sockets, its drivers; all end with this object.
 
     Args:
         config: of the run.
@@ -74,13 +87,17 @@ class Processes:
         address: str,
         keep_open: tuple[int, ...],
     ) -> None:
-        self._config, self._folder, self._address = config, folder, address
-        self._driver: subprocess.Popen[bytes] | None = None
-        self._socket = Path(SOCKETS + address)
-        self.log, self.driver_log = folder / "ipi.log", folder / "driver.log"
-        self._uses_socket = config.transport != "ffdirect"
-        if self._uses_socket:
-            _remove_dead_socket(self._socket)
+        self._folder = folder
+        self._drivers: list[subprocess.Popen[bytes]] = []
+        self.log = folder / "ipi.log"
+        self._commands: list[list[str]] = []  # of drivers that are still to be started
+        self._sockets: list[Path] = []
+        if config.transport != "ffdirect":
+            self._commands = driver_commands(config, address)
+            fields = force_fields(config)
+            self._sockets = [Path(SOCKETS + address_of(field, address)) for field in fields]
+        for path in self._sockets:
+            _remove_dead_socket(path)
         with open(self.log, "ab") as out:
             self._ipi = self._start([program("i-pi"), input_name], out, keep_open)
 
@@ -88,8 +105,8 @@ class Processes:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in (self._driver, self._ipi):
-            if process is not None and process.poll() is None:
+        for process in (*self._drivers, self._ipi):
+            if process.poll() is None:
                 process.kill()
                 process.wait()
 
@@ -102,42 +119,62 @@ class Processes:
             stdin=subprocess.DEVNULL, start_new_session=True, pass_fds=keep_open,
         )  # fmt: skip
 
+    def driver_log(self, index: int) -> Path:
+        """Where a driver writes."""
+        return self._folder / (f"driver_{index + 1}.log" if index else "driver.log")
+
     def running(self) -> bool:
         """Whether i-PI runs.
 
         Raises:
-            DriverLostError: the driver failed. i-PI may wait for its answer for ever (a connection
+            DriverLostError: a driver was lost. i-PI may wait for its answer for ever (a connection
                 that breaks within a message ends the thread that listens), so it was stopped.
-            SimulationError: i-PI failed.
+            SimulationError: i-PI failed, or a driver refused what it was given.
         """
         code = self._ipi.poll()
         if code is not None:
-            if code != 0:
+            self._check_drivers()  # an i-PI that ends for want of an answer knows less of why
+            if code < 0:
+                name = signal.Signals(-code).name
+                raise SimulationError(f"i-PI was killed by {name}; continue with --resume")
+            if code > 0:
                 raise SimulationError(f"i-PI failed: {last_words(self.log)} (see {self.log})")
             return False
-        if self._uses_socket and self._driver is None:
-            self._start_driver()
-        elif self._driver is not None and self._driver.poll() not in (None, 0):
+        if self._commands:
+            self._start_drivers()
+        if any(driver.poll() not in (None, 0) for driver in self._drivers):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._ipi.wait(GRACE)  # the last thing a driver sees may be a closed connection
                 return self.running()
             self.stop(GRACE)
-            raise DriverLostError(
-                f"the driver ended: {last_words(self.driver_log)} (see {self.driver_log})"
-            )
+            self._check_drivers()
+            index = next(k for k, d in enumerate(self._drivers) if d.poll() not in (None, 0))
+            log = self.driver_log(index)
+            raise DriverLostError(f"the driver ended: {last_words(log)} (see {log})")
         return True
 
-    def _start_driver(self) -> None:
+    def _check_drivers(self) -> None:
+        """Raise what a driver said of its input: with the same input it would say it again."""
+        for index, driver in enumerate(self._drivers):
+            log = self.driver_log(index)
+            words = last_words(log) if (driver.poll() or 0) > 0 else ""
+            if words.startswith(REFUSED):
+                reason = words.removeprefix(REFUSED)
+                raise SimulationError(f"the driver refused: {reason} (see {log})")
+
+    def _start_drivers(self) -> None:
         waited = time.monotonic()
-        while not self._socket.exists():
+        while not all(path.exists() for path in self._sockets):
             if self._ipi.poll() is not None:
                 return  # the next look says why
             if time.monotonic() - waited > PATIENCE:
-                raise SimulationError(f"i-PI opened no socket at {self._socket} (see {self.log})")
+                raise SimulationError(f"i-PI opened no socket at {self._sockets} (see {self.log})")
             time.sleep(0.05)
         time.sleep(0.2)  # listening comes a moment after the file
-        with open(self.driver_log, "ab") as out:
-            self._driver = self._start(driver_command(self._config, self._address), out)
+        for index, command in enumerate(self._commands):
+            with open(self.driver_log(index), "wb") as out:
+                self._drivers.append(self._start(command, out))
+        self._commands = []
 
     def stop(self, patience: float = 120.0) -> None:
         """Ask i-PI to stop after its step and to write RESTART."""

@@ -131,28 +131,3 @@ def summarize(config: PIMDConfig, atoms: Atoms, columns: Columns, seconds: float
         "wall_time[s]": round(seconds, 3),
         "config": config.model_dump(mode="json"),
     }
-
-
-def plot(path: Path, columns: Columns, n_atoms: int) -> None:
-    """Temperature, both estimators of the kinetic energy, and density over time, as a png."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    density = columns.get("density{g/cm3}")
-    panels = 2 if density is None else 3
-    figure = Figure(figsize=(7, 2.2 * panels), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = list(figure.subplots(panels, 1, sharex=True))
-    time = columns["time{picosecond}"]
-    axes[0].plot(time, columns["temperature{kelvin}"], lw=0.8)
-    axes[0].set_ylabel("temperature (K)")
-    for name, label in (("td", "primitive"), ("cv", "centroid virial")):
-        energy = 1000 * columns[f"kinetic_{name}{{electronvolt}}"] / n_atoms
-        axes[1].plot(time, energy, lw=0.8, label=label)
-    axes[1].set_ylabel("kinetic energy\n(meV/atom)")
-    axes[1].legend(loc="best", fontsize="small")
-    if density is not None:
-        axes[2].plot(time, density, lw=0.8)
-        axes[2].set_ylabel("density (g/cm³)")
-    axes[-1].set_xlabel("time (ps)")
-    figure.savefig(path, dpi=130)

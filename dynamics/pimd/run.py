@@ -20,32 +20,41 @@ from rich.console import Console
 
 from hff_ase.checkpoint import read_file
 from hff_ase.dynamics.config import to_yaml
+from hff_ase.dynamics.pimd.comparison import Classical, read_beads, read_classical
 from hff_ase.dynamics.pimd.config import PIMDConfig
+from hff_ase.dynamics.pimd.force_fields import START
 from hff_ase.dynamics.pimd.input_xml import (
     CHECKPOINTS,
     PREFIX,
     PROPERTIES,
-    START,
     input_xml,
     load_start,
 )
+from hff_ase.dynamics.pimd.plot import plot
 from hff_ase.dynamics.pimd.processes import DriverLostError, Processes, program
+from hff_ase.dynamics.pimd.rdf import (
+    Distributions,
+    distributions,
+    lightest_pairs,
+    write_table,
+)
 from hff_ase.dynamics.pimd.results import (
     COLUMN,
     cut_frames,
     cut_properties,
     numbers_of,
-    plot,
     read_properties,
     summarize,
 )
 from hff_ase.dynamics.progress import Screen
 from hff_ase.dynamics.stopping import stop_on_signals
 from hff_ase.errors import SimulationError, StoppedError, StructureError
+from hff_ase.files import write_whole
 from hff_ase.models import model_path
 
 INPUT, CONFIG, RESUME = "input.xml", "config.yaml", "resume.xml"
 SUMMARY, PLOT, LOCK, GLE = "summary.yaml", "pimd.png", "lock", "gle.xml"
+RDF = "rdf.dat"
 MOST_LOSSES = 3  # of the driver, in one run
 LOOK = 0.25  # seconds between two looks at i-PI
 
@@ -94,8 +103,8 @@ class PIMDRun:
         return run
 
     @classmethod
-    def open(cls, folder: str | Path) -> PIMDRun:
-        """The run in a folder, to be resumed.
+    def open(cls, folder: str | Path, classical: str | None = None) -> PIMDRun:
+        """The run in a folder, to be resumed; ``classical``: another run to compare with.
 
         Raises:
             SimulationError: there is none.
@@ -108,6 +117,8 @@ class PIMDRun:
         kept = {"structure": str(path / START), "start_from": None, "output": str(path)}
         if settings.get("gle"):
             kept["gle"] = str(path / GLE)
+        if classical is not None:
+            kept["classical"] = classical
         config = PIMDConfig.checked(settings | kept)
         return cls(config, load_start(str(path / START)))
 
@@ -201,8 +212,13 @@ class PIMDRun:
     def _finish(self, seconds: float) -> dict[str, Any]:
         columns = read_properties(self[PROPERTIES])
         summary = summarize(self.config, self.atoms, columns, seconds)
-        self[SUMMARY].write_text(to_yaml(summary), encoding="utf-8")
-        plot(self[PLOT], columns, len(self.atoms))
+        given = self.config.classical
+        classical = None if given is None else read_classical(given)
+        if classical is not None:
+            summary["classical"] = classical.summary()
+        write_whole(self[SUMMARY], to_yaml(summary).encode())
+        functions = self._distributions(classical)
+        plot(self[PLOT], columns, len(self.atoms), classical, *functions)
         if summary["status"] != "finished" and self.config.max_hours is None:
             raise SimulationError(
                 f"i-PI ended after {summary['steps']} of {self.config.n_steps} steps (see "
@@ -210,10 +226,26 @@ class PIMDRun:
             )
         return summary
 
+    def _distributions(
+        self, classical: Classical | None
+    ) -> tuple[Distributions | None, Distributions | None]:
+        """Radial distribution functions of this run and of the classical one, also in a table."""
+        frames = read_beads(self.folder, self.atoms)
+        if not frames or not self.atoms.pbc.all():
+            return None, None
+        pairs = self.config.rdf or lightest_pairs(self.atoms.get_chemical_symbols())
+        own = distributions(frames, pairs)
+        other = None
+        if classical is not None and classical.frames:
+            other = distributions(classical.frames, pairs)
+        write_table(self[RDF], own, other)
+        return own, other
+
     def _files(self) -> list[Path]:
-        names = (INPUT, CONFIG, RESUME, SUMMARY, START, GLE, "RESTART", "ipi.log", "driver.log")
+        names = (INPUT, CONFIG, RESUME, SUMMARY, START, GLE, RDF, "RESTART", "ipi.log")
         own = [self[name] for name in names if self[name].exists()]
-        return own + list(self.folder.glob(f"{PREFIX}.*"))  # the plot among them
+        # the plot among the last
+        return [*own, *self.folder.glob("driver*.log"), *self.folder.glob(f"{PREFIX}.*")]
 
     @contextmanager
     def locked(self) -> Iterator[int]:
@@ -243,7 +275,7 @@ def check_elements(config: PIMDConfig, atoms: Atoms) -> None:
     Raises:
         StructureError: names model and element.
     """
-    for name in (config.model, *config.committee):
+    for name in filter(None, (config.model, *config.committee, config.inner_model)):
         known = read_file(model_path(name))[0]["elements"]
         for number in sorted(set(atoms.numbers.tolist())):
             symbol = chemical_symbols[number]

@@ -29,9 +29,18 @@ def pimd(
     committee: Annotated[
         list[str] | None, option(SYSTEM, "Further model (the mean drives); may be given again.")
     ] = None,
+    inner_model: Annotated[
+        Text, option(SYSTEM, "Cheap model for every bead and inner step; see --contract, --mts.")
+    ] = None,
     dtype: Annotated[Text, option(SYSTEM, "float32 or float64 (default: float32).")] = None,
     device: Annotated[Text, option(SYSTEM, "cpu or cuda (default: cpu).")] = None,
     beads: Annotated[Count, option(DYNAMICS, "Replicas (default: 32; 1 is classical).")] = None,
+    contract: Annotated[
+        Count, option(DYNAMICS, "Beads of the correction to the full model (default: all).")
+    ] = None,
+    mts: Annotated[
+        Count, option(DYNAMICS, "Inner steps per timestep, which is the outer one (default: 1).")
+    ] = None,
     temperature: Annotated[Number, option(DYNAMICS, "K (default: 300).")] = None,
     time: Annotated[Text, option(DYNAMICS, "Length with its unit: 5ps (default: 1ps).")] = None,
     timestep: Annotated[Number, option(DYNAMICS, "fs (default: 0.5).")] = None,
@@ -52,6 +61,12 @@ def pimd(
     extras: Annotated[
         list[str] | None, option(OUTPUT, "charges or dipole to files; may be given again.")
     ] = None,
+    rdf: Annotated[
+        list[str] | None, option(OUTPUT, "Pair of elements such as O-H; may be given again.")
+    ] = None,
+    classical: Annotated[
+        Path | None, option(OUTPUT, "Folder of a classical run (hff md, or --beads 1) to compare.")
+    ] = None,
     properties_interval: Annotated[Count, option(OUTPUT, "Steps between rows (10).")] = None,
     trajectory_interval: Annotated[Count, option(OUTPUT, "Steps between frames (100).")] = None,
     checkpoint_interval: Annotated[
@@ -62,6 +77,9 @@ def pimd(
     ] = None,
     transport: Annotated[
         Text, option(RUN, "ffdirect (in i-PI's process), socket or shm (default: ffdirect).")
+    ] = None,
+    drivers: Annotated[
+        Count, option(RUN, "Drivers that share the beads, with socket or shm (default: 1).")
     ] = None,
     max_hours: Annotated[Number, option(RUN, "Stop after so long, to be resumed.")] = None,
     write_only: Annotated[
@@ -81,15 +99,18 @@ def pimd(
         given.pop(name, None)
 
     from hff_ase.dynamics.pimd.config import PIMDConfig
-    from hff_ase.dynamics.pimd.input_xml import driver_path
+    from hff_ase.dynamics.pimd.force_fields import driver_path
     from hff_ase.dynamics.pimd.run import PIMDRun
     from hff_ase.errors import ConfigError
 
+    if classical is not None:
+        given["classical"] = str(classical.resolve())
     if resume is not None:
+        compared = given.pop("classical", None)
         if given or write_only or force:
             name = next(iter(given), "write_only" if write_only else "force")
             raise ConfigError(f"expected --resume alone, got {name.replace('_', '-')} as well")
-        PIMDRun.open(resume).run(progress=progress)
+        PIMDRun.open(resume, compared).run(progress=progress)
         return
     for name in ("structure", "model"):
         if name not in given:
@@ -99,9 +120,10 @@ def pimd(
     if write_only:
         typer.echo(f"wrote {run['input.xml']}; run it there with: i-pi input.xml")
         if run.config.transport != "ffdirect":
-            from hff_ase.dynamics.pimd.processes import driver_command
+            from hff_ase.dynamics.pimd.processes import driver_commands
 
-            typer.echo("and beside it: " + " ".join(driver_command(run.config, run.address)))
+            for command in driver_commands(run.config, run.address):
+                typer.echo("and beside it: " + " ".join(command))
         typer.echo(f"driver: {driver_path()}")
         return
     summary = run.run(progress=progress)
