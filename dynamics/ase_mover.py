@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.stress import full_3x3_to_voigt_6_stress
 
 from hff_ase.dynamics.config import MDConfig
 from hff_ase.dynamics.guards import Limits
@@ -80,6 +81,7 @@ class ASEMover:
             conserved=self._integrator.conserved_energy(potential, kinetic),
             temperature=now,
             pressure=pressure(results.get("stress"), kinetic, volume),
+            tensor=pressure_tensor(results.get("stress"), atoms, volume),
             volume=volume,
             displacement=displacement,
             farthest=farthest,
@@ -102,3 +104,14 @@ def pressure(stress: np.ndarray | None, kinetic: float, volume: float) -> float:
         return float("nan")
     trace = np.trace(stress) if np.shape(stress) == (3, 3) else np.sum(np.asarray(stress)[:3])
     return float(2 * kinetic / (3 * volume) - trace / 3)
+
+
+def pressure_tensor(stress: np.ndarray | None, atoms: Atoms, volume: float) -> tuple[float, ...]:
+    """Pressure tensor xx, yy, zz, yz, xz, xy, eV/A^3, from the stress (Voigt or 3x3) and momenta;
+    empty where there is no stress."""
+    if stress is None:
+        return ()
+    voigt = full_3x3_to_voigt_6_stress(stress) if np.shape(stress) == (3, 3) else stress
+    momenta = atoms.get_momenta()
+    flow = momenta.T @ (momenta / atoms.get_masses()[:, None]) / volume
+    return tuple((flow.flat[[0, 4, 8, 5, 2, 1]] - np.asarray(voigt)).tolist())

@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 
 from hff_ase.dynamics.config import MDConfig
+from hff_ase.dynamics.inner import check_inner
 from hff_ase.errors import ConfigError
 
 Arrays = dict[str, np.ndarray]
@@ -23,6 +24,8 @@ class Sample:
         potential, kinetic, conserved: eV (conserved is nan where there is none).
         temperature: K, of ``kinetic``.
         pressure: of atoms and potential, eV/Angstrom^3; nan where it is not known.
+        tensor: the pressure tensor of atoms and potential in the order xx, yy, zz, yz, xz, xy,
+            eV/Angstrom^3, its trace three times the pressure; empty where it is not known.
         volume: Angstrom^3; nan without a cell.
         displacement, farthest: the largest move of an atom in this step, less what a barostat did
             to all, Angstrom, and that atom.
@@ -35,6 +38,7 @@ class Sample:
     conserved: float
     temperature: float
     pressure: float = float("nan")
+    tensor: tuple[float, ...] = ()
     volume: float = float("nan")
     displacement: float = 0.0
     farthest: int = 0
@@ -77,7 +81,8 @@ def choose_engine(config: MDConfig, calc: Any) -> MDConfig:
     """The settings with an engine that fits the calculator (and one is chosen for ``auto``).
 
     Raises:
-        ConfigError: engine torch with a calculator that is not a HybridFF.
+        ConfigError: engine torch with a calculator that is not a HybridFF, or inner steps that
+            engine or calculator do not have.
     """
     ours = all(hasattr(calc, name) for name in ("potential", "device", "skin"))
     if config.engine == "torch" and not ours:
@@ -85,11 +90,12 @@ def choose_engine(config: MDConfig, calc: Any) -> MDConfig:
             f"expected a HybridFF for the torch engine, got {type(calc).__name__}; any ASE "
             "calculator runs with engine ase"
         )
-    if config.engine != "auto":
-        return config
-    # the torch engine keys its noise with a seed of 32 bits
-    fits = ours and config.seed < 2**32
-    return config.model_copy(update={"engine": "torch" if fits else "ase"})
+    if config.engine == "auto":
+        # the torch engine keys its noise with a seed of 32 bits
+        fits = ours and config.seed < 2**32
+        config = config.model_copy(update={"engine": "torch" if fits else "ase"})
+    check_inner(config, calc)
+    return config
 
 
 def make_mover(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,18 +15,22 @@ from hff_ase.dynamics.config import DEFAULT_PRESSURE, MDConfig
 from hff_ase.dynamics.engine import (
     INTEGRATORS,
     Conditions,
+    Integrator,
     Loop,
     Noise,
     PotentialForces,
+    Respa,
+    SplitForces,
+    State,
     begin,
-    with_forces,
+    split,
 )
-from hff_ase.dynamics.engine.record import COLUMNS
-from hff_ase.dynamics.engine.state import State
+from hff_ase.dynamics.engine.record import COLUMNS, TENSOR
+from hff_ase.dynamics.engine.state import with_evaluation
 from hff_ase.dynamics.guards import Limits
+from hff_ase.dynamics.inner import has_inner_steps, inner_potential
 from hff_ase.dynamics.integrators import temperature
 from hff_ase.dynamics.movers import Arrays, Sample
-from hff_ase.errors import StructureError
 from hff_ase.units import BAR
 
 BLOCK = 20  # steps between two looks at a GPU; on a CPU a look costs nothing
@@ -57,19 +61,14 @@ class TorchMover:
         self._block = block or (BLOCK if on_gpu else 1)
         self._capture = on_gpu
         batch = AtomsBatch.from_atoms(atoms, calc.device)
-        calc.potential.check_elements(batch)
-        self._forces = PotentialForces(calc.potential, calc.skin)
+        self._forces = forces_of(config, calc)
         self._conditions = conditions_of(atoms, batch, config)
         if surroundings:
             kept = {k: torch.tensor(v, device=calc.device) for k, v in surroundings.items()}
             self._forces.set_state(batch, kept)
         momenta = torch.as_tensor(atoms.get_momenta(), device=calc.device)
         state = begin(self._conditions, batch.positions, momenta, batch.cell)
-        result = self._forces.evaluate_checked(batch)
-        if result.forces is None or result.stress is None:
-            raise StructureError("expected forces and a stress, got an evaluation without")
-        parts = result.energy, result.forces, result.stress
-        self._start: State = with_forces(state, self._conditions, *parts)
+        self._start: State = with_results(state, self._conditions, self._forces)
         self._loop: Loop | None = None
         self._stale = False
         self.begin(config.plan[0].ensemble, 0, {})
@@ -103,7 +102,7 @@ class TorchMover:
         """A new integrator, or one with the variables of `get_state`."""
         _ = self.atoms if self._stale else None  # with the cell of the stage before
         before = self._start if self._loop is None else self._loop.state
-        integrator = INTEGRATORS[ensemble](self._conditions)
+        integrator = integrator_of(ensemble, self._conditions, self._config)
         start = integrator.start(before)
         if state:
             device = before.positions.device
@@ -121,6 +120,7 @@ class TorchMover:
             noise,
             self._block,
             self._capture,
+            tensor=self._config.pressure_interval is not None,
         )
 
     def advance(self, n_steps: int) -> list[Sample]:
@@ -134,21 +134,8 @@ class TorchMover:
         return self._sample(self.loop.here()[0].tolist())
 
     def _sample(self, values: list[float]) -> Sample:
-        names, n_known = self.loop.columns, len(COLUMNS)
-        known = dict(zip(names[:n_known], values, strict=False))
         periodic = self._conditions.batch.all_periodic
-        return Sample(
-            potential=known["potential"],
-            kinetic=known["kinetic"],
-            conserved=known["conserved"],
-            temperature=temperature(known["kinetic"], self._atoms),
-            pressure=known["pressure"],
-            volume=known["volume"] if periodic else float("nan"),
-            displacement=known["displacement"],
-            farthest=int(known["farthest"]),
-            harmless=bool(known["harmless"]),
-            terms=dict(zip(names[n_known:], values[n_known:], strict=True)),
-        )
+        return sample_of(self.loop.columns, values, self._atoms, periodic)
 
     def get_state(self) -> Arrays:
         """Thermostat and barostat."""
@@ -159,6 +146,67 @@ class TorchMover:
         """Where neighbours were last searched."""
         state = self._forces.get_state()
         return {name: tensor.cpu().numpy().copy() for name, tensor in state.items()}
+
+
+def sample_of(
+    columns: Sequence[str], values: Sequence[float], atoms: Atoms, periodic: bool
+) -> Sample:
+    """What is known of one system's step.
+
+    Args:
+        columns: names of what the loop gives.
+        values: of one system.
+        atoms: for the number of atoms.
+        periodic: whether the volume means anything.
+    """
+    n_known = len(COLUMNS) + (len(TENSOR) if TENSOR[0] in columns else 0)
+    known = dict(zip(columns[:n_known], values, strict=False))
+    return Sample(
+        potential=known["potential"],
+        kinetic=known["kinetic"],
+        conserved=known["conserved"],
+        temperature=temperature(known["kinetic"], atoms),
+        pressure=known["pressure"],
+        tensor=tuple(known[name] for name in TENSOR if name in known),
+        volume=known["volume"] if periodic else float("nan"),
+        displacement=known["displacement"],
+        farthest=int(known["farthest"]),
+        harmless=bool(known["harmless"]),
+        terms=dict(zip(columns[n_known:], values[n_known:], strict=True)),
+    )
+
+
+def forces_of(config: MDConfig, calc: Any) -> PotentialForces:
+    """The potential of a HybridFF, split where the settings ask for inner steps.
+
+    Raises:
+        ConfigError: the inner potential cannot be made from the settings.
+    """
+    if not has_inner_steps(config):
+        return PotentialForces(calc.potential, calc.skin)
+    return SplitForces(calc.potential, inner_potential(config, calc), calc.skin)
+
+
+def integrator_of(ensemble: str, conditions: Conditions, config: MDConfig) -> Integrator:
+    """The ensemble at the time step of ``conditions``, with inner steps where there are some."""
+    if not has_inner_steps(config):
+        return INTEGRATORS[ensemble](conditions)
+    return Respa(INTEGRATORS[ensemble], conditions, config.inner_steps)
+
+
+def with_results(state: State, conditions: Conditions, forces: PotentialForces) -> State:
+    """A state with what its potential gives there, checked; split where the potential is.
+
+    Raises:
+        StructureError: an element that one of the potentials does not know, or no result.
+    """
+    batch = conditions.moved(state)
+    forces.potential.check_elements(batch)
+    state = with_evaluation(state, conditions, forces.evaluate_checked(batch))
+    if not isinstance(forces, SplitForces):
+        return state
+    forces.inner.potential.check_elements(batch)
+    return split(state, conditions, forces.inner.evaluate_checked(batch))
 
 
 def conditions_of(atoms: Atoms, batch: AtomsBatch, config: MDConfig) -> Conditions:

@@ -7,13 +7,14 @@ the host. Nothing loops over systems or atoms in Python.
 
 from __future__ import annotations
 
-from hff_ase.dynamics.engine.forces import Forces, PotentialForces
+from hff_ase.dynamics.engine.forces import Forces, PotentialForces, SplitForces
 from hff_ase.dynamics.engine.integrators import Integrator
 from hff_ase.dynamics.engine.langevin import Langevin
 from hff_ase.dynamics.engine.loop import Loop
 from hff_ase.dynamics.engine.mtk import MTK
 from hff_ase.dynamics.engine.noise import Noise
 from hff_ase.dynamics.engine.nose_hoover import NoseHoover
+from hff_ase.dynamics.engine.respa import Respa, SplitState, split
 from hff_ase.dynamics.engine.state import Conditions, State, begin, with_forces
 
 INTEGRATORS: dict[str, type[Integrator]] = {
@@ -34,7 +35,11 @@ __all__ = [
     "Noise",
     "NoseHoover",
     "PotentialForces",
+    "Respa",
+    "SplitForces",
+    "SplitState",
     "State",
     "begin",
+    "split",
     "with_forces",
 ]

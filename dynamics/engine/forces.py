@@ -15,6 +15,7 @@ from hff_ase.neighbors import NeighborList
 from hff_ase.potential import Evaluation, HybridPotential
 
 PLACE = ("positions", "numbers", "cell", "periodic")  # as HybridFF.get_state
+INNER = "inner_"  # before the names of a second list in a checkpoint
 
 
 class Forces(Protocol):
@@ -119,3 +120,42 @@ class PotentialForces:
         self.neighbors.build(batch.moved(state["positions"], state["cell"]))
         arrays = {name: value.cpu().numpy() for name, value in state.items()}
         restore_history(self.neighbors, arrays)
+
+
+class SplitForces(PotentialForces):
+    """A potential and a cheaper one that varies as fast, each with its own list.
+
+    What `Loop` calls is the whole potential; `Respa` evaluates ``inner`` as well.
+
+    Args:
+        potential: the whole.
+        inner: the cheap one, with the same device.
+        skin: of both lists, Angstrom.
+
+    Attributes:
+        inner: the forces of the cheap one.
+    """
+
+    def __init__(self, potential: HybridPotential, inner: HybridPotential, skin: float) -> None:
+        super().__init__(potential, skin)
+        self.inner = PotentialForces(inner, skin)
+
+    def version(self) -> int:
+        """How often neighbours were searched for either."""
+        return super().version() + self.inner.version()
+
+    def layout(self) -> Hashable:
+        """Changes with that of either."""
+        return super().layout(), self.inner.layout()
+
+    def get_state(self) -> dict[str, Tensor]:
+        """Where neighbours were last searched, for both."""
+        inner = {INNER + name: value for name, value in self.inner.get_state().items()}
+        return super().get_state() | inner
+
+    def set_state(self, batch: AtomsBatch, state: Mapping[str, Tensor]) -> None:
+        """Search where `get_state` found the lists."""
+        mine = {name: value for name, value in state.items() if not name.startswith(INNER)}
+        super().set_state(batch, mine)
+        inner = {k.removeprefix(INNER): v for k, v in state.items() if k.startswith(INNER)}
+        self.inner.set_state(batch, inner)

@@ -14,13 +14,18 @@ Temperature and pressure are therefore reported with the kinetic energy of the m
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from hff_ase.dynamics.engine.state import Conditions, State
+from hff_ase.batch import AtomsBatch
+from hff_ase.dynamics.engine.forces import Forces
+from hff_ase.dynamics.engine.state import Conditions, State, with_evaluation
+from hff_ase.potential import Evaluation
+
+Evaluate = Callable[[Forces, AtomsBatch], Evaluation]  # of the loop, checked now or later
 
 
 class Integrator:
@@ -29,15 +34,17 @@ class Integrator:
     Args:
         conditions: what is held constant.
 
-    Class attributes:
+    Attributes:
         draws_noise: `first` needs normal random numbers.
         moves_cell: the cell changes.
         thermostatted: the middle sets ``kinetic``.
+        draws: how many middles a step has, each with its own random numbers.
     """
 
-    draws_noise: ClassVar[bool] = False
-    thermostatted: ClassVar[bool] = False
-    moves_cell: ClassVar[bool] = False
+    draws_noise = False
+    thermostatted = False
+    moves_cell = False
+    draws = 1
 
     def __init__(self, conditions: Conditions) -> None:
         self.conditions = conditions
@@ -50,6 +57,21 @@ class Integrator:
         return replace(
             state, kinetic=kinetic, heat=zero, p_volume=zero, chain=none, p_chain=none.clone()
         )
+
+    def step(
+        self, state: State, noise: Tensor | None, forces: Forces, evaluate: Evaluate
+    ) -> tuple[State, Evaluation]:
+        """A whole step.
+
+        Args:
+            state: after the last step.
+            noise: standard normal numbers [draws, n_atoms, 3] where `draws_noise`.
+            forces: of the potential.
+            evaluate: how the loop has them evaluated.
+        """
+        proposal = self.first(state, None if noise is None else noise[0])
+        evaluation = evaluate(forces, self.conditions.moved(proposal))
+        return self.second(with_evaluation(proposal, self.conditions, evaluation)), evaluation
 
     def first(self, state: State, noise: Tensor | None = None) -> State:
         """The part of a step before new forces: the state with the new positions and cells.
@@ -70,6 +92,10 @@ class Integrator:
     def kick(self, state: State) -> State:
         """Half a step of forces."""
         return replace(state, momenta=state.momenta + 0.5 * self.dt * state.forces)
+
+    def push(self, state: State, time: float, forces: Tensor, stress: Tensor) -> State:
+        """Some time of forces besides those of the steps, with their stress."""
+        return replace(state, momenta=state.momenta + time * forces)
 
     def drift(self, state: State) -> State:
         """Half a step of motion."""

@@ -17,12 +17,13 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from hff_ase.batch import AtomsBatch
 from hff_ase.dynamics.engine.forces import Forces
 from hff_ase.dynamics.engine.graph import CapturedStep
 from hff_ase.dynamics.engine.integrators import Integrator
 from hff_ase.dynamics.engine.noise import Noise
 from hff_ase.dynamics.engine.record import COLUMNS, column_names, measure
-from hff_ase.dynamics.engine.state import State, with_forces
+from hff_ase.dynamics.engine.state import State, forces_and_stress
 from hff_ase.dynamics.guards import Limits
 from hff_ase.potential import Evaluation
 
@@ -41,6 +42,7 @@ class Loop:
         noise: where the integrator draws noise.
         block: steps between two looks; 1 looks at every step.
         capture: record a step as a CUDA graph.
+        tensor: whether the pressure tensor is among the columns.
     """
 
     def __init__(
@@ -53,9 +55,11 @@ class Loop:
         noise: Noise | None = None,
         block: int = 1,
         capture: bool = False,
+        tensor: bool = False,
     ) -> None:
         self.integrator, self.forces, self.step = integrator, forces, step
         self._limits, self._noise, self._block = limits, noise, block
+        self._tensor = tensor
         # a block writes the state in place: what is handed out must not change behind
         self._state = replace(state, **{k: v.clone() for k, v in state.tensors().items()})
         self._evaluation: Evaluation | None = None
@@ -84,8 +88,7 @@ class Loop:
     def here(self) -> Tensor:
         """What is known of the state as it is, [n_systems, n_columns], on the host."""
         evaluation = self.evaluation()
-        row, _ = measure(self.integrator, self._state, self._state, evaluation, self._limits)
-        self._columns = column_names(list(evaluation.energy_terms))
+        row, _ = self._measure(self._state, evaluation)
         return row.to("cpu", copy=True)
 
     def evaluation(self) -> Evaluation:
@@ -112,10 +115,11 @@ class Loop:
     def _look(self) -> Tensor:
         """One step under the eyes of the host."""
         noise = self._noise_of(1)
-        proposal = self.integrator.first(self._state, None if noise is None else noise[0])
         before = self.forces.version()
-        evaluation = self.forces.evaluate_checked(self.integrator.conditions.moved(proposal))
-        new, row, _ = self._finish(proposal, evaluation)
+        new, evaluation = self.integrator.step(
+            self._state, None if noise is None else noise[0], self.forces, checked
+        )
+        row, _ = self._measure(new, evaluation)
         self._store(new, None)
         self._evaluation = evaluation
         self.step += 1
@@ -144,13 +148,10 @@ class Loop:
     def _tick(self) -> Evaluation:
         """One step that nobody looks at; everything stays on the device, in place."""
         noise = self._drawn.index_select(0, self._count)[0] if len(self._drawn) else None
-        proposal = self.integrator.first(self._state, noise)
-        batch = self.integrator.conditions.moved(proposal)
-        taken = self._going & ~self.forces.outdated(batch)
-        evaluation = self.forces.evaluate(batch)
-        new, row, harmless = self._finish(proposal, evaluation)
-        taken &= torch.isfinite(new.energy).all() & torch.isfinite(new.forces).all()
-        taken &= torch.isfinite(new.stress).all()
+        unseen = Unseen(self._going)
+        new, evaluation = self.integrator.step(self._state, noise, self.forces, unseen)
+        row, harmless = self._measure(new, evaluation)
+        taken = unseen.sound
         self._rows.index_copy_(0, self._count, row[None])
         self._store(new, taken)
         self._count += taken
@@ -162,20 +163,12 @@ class Loop:
         self._going.fill_(False)
         return lambda: cast(None, self._going.fill_(True))
 
-    def _finish(self, proposal: State, evaluation: Evaluation) -> tuple[State, Tensor, Tensor]:
-        if evaluation.forces is None or evaluation.stress is None:
-            raise ValueError("expected forces and a stress, got an evaluation without")
-        new = with_forces(
-            proposal,
-            self.integrator.conditions,
-            evaluation.energy,
-            evaluation.forces,
-            evaluation.stress,
+    def _measure(self, new: State, evaluation: Evaluation) -> tuple[Tensor, Tensor]:
+        row, harmless = measure(
+            self.integrator, self._state, new, evaluation, self._limits, self._tensor
         )
-        new = self.integrator.second(new)
-        row, harmless = measure(self.integrator, self._state, new, evaluation, self._limits)
-        self._columns = self._columns or column_names(list(evaluation.energy_terms))
-        return new, row, harmless
+        self._columns = self._columns or column_names(list(evaluation.energy_terms), self._tensor)
+        return row, harmless
 
     def _store(self, new: State, taken: Tensor | None) -> None:
         fresh = new.tensors()
@@ -184,13 +177,15 @@ class Loop:
             tensor.copy_(value if taken is None else torch.where(taken, value, tensor))
 
     def _noise_of(self, n_steps: int) -> Tensor | None:
-        """Noise of the next steps, [n_steps, n_atoms, 3]."""
+        """Noise of the next steps, [n_steps, draws, n_atoms, 3]."""
         if self._noise is None:
             return None
-        first, drawn = self._random or (0, self._state.positions[:0])
+        draws, positions = self.integrator.draws, self._state.positions
+        first, drawn = self._random or (0, positions[:0])
         if not (first <= self.step and self.step + n_steps <= first + len(drawn)):
-            ahead = max(n_steps, NOISE_AHEAD // len(self._state.positions))
-            first, drawn = self.step, self._noise.steps(self.step, ahead)
+            ahead = max(n_steps, NOISE_AHEAD // (draws * len(positions)))
+            drawn = self._noise.steps(self.step * draws, ahead * draws)
+            first, drawn = self.step, drawn.unflatten(0, (ahead, draws))
             self._random = first, drawn
         return drawn[self.step - first : self.step - first + n_steps]
 
@@ -200,9 +195,33 @@ class Loop:
             shape = (self._block, len(self._state.cell), len(self._columns))
             self._rows = self._state.energy.new_zeros(shape)
             if self._noise is not None:
-                self._drawn = self._state.positions.new_zeros(
-                    self._block, *self._state.positions.shape
-                )
+                shape = (self._block, self.integrator.draws, *self._state.positions.shape)
+                self._drawn = self._state.positions.new_zeros(shape)
+
+
+def checked(forces: Forces, batch: AtomsBatch) -> Evaluation:
+    """An evaluation under the eyes of the host."""
+    return forces.evaluate_checked(batch)
+
+
+class Unseen:
+    """Evaluations that nobody looks at.
+
+    Attributes:
+        sound: whether lists held at every one of them and their results are finite, bool [].
+    """
+
+    def __init__(self, going: Tensor) -> None:
+        self.sound = going
+
+    def __call__(self, forces: Forces, batch: AtomsBatch) -> Evaluation:
+        """An evaluation with what is prepared."""
+        sound = self.sound & ~forces.outdated(batch)
+        evaluation = forces.evaluate(batch)
+        for result in (evaluation.energy, *forces_and_stress(evaluation)):
+            sound &= torch.isfinite(result).all()
+        self.sound = sound
+        return evaluation
 
 
 class Pace:

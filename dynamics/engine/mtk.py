@@ -59,6 +59,12 @@ class MTK(Integrator):
         state = super().kick(state)
         return replace(state, p_volume=state.p_volume + 0.5 * self.dt * push)
 
+    def push(self, state: State, time: float, forces: Tensor, stress: Tensor) -> State:
+        """Their virial pushes the cell as well; the pressure from outside is in `kick`."""
+        state = super().push(state, time, forces, stress)
+        push = -volume(state.cell) * stress.diagonal(dim1=-2, dim2=-1).sum(-1)
+        return replace(state, p_volume=state.p_volume + time * push)
+
     def drift(self, state: State) -> State:
         r"""Half a step t at constant :math:`\lambda`, everything that it scales included.
 

@@ -9,6 +9,7 @@ from ase import units
 from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
+from hff_ase.potential import Evaluation
 
 
 @dataclass(frozen=True)
@@ -149,3 +150,16 @@ def with_forces(
     """A state with what the potential gave at its positions."""
     forces = conditions.without_drift(forces.double())
     return replace(state, energy=energy, forces=forces, stress=stress)
+
+
+def with_evaluation(state: State, conditions: Conditions, evaluation: Evaluation) -> State:
+    """`with_forces`, from an evaluation."""
+    forces, stress = forces_and_stress(evaluation)
+    return with_forces(state, conditions, evaluation.energy, forces, stress)
+
+
+def forces_and_stress(evaluation: Evaluation) -> tuple[Tensor, Tensor]:
+    """Forces and stress of an evaluation that has them."""
+    if evaluation.forces is None or evaluation.stress is None:
+        raise ValueError("expected forces and a stress, got an evaluation without")
+    return evaluation.forces, evaluation.stress
