@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 
 from hff_ase.errors import SimulationError
 from hff_ase.files import write_whole
@@ -58,6 +59,34 @@ class Checkpoint:
 
 
 GROUPS = ("atoms", "integrator", "calculator")
+
+
+def pack_atoms(atoms: Atoms) -> dict[str, np.ndarray]:
+    """Everything about a structure that a run keeps, as arrays: exact, unlike a text file."""
+    packed = {
+        f"arrays/{name}": array.copy()
+        for name, array in atoms.arrays.items()
+        if array.dtype.kind in "iufb"
+    }
+    packed["cell"], packed["pbc"] = np.array(atoms.cell), atoms.pbc.copy()
+    if "charge" in atoms.info:
+        packed["charge"] = np.array(atoms.info["charge"])
+    if len(atoms.info.get("molecules", ())):
+        packed["molecules"] = np.array(atoms.info["molecules"], dtype=str)
+    return packed
+
+
+def unpack_atoms(packed: dict[str, np.ndarray]) -> Atoms:
+    """The structure that `pack_atoms` took apart."""
+    atoms = Atoms(packed["arrays/numbers"], cell=packed["cell"], pbc=packed["pbc"])
+    for name, array in packed.items():
+        if name.startswith("arrays/"):
+            atoms.set_array(name.removeprefix("arrays/"), array.copy())
+    if "charge" in packed:
+        atoms.info["charge"] = packed["charge"].item()
+    if "molecules" in packed:
+        atoms.info["molecules"] = packed["molecules"].tolist()
+    return atoms
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -61,7 +61,12 @@ class MDConfig(BaseModel):
         stages: several ensembles one after another, such as ``["npt:20ps", "nvt:10ps"]``.
         temperature: K, of the thermostats and of the starting velocities.
         pressure: bar, only with an ``npt`` stage (1 bar if not given).
-        timestep: fs.
+        timestep: fs; with an inner potential, the outer one.
+        hydrogen_mass: amu; every hydrogen gets it from the heavy atom it is bound to.
+        inner_model, inner_without: r-RESPA: a cheap model (name or .hff file), or the terms that
+            the model itself does without, in the inner steps; what is missing is added once per
+            timestep.
+        inner_steps: inner steps per timestep.
         friction: of Langevin dynamics, 1/ps. The centre of mass is held fixed.
         tdamp, pdamp: time constants of the Nose-Hoover chains and the barostat, fs.
         velocities: ``random`` (Maxwell-Boltzmann, no total momentum) or ``file``.
@@ -70,7 +75,10 @@ class MDConfig(BaseModel):
             steps or down to a largest force in eV/Angstrom.
         statistics_interval, trajectory_interval, checkpoint_interval: in steps; a checkpoint is
             also written once a minute.
+        trajectory_format: ``extxyz``, ``traj`` (ASE's) or ``xtc`` (compact, for MDAnalysis).
         trajectory_forces: whether frames hold forces.
+        pressure_interval: steps between rows of pressure.dat, the pressure tensor; None for no
+            such file.
         max_displacement: Angstrom per step; an atom that moves farther stops the run.
         min_distance: Angstrom; two atoms closer than this stop the run.
         max_temperature: K; a hotter system stops the run.
@@ -84,6 +92,8 @@ class MDConfig(BaseModel):
         collect: file for frames above `max_spread`, relative to the folder of the run; the run
             goes on.
         collect_spacing: at least so many steps between two collected frames.
+        max_hours: wall-clock limit of one sitting; then it stops as by SIGTERM. A sitting that
+            resumes the run may have another.
         progress: show a progress bar.
         plot: write md.png at the end.
     """
@@ -103,6 +113,10 @@ class MDConfig(BaseModel):
     temperature: float = Field(300.0, ge=0)
     pressure: float | None = None
     timestep: float = Field(1.0, gt=0, le=10)
+    hydrogen_mass: float | None = Field(None, ge=1.00784, le=4)
+    inner_model: str | None = None
+    inner_without: tuple[str, ...] = ()
+    inner_steps: int = Field(1, ge=1)
     friction: float = Field(1.0, gt=0)
     tdamp: float = Field(100.0, gt=0)
     pdamp: float = Field(1000.0, gt=0)
@@ -115,7 +129,9 @@ class MDConfig(BaseModel):
     statistics_interval: int = Field(10, ge=1)
     trajectory_interval: int = Field(100, ge=1)
     checkpoint_interval: int = Field(1000, ge=1)
+    trajectory_format: Literal["extxyz", "traj", "xtc"] = "extxyz"
     trajectory_forces: bool = False
+    pressure_interval: int | None = Field(None, ge=1)
     max_displacement: float = Field(0.5, gt=0)
     min_distance: float = Field(0.5, ge=0)
     max_temperature: float = Field(5000.0, gt=0)
@@ -126,6 +142,7 @@ class MDConfig(BaseModel):
     spread_quantile: float = Field(1.0, gt=0, le=1)
     collect: str | None = None
     collect_spacing: int = Field(100, ge=1)
+    max_hours: float | None = Field(None, gt=0)
     progress: bool = True
     plot: bool = True
 
@@ -135,7 +152,7 @@ class MDConfig(BaseModel):
         except ValidationError as error:
             raise ConfigError(one_line(error)) from None
 
-    @field_validator("structure", "model")
+    @field_validator("structure", "model", "inner_model")
     @classmethod
     def _absolute(cls, value: str | None) -> str | None:
         # a run may be resumed from another working directory
@@ -183,6 +200,13 @@ class MDConfig(BaseModel):
             raise ConfigError(
                 "expected max_temperature to be more than twice the temperature "
                 f"({self.temperature:g} K), got {self.max_temperature:g}"
+            )
+        if self.inner_model is not None and self.inner_without:
+            raise ConfigError("expected either inner_model or inner_without, got both")
+        if self.inner_steps > 1 and self.inner_model is None and not self.inner_without:
+            raise ConfigError(
+                "expected inner_model or inner_without with inner_steps (what is cheap enough for "
+                f"{self.inner_steps} inner steps), got neither"
             )
         if self.collect is not None and self.max_spread is None:
             raise ConfigError("expected max_spread with collect (above what to collect), got none")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
@@ -21,22 +21,36 @@ from ase.calculators.calculator import Calculator
 from rich.console import Console
 
 from hff_ase.dynamics.ase_mover import calculator_state
-from hff_ase.dynamics.checkpointing import Checkpoint, WriteError, load_checkpoint, save_checkpoint
+from hff_ase.dynamics.checkpointing import (
+    Checkpoint,
+    WriteError,
+    load_checkpoint,
+    pack_atoms,
+    save_checkpoint,
+    unpack_atoms,
+)
 from hff_ase.dynamics.collecting import assemble, refuse_collected
 from hff_ase.dynamics.config import MDConfig
 from hff_ase.dynamics.guards import check_contacts, check_results
 from hff_ase.dynamics.movers import choose_engine
 from hff_ase.dynamics.progress import Screen
 from hff_ase.dynamics.rundir import CHECKPOINT, SUMMARY, RunFolder
-from hff_ase.dynamics.session import Session, pack_atoms, unpack_atoms
+from hff_ase.dynamics.session import Session
+from hff_ase.dynamics.starting import (
+    check_structure,
+    load_calculator,
+    load_members,
+    read_structure,
+    with_heavy_hydrogen,
+)
 from hff_ase.dynamics.stopping import stop_on_signals
 from hff_ase.dynamics.summary import environment
-from hff_ase.errors import ConfigError, SimulationError, StructureError
+from hff_ase.errors import ConfigError, SimulationError
 
 if TYPE_CHECKING:  # torch is imported only where the calculator uses it
     from hff_ase.calculators.committee import Committee
 
-NOT_PHYSICS = ("progress", "plot", "output")  # may differ when a run is resumed
+NOT_PHYSICS = ("progress", "plot", "output", "max_hours")  # may differ when a run is resumed
 
 
 class MDRun:
@@ -86,6 +100,7 @@ class MDRun:
         """
         atoms = read_structure(config) if atoms is None else atoms
         check_structure(atoms, config)
+        atoms = with_heavy_hydrogen(atoms, config)
         folder = RunFolder(config.output)
         if folder.has_run and not force:
             folder.create(force)  # says what is wrong before the model is loaded
@@ -104,6 +119,11 @@ class MDRun:
         check_contacts(probe, config.min_distance)
         probe.calc = calc
         check_results(probe, float(probe.get_potential_energy()), probe.get_forces())
+        if config.pressure_interval is not None and "stress" not in calc.results:
+            raise ConfigError(
+                "expected a calculator that gives a stress for pressure_interval, got "
+                f"{type(calc).__name__}"
+            )
         if together is not None:  # what a member cannot evaluate is said before the run
             together.evaluate_members([unpack_atoms(checkpoint.atoms)], skip=1)
         checkpoint.calculator = calculator_state(calc)
@@ -156,7 +176,7 @@ class MDRun:
             SimulationError: the run blew up (the message names the atoms, the frame is saved), was
                 stopped by a signal, cannot write its files, or is running in another process.
         """
-        with self.folder.locked(), stop_on_signals() as stop:
+        with self.folder.locked(), stop_on_signals(self.config.max_hours) as stop:
             checkpoint = load_checkpoint(self.folder[CHECKPOINT])
             n_steps = sum(stage.n_steps for stage in self.config.plan)
             screen = Screen(self.config.progress, n_steps, self.config.timestep, self._console)
@@ -184,75 +204,6 @@ class MDRun:
                     with contextlib.suppress(WriteError):
                         self.folder.log(str(error))
                     raise
-
-
-def load_calculator(config: MDConfig) -> Calculator:
-    """The calculator that the settings name."""
-    from hff_ase.calculators.hybrid import HybridFF
-
-    if config.model is None:
-        raise ConfigError("expected a model (a name or an .hff file), got none")
-    return HybridFF.load(
-        config.model, device=config.device, dtype=config.dtype, without=config.without
-    )
-
-
-def load_members(config: MDConfig) -> list[Calculator]:
-    """The further models of the committee, set up as the model of the run."""
-    names = config.committee
-    return [load_calculator(config.model_copy(update={"model": name})) for name in names]
-
-
-def read_structure(config: MDConfig) -> Atoms:
-    """The starting structure, the last frame of its file.
-
-    Raises:
-        ConfigError: no structure is given.
-        StructureError: the file cannot be read.
-    """
-    from ase.io import read
-
-    if config.structure is None:
-        raise ConfigError("expected a structure file, got none")
-    path = Path(config.structure)
-    if not path.is_file():
-        raise StructureError(f"expected a structure file, got {path}, which does not exist")
-    try:
-        return cast(Atoms, read(path, index=-1))  # one index gives one structure
-    except Exception as error:  # ASE's readers raise whatever they meet
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise StructureError(f"cannot read a structure from {path}: {reason}") from error
-
-
-def check_structure(atoms: Atoms, config: MDConfig) -> None:
-    """Refuse a structure that these settings cannot move.
-
-    Raises:
-        StructureError: too few atoms, constraints, or not finite.
-        ConfigError: a changing volume without a periodic cell.
-    """
-    if len(atoms) < 2:
-        raise StructureError(f"expected at least two atoms, got {len(atoms)}")
-    if atoms.constraints:
-        kinds = ", ".join(sorted({type(entry).__name__ for entry in atoms.constraints}))
-        raise StructureError(f"expected atoms without constraints, got {kinds}")
-    finite = np.isfinite(atoms.positions).all(axis=1)
-    if not finite.all():
-        bad = int(np.argmin(finite))
-        raise StructureError(
-            f"expected finite positions, got {atoms.positions[bad].tolist()} for atom {bad} "
-            f"({atoms.symbols[bad]})"
-        )
-    if atoms.pbc.any() and not atoms.pbc.all():
-        raise StructureError(
-            f"expected periodic boundaries in all directions or none, got {atoms.pbc.tolist()}"
-        )
-    if config.needs_cell and not atoms.pbc.all():
-        raise ConfigError("expected a periodic box for npt, got a structure without one")
-    if atoms.pbc.all() and not atoms.get_volume() > 0:
-        raise StructureError(f"expected a cell with a volume, got {np.array(atoms.cell).tolist()}")
-    if config.velocities == "file" and not atoms.has("momenta"):
-        raise ConfigError("expected momenta in the structure for velocities=file, got none")
 
 
 def check_same(config: MDConfig, settings: Mapping[str, Any]) -> MDConfig:

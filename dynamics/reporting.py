@@ -18,6 +18,7 @@ from hff_ase.dynamics.observables.density import block_average
 from hff_ase.units import BAR, GRAM_PER_CM3
 
 FRAME_RESULTS = ("energy", "stress", "charges")
+PLANES = ("xx", "yy", "zz", "yz", "xz", "xy")  # Voigt's order, that of `Sample.tensor`
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,14 @@ def columns(atoms: Atoms, terms: Sequence[str]) -> list[str]:
     return names + [f"{term}[eV]" for term in terms]
 
 
-def header(names: Sequence[str]) -> str:
-    """First line of the statistics file."""
-    return "# " + " ".join(f"{name:>20}" for name in names) + "\n"
+def pressure_columns() -> list[str]:
+    """Names of the columns of the file of pressure tensors."""
+    return ["step", "stage", "time[ps]", *(f"P{plane}[bar]" for plane in PLANES)]
+
+
+def header(names: Sequence[str], width: int = 20) -> str:
+    """First line of a file of numbers."""
+    return "# " + " ".join(f"{name:>{width}}" for name in names) + "\n"
 
 
 def row(moment: Moment, sample: Sample, mass: float) -> list[float]:
@@ -54,10 +60,15 @@ def row(moment: Moment, sample: Sample, mass: float) -> list[float]:
     return [*values, *sample.terms.values()]
 
 
-def format_row(values: Sequence[float]) -> str:
-    """A row as a line of the statistics file."""
-    counts = [f"{int(value):20d}" for value in values[:2]]
-    return "  " + " ".join(counts + [f"{value:20.12g}" for value in values[2:]]) + "\n"
+def pressure_row(moment: Moment, sample: Sample) -> list[float]:
+    """One row of pressure tensors."""
+    return [moment.step, moment.stage, moment.time, *(value / BAR for value in sample.tensor)]
+
+
+def format_row(values: Sequence[float], width: int = 20, digits: int = 12) -> str:
+    """A row as a line of a file of numbers; the first two are counts."""
+    counts = [f"{int(value):{width}d}" for value in values[:2]]
+    return "  " + " ".join(counts + [f"{value:{width}.{digits}g}" for value in values[2:]]) + "\n"
 
 
 def frame(
@@ -76,7 +87,7 @@ def frame(
 
 
 def read_statistics(path: Path) -> dict[str, np.ndarray]:
-    """The columns of a statistics file by name (units included)."""
+    """The columns of a file of statistics or pressure tensors by name (units included)."""
     with open(path, encoding="utf-8") as file:
         names = file.readline().lstrip("#").split()
         values = np.loadtxt(file, ndmin=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,9 @@ CONFIG = "config.yaml"
 INPUT = "input.extxyz"
 LOG = "md.log"
 STATISTICS = "statistics.dat"
+PRESSURE = "pressure.dat"
 TRAJECTORY = "trajectory.extxyz"
+TOPOLOGY = "trajectory.pdb"  # beside trajectory.xtc
 FINAL = "final.extxyz"
 SUMMARY = "summary.yaml"
 PLOT = "md.png"
@@ -29,7 +32,11 @@ NAMES = (
     CONFIG,
     INPUT,
     STATISTICS,
+    PRESSURE,
     TRAJECTORY,
+    "trajectory.traj",
+    "trajectory.xtc",
+    TOPOLOGY,
     FINAL,
     SUMMARY,
     PLOT,
@@ -37,6 +44,11 @@ NAMES = (
     SPREAD,
     CHECKPOINT,
 )
+
+
+def trajectory_name(suffix: str) -> str:
+    """Name of the trajectory of a format such as ``xtc``."""
+    return f"trajectory.{suffix}"
 
 
 class GrowingFile:
@@ -116,6 +128,8 @@ class RunFolder:
             for name in NAMES:
                 if name != LOG:  # the log holds the lock
                     self[name].unlink(missing_ok=True)
+            for path in self.path.glob("replica-[0-9]*"):
+                shutil.rmtree(path)
             os.truncate(self[LOG], 0)
 
     @contextlib.contextmanager

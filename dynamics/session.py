@@ -9,25 +9,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase import Atoms
 
-from hff_ase.dynamics.checkpointing import Checkpoint, WriteError, save_checkpoint
+from hff_ase.dynamics.checkpointing import (
+    Checkpoint,
+    WriteError,
+    pack_atoms,
+    save_checkpoint,
+    unpack_atoms,
+)
 from hff_ase.dynamics.collecting import Watch
 from hff_ase.dynamics.config import MDConfig, to_yaml
 from hff_ase.dynamics.guards import CONTACT_INTERVAL, check_contacts, look_closer
 from hff_ase.dynamics.integrators import random_momenta
 from hff_ase.dynamics.minimize import minimize
 from hff_ase.dynamics.movers import Mover, Sample, make_mover
+from hff_ase.dynamics.outputs import Outputs
 from hff_ase.dynamics.progress import Screen
-from hff_ase.dynamics.reporting import (
-    Moment,
-    columns,
-    format_row,
-    frame,
-    header,
-    ns_per_day,
-    plot,
-    read_statistics,
-    row,
-)
+from hff_ase.dynamics.reporting import Moment, frame, ns_per_day, plot, read_statistics
 from hff_ase.dynamics.rundir import (
     CHECKPOINT,
     CONFIG,
@@ -37,13 +34,11 @@ from hff_ase.dynamics.rundir import (
     PLOT,
     STATISTICS,
     SUMMARY,
-    TRAJECTORY,
-    GrowingFile,
     RunFolder,
 )
 from hff_ase.dynamics.stopping import StopRequest
 from hff_ase.dynamics.summary import environment, summarize
-from hff_ase.errors import HFFError, HFFWarning, SimulationError, StoppedError
+from hff_ase.errors import HFFError, HFFWarning, SimulationError
 from hff_ase.units import GRAM_PER_CM3
 
 if TYPE_CHECKING:  # torch is imported only where the calculator uses it
@@ -51,30 +46,6 @@ if TYPE_CHECKING:  # torch is imported only where the calculator uses it
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 SAME_MODEL = 1e-3  # eV per atom: a larger difference of recomputed energies is another model
-
-
-def pack_atoms(atoms: Atoms) -> dict[str, np.ndarray]:
-    """Everything about a structure that a run keeps, as arrays: exact, unlike a text file."""
-    packed = {
-        f"arrays/{name}": array.copy()
-        for name, array in atoms.arrays.items()
-        if array.dtype.kind in "iufb"
-    }
-    packed["cell"], packed["pbc"] = np.array(atoms.cell), atoms.pbc.copy()
-    if "charge" in atoms.info:
-        packed["charge"] = np.array(atoms.info["charge"])
-    return packed
-
-
-def unpack_atoms(packed: dict[str, np.ndarray]) -> Atoms:
-    """The structure that `pack_atoms` took apart."""
-    atoms = Atoms(packed["arrays/numbers"], cell=packed["cell"], pbc=packed["pbc"])
-    for name, array in packed.items():
-        if name.startswith("arrays/"):
-            atoms.set_array(name.removeprefix("arrays/"), array.copy())
-    if "charge" in packed:
-        atoms.info["charge"] = packed["charge"].item()
-    return atoms
 
 
 class Session:
@@ -97,12 +68,10 @@ class Session:
         self._screen = screen
         self._stop = stop
         self._mover: Mover | None = None
-        self._mass = float("nan")
+        self._mass = float(unpack_atoms(checkpoint.atoms).get_masses().sum())
         self._rng = np.random.default_rng()
         self._rng.bit_generator.state = checkpoint.rng
-        lengths = checkpoint.lengths
-        self._statistics = GrowingFile(folder[STATISTICS], lengths.get(STATISTICS, 0))
-        self._trajectory = GrowingFile(folder[TRAJECTORY], lengths.get(TRAJECTORY, 0))
+        self._outputs = Outputs(folder, config, checkpoint.lengths, self._mass)
         self._watch = Watch(committee, config, folder, checkpoint) if committee else None
         self._seconds_before = float(checkpoint.notes.get("seconds", 0.0))
         self._first_step = checkpoint.step
@@ -127,8 +96,7 @@ class Session:
                 self._run_stage(index)
             return self._finish()
         finally:
-            self._statistics.close()
-            self._trajectory.close()
+            self._outputs.close()
             if self._watch:
                 self._watch.close()
 
@@ -141,7 +109,6 @@ class Session:
     def _unpack(self) -> Atoms:
         atoms = unpack_atoms(self._state.atoms)
         atoms.calc = self._calc
-        self._mass = float(atoms.get_masses().sum())
         return atoms
 
     def _make_mover(self, atoms: Atoms, surroundings: dict[str, np.ndarray]) -> None:
@@ -163,6 +130,8 @@ class Session:
                 f"{done['energy_after_eV']:.4f} eV, largest force "
                 f"{done['largest_force_eV_per_A']:.3f} eV/A"
             )
+        if config.hydrogen_mass is not None:
+            self._say(f"hydrogen mass: {config.hydrogen_mass:g} amu")
         momenta = atoms.get_momenta()
         if config.velocities == "random":
             momenta = random_momenta(atoms, config.temperature, self._rng)
@@ -170,19 +139,15 @@ class Session:
         atoms.set_momenta(momenta - masses * momenta.sum(axis=0) / masses.sum())
         self._make_mover(atoms, {})
         self._moving.begin(config.plan[0].ensemble, 0, {})
-        sample = self._moving.sample()
-        self._statistics.write(header(columns(atoms, list(sample.terms))))
-        self._record(0, 0, sample, everything=True)
+        self._outputs.begin(self._moment(0), self._moving.sample(), self._moving)
         self._state.phase = "dynamics"
         self._checkpoint(stage_begun=False)
 
     def _watch_minimization(self, step: int, energy: float, force: float) -> None:
         self._screen.minimizing(step, energy, force)
         if self._stop.signal_name is not None:
-            raise StoppedError(
-                f"stopped by {self._stop.signal_name} while minimising; start again with "
-                f"hff md --resume {self._folder.path}",
-                self._stop.signal_name,
+            raise self._stop.error(
+                f"while minimising; start again with hff md --resume {self._folder.path}"
             )
 
     def _check_resumed(self) -> None:
@@ -214,10 +179,8 @@ class Session:
             self._screen.running(state.step, stage.ensemble, sample.temperature, density)
             if self._stop.signal_name is not None:
                 self._checkpoint()
-                raise StoppedError(
-                    f"stopped by {self._stop.signal_name} at step {state.step}; continue with "
-                    f"hff md --resume {self._folder.path}",
-                    self._stop.signal_name,
+                raise self._stop.error(
+                    f"at step {state.step}; continue with hff md --resume {self._folder.path}"
                 )
             due = state.step % self._config.checkpoint_interval == 0
             if due or time.perf_counter() - self._saved > SECONDS_BETWEEN_CHECKPOINTS:
@@ -243,7 +206,7 @@ class Session:
                     check_contacts(mover.atoms, config.min_distance)
                 if self._watch and state.step % config.look_interval == 0:
                     self._watch.look(self._moment(stage), mover.atoms, mover.results)
-                self._record(stage, state.step, sample)
+                self._outputs.record(self._moment(stage), sample, mover)
         except WriteError:
             raise
         except HFFError as error:
@@ -258,17 +221,9 @@ class Session:
         step = self._state.step
         return Moment(step, stage + 1, round(step * self._config.timestep * 1e-3, 9))
 
-    def _record(self, stage: int, step: int, sample: Sample, everything: bool = False) -> None:
-        moment = self._moment(stage)
-        if everything or step % self._config.statistics_interval == 0:
-            self._statistics.write(format_row(row(moment, sample, self._mass)))
-        if everything or step % self._config.trajectory_interval == 0:
-            mover, with_forces = self._moving, self._config.trajectory_forces
-            self._trajectory.write(frame(mover.atoms, moment, mover.results, with_forces))
-
     def _checkpoint(self, stage_begun: bool = True) -> None:
         state, mover = self._state, self._moving
-        lengths = {STATISTICS: self._statistics.sync(), TRAJECTORY: self._trajectory.sync()}
+        lengths = self._outputs.sync()
         if self._watch:
             lengths |= self._watch.sync()
         seconds = self._seconds_before + time.perf_counter() - self._started

@@ -1,34 +1,78 @@
-"""Ctrl-C and SIGTERM end a run between two steps, after a checkpoint."""
+"""Ctrl-C, SIGTERM or the end of the time ends a run between two steps, after a checkpoint."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 
+from hff_ase.errors import StoppedError
+
 
 class StopRequest:
-    """Which signal asked the run to stop, if any."""
+    """Whether a run was asked to stop, and by what.
 
-    def __init__(self) -> None:
-        self.signal_name: str | None = None
+    Args:
+        max_hours: ask it to stop after so many hours on the clock; None for no limit.
+    """
+
+    def __init__(self, max_hours: float | None = None) -> None:
+        self._signal_name: str | None = None
+        self._max_hours = max_hours
+        self._started = time.monotonic()
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Remember the signal; a second Ctrl-C interrupts at once."""
-        if self.signal_name is not None:
+        if self._signal_name is not None:
             raise KeyboardInterrupt
         self.signal_name = signal.Signals(number).name
 
+    @property
+    def signal_name(self) -> str | None:
+        """The signal that stops the run; SIGTERM once the time is over, None to go on."""
+        if self._signal_name is None and self._time_is_over:
+            return signal.SIGTERM.name
+        return self._signal_name
+
+    @signal_name.setter
+    def signal_name(self, name: str | None) -> None:
+        self._signal_name = name
+
+    @property
+    def reason(self) -> str:
+        """What stops the run, in words: the signal or the limit."""
+        if self._signal_name is None and self._max_hours is not None and self._time_is_over:
+            return f"max_hours {self._max_hours:g}"
+        return self._signal_name or "nothing"
+
+    def error(self, message: str) -> StoppedError:
+        """What to raise: ``stopped by <reason> <message>``, with the exit code of the signal.
+
+        The time limit has that of SIGTERM (143): a script that goes on only after a success does
+        not take the run for finished.
+        """
+        return StoppedError(f"stopped by {self.reason} {message}", self.signal_name or "SIGTERM")
+
+    @property
+    def _time_is_over(self) -> bool:
+        if self._max_hours is None:
+            return False
+        return time.monotonic() - self._started >= 3600.0 * self._max_hours
+
 
 @contextlib.contextmanager
-def stop_on_signals() -> Iterator[StopRequest]:
+def stop_on_signals(max_hours: float | None = None) -> Iterator[StopRequest]:
     """Turn the first SIGINT or SIGTERM into a request; handlers are put back afterwards.
 
     Outside the main thread Python allows no handlers: signals keep their meaning there.
+
+    Args:
+        max_hours: the time also makes a request, after so many hours from here.
     """
-    request = StopRequest()
+    request = StopRequest(max_hours)
     if threading.current_thread() is not threading.main_thread():
         yield request
         return

@@ -154,10 +154,7 @@ class XtcTrajectory(TrajectoryFile):
     """
 
     def _open(self, length: int) -> None:
-        if find_spec("chemfiles") is None:
-            raise ConfigError(
-                f"expected chemfiles for {self.path}, got none: pip install 'hff-ase[xtc]'"
-            )
+        check_library(str(self.path))
         self._chemfiles = import_module("chemfiles")
         GrowingFile(self.path, length).close()
         self._file: Any = None
@@ -173,13 +170,8 @@ class XtcTrajectory(TrajectoryFile):
         entry.resize(len(atoms))
         entry.positions[:] = atoms.positions
         if atoms.cell.rank == 3:
-            cell = np.array(atoms.cell)
-            if np.abs(np.triu(cell, 1)).max() > 1e-6 or (np.diag(cell) <= 0).any():
-                raise StructureError(
-                    f"expected a cell of lower triangular rows for {self.path.name}, got "
-                    f"{cell.round(4).tolist()}; see ase.cell.Cell.standard_form"
-                )
-            entry.cell = lib.UnitCell(cell.T)
+            check_triangular(atoms, self.path.name)
+            entry.cell = lib.UnitCell(np.array(atoms.cell).T)
         entry.step = moment.step
         entry["time"], entry["xtc_precision"] = moment.time, XTC_PRECISION
         try:
@@ -227,6 +219,43 @@ def open_trajectory(path: str | Path, length: int = 0, with_forces: bool = False
     if suffix not in FORMATS:
         raise ConfigError(f"expected a trajectory {', '.join(FORMATS)}, got {str(path)!r}")
     return FORMATS[suffix](path, length, with_forces)
+
+
+def check_frames(suffix: str, atoms: Atoms) -> None:
+    """Refuse a structure, before a run, whose frames the format (such as ``xtc``) cannot hold.
+
+    Raises:
+        ConfigError: a library is missing.
+        StructureError: the cell is not lower triangular.
+    """
+    if suffix == "xtc":
+        check_library(suffix)
+        if atoms.cell.rank == 3:
+            check_triangular(atoms, suffix)
+
+
+def check_library(name: str) -> None:
+    """Refuse to write XTC to the file ``name`` without the library for it.
+
+    Raises:
+        ConfigError: it is missing.
+    """
+    if find_spec("chemfiles") is None:
+        raise ConfigError(f"expected chemfiles for {name}, got none: pip install 'hff-ase[xtc]'")
+
+
+def check_triangular(atoms: Atoms, name: str) -> None:
+    """Refuse a cell that XTC would turn.
+
+    Raises:
+        StructureError: the rows of the cell are not lower triangular with a positive diagonal.
+    """
+    cell = np.array(atoms.cell)
+    if np.abs(np.triu(cell, 1)).max() > 1e-6 or (np.diag(cell) <= 0).any():
+        raise StructureError(
+            f"expected a cell of lower triangular rows for {name}, got "
+            f"{cell.round(4).tolist()}; see ase.cell.Cell.standard_form"
+        )
 
 
 def write_topology(path: str | Path, atoms: Atoms) -> None:

@@ -153,7 +153,7 @@ def sampled(folder: Path, start: str, model: str, options: dict[str, Any]) -> li
     from hff_ase.data.frames import read_frames
     from hff_ase.dynamics.config import MDConfig
     from hff_ase.dynamics.md import MDRun
-    from hff_ase.dynamics.rundir import TRAJECTORY, RunFolder
+    from hff_ase.dynamics.rundir import RunFolder, trajectory_name
 
     settings = {"structure": start, "model": model, "output": str(folder), "plot": False, **options}
     if RunFolder(folder).has_run:
@@ -162,7 +162,7 @@ def sampled(folder: Path, start: str, model: str, options: dict[str, Any]) -> li
     else:
         run = MDRun.start(MDConfig(**settings))
     run.run()
-    return read_frames(folder / TRAJECTORY)
+    return read_frames(folder / trajectory_name(run.config.trajectory_format))
 
 
 def _say_labelled(done: int, total: int) -> None:

@@ -11,10 +11,10 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hff_ase.errors import ConfigError
 from hff_ase.files import write_whole
+from hff_ase.progress import ProgressBar
 from hff_ase.training.config import LoggingSection
 
 Row = dict[str, float]
@@ -27,7 +27,6 @@ SHOWN = (
     ("stress_rmse", "S meV/A3", 1e3),
 )
 SECONDS_BETWEEN_PLOTS = 300.0
-SECONDS_BETWEEN_UPDATES = 0.5
 
 
 class Logbook:
@@ -50,28 +49,16 @@ class Logbook:
     ) -> None:
         self.rows = list(rows or [])
         self._folder, self._section = folder, section
-        self._console = console or Console(stderr=True)
-        self._shown = section.progress and folder is not None
-        self._n_steps = n_steps
-        self._bar: Progress | None = None
+        shown = section.progress and folder is not None
+        console = console or Console(stderr=True)
+        self._bar = ProgressBar("train", n_steps, shown, console, seconds_left=True)
         self._headed = False
-        self._updated = self._plotted = time.monotonic()
+        self._plotted = time.monotonic()
         wanted = section.tensorboard and folder is not None
         self._board = tensorboard(folder / "tensorboard") if wanted and folder else None
 
     def __enter__(self) -> Logbook:
-        if self._shown and self._console.is_terminal:
-            self._bar = Progress(
-                TextColumn("train"),
-                BarColumn(bar_width=24),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[state]}"),
-                console=self._console,
-                refresh_per_second=2,
-            )
-            self._bar.__enter__()
-            self._bar.add_task("train", total=self._n_steps, state="")
+        self._bar.__enter__()
         return self
 
     def __exit__(
@@ -80,8 +67,7 @@ class Logbook:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._bar is not None:
-            self._bar.__exit__(kind, error, trace)
+        self._bar.__exit__(kind, error, trace)
         if self._board is not None:
             self._board.close()
         if self._folder is not None and self._section.plot and self.rows:
@@ -89,16 +75,12 @@ class Logbook:
 
     def say(self, message: str) -> None:
         """A line that stays."""
-        if self._shown:
-            self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+        self._bar.say(message)
 
     def progress(self, step: int, state: str) -> None:
         """Move the bar, now and then."""
-        now = time.monotonic()
-        if self._bar is None or now - self._updated < SECONDS_BETWEEN_UPDATES:
-            return
-        self._updated = now
-        self._bar.update(self._bar.task_ids[0], completed=step, state=state)
+        if self._bar.drawn and self._bar.due():
+            self._bar.update(state, step)
 
     def add(self, row: Row) -> None:
         """A further row: to the files and as a line of the table."""
@@ -109,7 +91,7 @@ class Logbook:
         if self._board is not None:
             for name, value in row.items():
                 self._board.add_scalar(name, value, int(row["step"]))
-        if self._shown:
+        if self._bar.shown:
             self._show(row)
         if self._section.plot and time.monotonic() - self._plotted > SECONDS_BETWEEN_PLOTS:
             self._plotted = time.monotonic()

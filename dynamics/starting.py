@@ -1,0 +1,110 @@
+"""What a run starts from: the structure and its masses, the model, further models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator
+
+from hff_ase.dynamics.config import MDConfig
+from hff_ase.dynamics.trajectory_formats import check_frames
+from hff_ase.errors import ConfigError, StructureError
+
+
+def load_calculator(config: MDConfig) -> Calculator:
+    """The calculator that the settings name."""
+    from hff_ase.calculators.hybrid import HybridFF
+
+    if config.model is None:
+        raise ConfigError("expected a model (a name or an .hff file), got none")
+    return HybridFF.load(
+        config.model, device=config.device, dtype=config.dtype, without=config.without
+    )
+
+
+def load_members(config: MDConfig) -> list[Calculator]:
+    """The further models of the committee, set up as the model of the run."""
+    names = config.committee
+    return [load_calculator(config.model_copy(update={"model": name})) for name in names]
+
+
+def read_structure(config: MDConfig) -> Atoms:
+    """The starting structure, the last frame of its file.
+
+    Raises:
+        ConfigError: no structure is given.
+        StructureError: the file cannot be read.
+    """
+    from ase.io import read
+
+    if config.structure is None:
+        raise ConfigError("expected a structure file, got none")
+    path = Path(config.structure)
+    if not path.is_file():
+        raise StructureError(f"expected a structure file, got {path}, which does not exist")
+    try:
+        return cast(Atoms, read(path, index=-1))  # one index gives one structure
+    except Exception as error:  # ASE's readers raise whatever they meet
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise StructureError(f"cannot read a structure from {path}: {reason}") from error
+
+
+def check_structure(atoms: Atoms, config: MDConfig) -> None:
+    """Refuse a structure that these settings cannot move.
+
+    Raises:
+        StructureError: too few atoms, constraints, not finite, or a cell that the trajectory's
+            format cannot hold.
+        ConfigError: a changing volume or a pressure tensor without a periodic cell, or no
+            library for the trajectory's format.
+    """
+    if len(atoms) < 2:
+        raise StructureError(f"expected at least two atoms, got {len(atoms)}")
+    if atoms.constraints:
+        kinds = ", ".join(sorted({type(entry).__name__ for entry in atoms.constraints}))
+        raise StructureError(f"expected atoms without constraints, got {kinds}")
+    finite = np.isfinite(atoms.positions).all(axis=1)
+    if not finite.all():
+        bad = int(np.argmin(finite))
+        raise StructureError(
+            f"expected finite positions, got {atoms.positions[bad].tolist()} for atom {bad} "
+            f"({atoms.symbols[bad]})"
+        )
+    if atoms.pbc.any() and not atoms.pbc.all():
+        raise StructureError(
+            f"expected periodic boundaries in all directions or none, got {atoms.pbc.tolist()}"
+        )
+    if config.needs_cell and not atoms.pbc.all():
+        raise ConfigError("expected a periodic box for npt, got a structure without one")
+    if atoms.pbc.all() and not atoms.get_volume() > 0:
+        raise StructureError(f"expected a cell with a volume, got {np.array(atoms.cell).tolist()}")
+    if config.pressure_interval is not None and not atoms.pbc.all():
+        raise ConfigError("expected a periodic box for pressure_interval, got a structure without")
+    check_frames(config.trajectory_format, atoms)
+    if config.velocities == "file" and not atoms.has("momenta"):
+        raise ConfigError("expected momenta in the structure for velocities=file, got none")
+
+
+def with_heavy_hydrogen(atoms: Atoms, config: MDConfig) -> Atoms:
+    """A copy with the masses of ``config.hydrogen_mass``; the structure itself without it.
+
+    Momenta that are there are scaled by the root of the mass: what was a Maxwell-Boltzmann
+    distribution is one of the same temperature.
+
+    Raises:
+        StructureError: a hydrogen without a neighbour, or a heavy atom that would be too light.
+    """
+    if config.hydrogen_mass is None:
+        return atoms
+    from hff_ase.dynamics.masses import repartition
+
+    copy = atoms.copy()
+    before = copy.get_masses()
+    masses = repartition(copy, config.hydrogen_mass)
+    copy.set_masses(masses)
+    if copy.has("momenta"):
+        copy.set_momenta(copy.get_momenta() * np.sqrt(masses / before)[:, None])
+    return copy
