@@ -9,7 +9,7 @@ import typer
 
 SYSTEM, DYNAMICS, START = "System and model", "Dynamics", "Start"
 OUTPUT, SAFETY, RUN = "Output", "What stops a run", "Settings file, restart"
-COMMITTEE = "Committee"
+COMMITTEE, REPLICAS, INNER = "Committee", "Many runs in one batch", "Multiple time steps"
 
 
 def option(panel: str, text: str, *names: str) -> Any:
@@ -25,8 +25,11 @@ Switch: TypeAlias = bool | None
 
 def md(
     structure: Annotated[
-        Path | None,
-        typer.Argument(help="Starting structure, anything ASE reads (the last frame)."),
+        list[Path] | None,
+        typer.Argument(
+            help="Starting structure, anything ASE reads (the last frame); or several.",
+            show_default=False,
+        ),
     ] = None,
     model: Annotated[Text, option(SYSTEM, "Name of a model or an .hff file.")] = None,
     dtype: Annotated[Text, option(SYSTEM, "float32 or float64 (default: float32).")] = None,
@@ -48,9 +51,33 @@ def md(
         list[str] | None,
         option(DYNAMICS, "ENSEMBLE:TIME instead of the two above; may be given again: npt:20ps."),
     ] = None,
-    temperature: Annotated[Number, option(DYNAMICS, "K (default: 300).")] = None,
-    pressure: Annotated[Number, option(DYNAMICS, "bar, for npt (default: 1).")] = None,
+    temperature: Annotated[
+        Text, option(DYNAMICS, "K (default: 300); or several: 280,300,320.")
+    ] = None,
+    pressure: Annotated[
+        Text, option(DYNAMICS, "bar, for npt (default: 1); or several: 1,500.")
+    ] = None,
+    replicas: Annotated[
+        Count,
+        option(
+            REPLICAS,
+            "Number in all, dealt over structures x temperatures x pressures (default: one each).",
+        ),
+    ] = None,
     timestep: Annotated[Number, option(DYNAMICS, "fs (default: 1).")] = None,
+    hydrogen_mass: Annotated[
+        Number, option(DYNAMICS, "amu; taken from the heavy atom each hydrogen is bound to.")
+    ] = None,
+    inner_model: Annotated[
+        Text, option(INNER, "Cheap model (name or .hff file) for the inner steps (r-RESPA).")
+    ] = None,
+    inner_without: Annotated[
+        list[str] | None,
+        option(INNER, "Or term to leave out in the inner steps; may be given again."),
+    ] = None,
+    inner_steps: Annotated[
+        Count, option(INNER, "Inner steps per --timestep, which is the outer one (default: 1).")
+    ] = None,
     friction: Annotated[
         Number, option(DYNAMICS, "Of Langevin dynamics, 1/ps (default: 1).")
     ] = None,
@@ -85,6 +112,12 @@ def md(
         Count,
         option(OUTPUT, "Steps between checkpoints (default: 1000); one a minute in any case."),
     ] = None,
+    trajectory_format: Annotated[
+        Text, option(OUTPUT, "extxyz, traj (ASE) or xtc (compact) (default: extxyz).")
+    ] = None,
+    pressure_interval: Annotated[
+        Count, option(OUTPUT, "Steps between rows of pressure.dat, the tensor (default: none).")
+    ] = None,
     trajectory_forces: Annotated[
         Switch,
         option(
@@ -102,6 +135,9 @@ def md(
     ] = None,
     min_distance: Annotated[Number, option(SAFETY, "Between two atoms, A (default: 0.5).")] = None,
     max_temperature: Annotated[Number, option(SAFETY, "K (default: 5000).")] = None,
+    max_hours: Annotated[
+        Number, option(SAFETY, "Hours on the clock; then it stops as by SIGTERM, to be resumed.")
+    ] = None,
     committee: Annotated[
         list[str] | None,
         option(COMMITTEE, "Further model, asked at the same atoms; may be given again."),
@@ -139,21 +175,27 @@ def md(
     given = {name: value for name, value in locals().items() if value not in (None, [])}
     for name in ("config", "resume", "force"):
         given.pop(name, None)
-    if "structure" in given:
-        given["structure"] = str(structure)
+    if structure:
+        files = [str(path) for path in structure]
+        given["structure"] = files[0] if len(files) == 1 else files
     if "stage" in given:
         given["stages"] = given.pop("stage")
 
     from hff_ase.allocator import keep_memory
-    from hff_ase.dynamics.config import MDConfig, merge, read_settings
-    from hff_ase.dynamics.md import MDRun
+    from hff_ase.dynamics.config import merge, read_settings
+
+    keep_memory()
+    _run(merge(read_settings(config) if config else {}, given), resume, force)
+
+
+def _run(settings: dict[str, Any], resume: Path | None, force: bool) -> None:
+    """Start or resume what the settings ask for: one run, or many in a batch."""
+    from hff_ase.dynamics.replicas.config import asks_for_replicas
     from hff_ase.dynamics.rundir import RunFolder
     from hff_ase.errors import ConfigError
 
-    keep_memory()
-    settings = merge(read_settings(config) if config else {}, given)
     if resume is None:
-        MDRun.start(MDConfig(**settings), force=force).run()
+        _start(settings, force)
         return
     if force:
         raise ConfigError("expected either --resume or --force, got both")
@@ -161,6 +203,37 @@ def md(
         raise ConfigError(f"expected one folder, got --resume {resume} and another output")
     settings.pop("output", None)
     if "structure" in settings and not RunFolder(resume).has_run:
-        MDRun.start(MDConfig(**settings, output=str(resume))).run()
+        _start({**settings, "output": str(resume)}, force=False)
+    elif _has_replicas(resume):
+        from hff_ase.dynamics.replicas import ReplicaRun
+
+        ReplicaRun.resume(resume, settings=settings).run()
+    elif asks_for_replicas(settings):
+        raise ConfigError(f"expected one system as in {resume}, got settings of replicas")
     else:
+        from hff_ase.dynamics.md import MDRun
+
         MDRun.resume(resume, settings=settings).run()
+
+
+def _start(settings: dict[str, Any], force: bool) -> None:
+    from hff_ase.dynamics.replicas.config import asks_for_replicas
+
+    if asks_for_replicas(settings):
+        from hff_ase.dynamics.replicas import ReplicaConfig, ReplicaRun
+
+        ReplicaRun.start(ReplicaConfig.from_settings(settings), force=force).run()
+    else:
+        from hff_ase.dynamics.config import MDConfig
+        from hff_ase.dynamics.md import MDRun
+
+        settings = {key: value for key, value in settings.items() if key != "replicas"}
+        MDRun.start(MDConfig(**settings), force=force).run()
+
+
+def _has_replicas(folder: Path) -> bool:
+    from hff_ase.dynamics.checkpointing import load_checkpoint
+    from hff_ase.dynamics.replicas.run import has_replicas
+    from hff_ase.dynamics.rundir import CHECKPOINT, RunFolder
+
+    return has_replicas(load_checkpoint(RunFolder(folder)[CHECKPOINT]))

@@ -1,0 +1,228 @@
+"""Settings of many runs in one batch: those of one run, and lists of what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+from hff_ase.dynamics.config import MDConfig
+from hff_ase.errors import ConfigError
+
+MOST = 100_000  # replicas; more is a slip of the finger
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What the replicas of a group have in common.
+
+    Attributes:
+        structure: which of the structures, counted from 0.
+        temperature: K.
+        pressure: bar; None for its default, or where no stage needs one.
+    """
+
+    structure: int
+    temperature: float
+    pressure: float | None
+
+
+@dataclass(frozen=True)
+class ReplicaConfig:
+    """Settings of a run of replicas; make one with `from_settings`.
+
+    Replicas are dealt like cards over the combinations of structures, temperatures and pressures
+    (the last varies fastest): replica k gets combination k modulo their number. More replicas of
+    the same combinations therefore leave those that were there as they are.
+
+    Attributes:
+        shared: every other setting, with the structure, temperature and pressure of replica 0.
+        structures: files; None where a structure is given in Python.
+        temperatures: K.
+        pressures: bar, or one None.
+        asked: number of replicas; None for one per combination.
+    """
+
+    shared: MDConfig
+    structures: tuple[str | None, ...]
+    temperatures: tuple[float, ...]
+    pressures: tuple[float | None, ...]
+    asked: int | None = None
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> ReplicaConfig:
+        """Settings of `MDConfig`, of which ``structure``, ``temperature`` and ``pressure`` may be
+        lists (numbers also as in "280,300"), and ``replicas``, their number.
+
+        Raises:
+            ConfigError: as `MDConfig`; a list that is empty or holds a value twice; a number of
+                replicas that is no multiple of the combinations; a setting that replicas do not
+                have (a committee, the ase engine).
+        """
+        rest = dict(settings)
+        asked = rest.pop("replicas", None)
+        structures = files(rest.pop("structure", None))
+        temperatures = numbers("temperature", rest.pop("temperature", 300.0))
+        pressures: tuple[float | None, ...] = (None,)
+        if rest.get("pressure") is not None:
+            pressures = numbers("pressure", rest["pressure"])
+        refuse_foreign(rest)
+        rest["engine"] = "torch"
+        made = [
+            MDConfig(**{**rest, "structure": file, "temperature": kelvin, "pressure": bar})
+            for file, kelvin, bar in product(structures, temperatures, pressures)
+        ]
+        stride = len(temperatures) * len(pressures)
+        structures = tuple(one.structure for one in made[::stride])  # as absolute paths
+        config = cls(made[0], structures, temperatures, pressures, asked)
+        config.check_number()
+        return config
+
+    def for_structures(self, n_structures: int) -> ReplicaConfig:
+        """The same for so many structures that are given in Python.
+
+        Raises:
+            ConfigError: the number of replicas does not fit.
+        """
+        config = replace(self, structures=(None,) * n_structures)
+        config.check_number()
+        return config
+
+    def check_number(self) -> None:
+        """Refuse a number of replicas that cannot be dealt evenly.
+
+        Raises:
+            ConfigError: it is no positive multiple of the number of combinations.
+        """
+        n = self.n_combinations
+        if self.asked is None:
+            return
+        whole = isinstance(self.asked, int) and not isinstance(self.asked, bool)
+        if not whole or not 1 <= self.asked <= MOST:
+            raise ConfigError(f"expected 1 to {MOST} replicas, got {self.asked!r}")
+        if self.asked % n:
+            raise ConfigError(
+                f"expected a multiple of {n} replicas (structures x temperatures x pressures: "
+                f"{len(self.structures)} x {len(self.temperatures)} x {len(self.pressures)}), got "
+                f"{self.asked}"
+            )
+
+    @property
+    def n_combinations(self) -> int:
+        """Structures times temperatures times pressures."""
+        return len(self.structures) * len(self.temperatures) * len(self.pressures)
+
+    @property
+    def n_replicas(self) -> int:
+        """How many replicas there are."""
+        return self.n_combinations if self.asked is None else self.asked
+
+    @property
+    def conditions(self) -> list[Condition]:
+        """The combinations in the order in which they are dealt."""
+        grid = product(range(len(self.structures)), self.temperatures, self.pressures)
+        return [Condition(*entry) for entry in grid]
+
+    def combination(self, replica: int) -> int:
+        """Which combination a replica belongs to."""
+        return replica % self.n_combinations
+
+    def replica_configs(self) -> list[MDConfig]:
+        """The settings of every replica, as of a run of its own."""
+        configs = [
+            self.shared.model_copy(
+                update={
+                    "structure": self.structures[condition.structure],
+                    "temperature": condition.temperature,
+                    "pressure": condition.pressure,
+                }
+            )
+            for condition in self.conditions
+        ]
+        return [configs[self.combination(k)] for k in range(self.n_replicas)]
+
+    def resolved(self) -> dict[str, Any]:
+        """Every setting with its value: `from_settings` makes the same of it."""
+        options = self.shared.resolved()
+        if self.pressures != (None,):
+            options["pressure"] = list(self.pressures)
+        return {
+            **options,
+            "structure": list(self.structures),
+            "temperature": list(self.temperatures),
+            "replicas": self.n_replicas,
+        }
+
+
+def asks_for_replicas(settings: Mapping[str, Any]) -> bool:
+    """Whether settings are those of many runs and not of one."""
+    if settings.get("replicas") is not None:
+        return True
+    values = [settings.get(name) for name in ("structure", "temperature", "pressure")]
+    commas = any(isinstance(value, str) and "," in value for value in values[1:])
+    return commas or any(isinstance(value, (list, tuple)) for value in values)
+
+
+def listed(value: object) -> list[Any]:
+    """A list as it is, anything else as a list of one."""
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    return [value]
+
+
+def files(value: object) -> tuple[str | None, ...]:
+    """Structure files.
+
+    Raises:
+        ConfigError: none, or something that is no text.
+    """
+    found = listed(value)
+    if found == [None] or (found and all(entry is None for entry in found)):
+        return tuple(found)
+    if not found or not all(isinstance(entry, str) for entry in found):
+        raise ConfigError(f"expected structure files, got {value!r}")
+    return unique("structure", found)
+
+
+def numbers(name: str, value: object) -> tuple[float, ...]:
+    """One number or several, from a list or a text such as "280,300".
+
+    Raises:
+        ConfigError: something else, or a number twice.
+    """
+    parts = value.split(",") if isinstance(value, str) else listed(value)
+    try:
+        found = [float(part) for part in parts]
+    except (TypeError, ValueError):
+        found = []
+    if not found:
+        raise ConfigError(f"expected numbers such as 280,300 for {name}, got {value!r}")
+    return unique(name, found)
+
+
+def unique(name: str, values: list[Any]) -> tuple[Any, ...]:
+    """The values as a tuple.
+
+    Raises:
+        ConfigError: one is there twice.
+    """
+    for value in values:
+        if values.count(value) > 1:
+            raise ConfigError(
+                f"expected every {name} once (replicas makes several of each), got {value} again"
+            )
+    return tuple(values)
+
+
+def refuse_foreign(settings: Mapping[str, Any]) -> None:
+    """Refuse what only a single run has.
+
+    Raises:
+        ConfigError: names the setting.
+    """
+    if settings.get("engine") == "ase":
+        raise ConfigError("expected engine torch (or auto) for replicas, got ase")
+    for name in ("committee", "max_spread", "collect"):
+        if settings.get(name):
+            raise ConfigError(f"expected no {name} with replicas, got {settings[name]!r}")

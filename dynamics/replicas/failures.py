@@ -1,0 +1,71 @@
+"""Replicas that blow up: found one by one, written down, and left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from hff_ase.dynamics.config import to_yaml
+from hff_ase.dynamics.guards import CONTACT_INTERVAL, check_contacts, look_closer
+from hff_ase.dynamics.replicas.files import replica_folder
+from hff_ase.dynamics.replicas.mover import HARMLESS, ReplicaMover
+from hff_ase.dynamics.reporting import Moment, frame
+from hff_ase.dynamics.rundir import FAILED, SUMMARY, RunFolder
+from hff_ase.errors import HFFError
+
+
+def blowing_up(mover: ReplicaMover, row: Tensor, step: int) -> dict[int, str]:
+    """Which places are blowing up after a step, each with what one sees of it.
+
+    Args:
+        mover: after the step.
+        row: what is known of it, [n_replicas, n_columns].
+        step: its number; atoms on top of each other are searched for now and then.
+    """
+    harmless = (row[:, HARMLESS] > 0).tolist()
+    contacts = step % CONTACT_INTERVAL == 0
+    bad: dict[int, str] = {}
+    if all(harmless) and not contacts:
+        return bad
+    for place, replica in enumerate(mover.replicas):
+        view = mover.look_at(place)
+        try:
+            if not harmless[place]:
+                look_closer(mover.sample(row, place), view.atoms, view.results, replica.config)
+            elif contacts:
+                check_contacts(view.atoms, replica.config.min_distance)
+        except HFFError as error:
+            bad[place] = str(error)
+    return bad
+
+
+def write_down(
+    folder: RunFolder, mover: ReplicaMover, bad: Mapping[int, str], moment: Moment
+) -> dict[int, str]:
+    """Save the last frame and a summary of every replica that has blown up.
+
+    Args:
+        folder: of the run.
+        mover: of all replicas.
+        bad: reasons by place.
+        moment: of the last step that was taken.
+
+    Returns:
+        What to say of each, by place.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    messages = {}
+    for place, reason in sorted(bad.items()):
+        number = mover.replicas[place].index
+        own = replica_folder(folder, number)
+        own.write(FAILED, frame(mover.look_at(place).atoms, moment, {}))
+        told = {"replica": number, "status": "failed", "step": moment.step, "reason": reason}
+        own.write(SUMMARY, to_yaml(told))
+        messages[place] = (
+            f"replica {number} stopped after step {moment.step}: {reason}; frame saved in "
+            f"{own[FAILED]}"
+        )
+    return messages

@@ -1,0 +1,155 @@
+"""Averages over replicas of the same conditions, with the errors that their spread gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from hff_ase.dynamics.checkpointing import Checkpoint
+from hff_ase.dynamics.config import DEFAULT_PRESSURE
+from hff_ase.dynamics.replicas.config import Condition, ReplicaConfig
+from hff_ase.dynamics.replicas.mover import Replica
+from hff_ase.dynamics.reporting import finite_or_none, read_statistics
+from hff_ase.dynamics.rundir import STATISTICS, RunFolder
+from hff_ase.dynamics.summary import summarize
+
+SHOWN = {"temperature[K]": ".2f", "density[g/cm^3]": ".4f", "pressure[bar]": ".0f"}
+
+
+def replica_summary(
+    folder: RunFolder,
+    atoms: Atoms,
+    replica: Replica,
+    config: ReplicaConfig,
+    state: Checkpoint,
+    speed: float,
+) -> dict[str, Any]:
+    """What summary.yaml of one replica holds: that of a run of its own.
+
+    Args:
+        folder: of the replica.
+        atoms: at the end.
+        replica: its number and settings.
+        config: of the whole run.
+        state: of the whole run at the end.
+        speed: ns/day of the last sitting.
+    """
+    statistics = read_statistics(folder[STATISTICS])
+    summary = summarize(atoms, replica.config, state, statistics, speed)
+    if summary["minimization"] is not None:
+        condition = config.conditions[config.combination(replica.index)]
+        summary["minimization"] = summary["minimization"][condition.structure]
+    return {"replica": replica.index, **summary}
+
+
+def over_replicas(entries: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Mean of the means of some runs, and its standard error.
+
+    Args:
+        entries: ``mean`` and ``error`` of each; the error of the first is taken where it is alone.
+    """
+    means = [entry["mean"] for entry in entries if entry["mean"] is not None]
+    if not means:
+        return {"mean": None, "error": None}
+    if len(means) == 1:
+        return {"mean": means[0], "error": entries[0]["error"]}
+    error = float(np.std(means, ddof=1) / np.sqrt(len(means)))
+    return {"mean": float(np.mean(means)), "error": finite_or_none(error)}
+
+
+def of_condition(
+    config: ReplicaConfig, number: int, summaries: Mapping[int, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Averages over the replicas of a combination that came to the end.
+
+    Args:
+        config: of the run.
+        number: of the combination.
+        summaries: by replica.
+    """
+    condition: Condition = config.conditions[number]
+    own = [one for k, one in sorted(summaries.items()) if config.combination(k) == number]
+    last = [one["stages"][-1]["averages"] for one in own]
+    names = list(last[0]) if last else []
+    file = config.structures[condition.structure]
+    entry: dict[str, Any] = {
+        "structure": condition.structure + 1 if file is None else Path(file).name,
+        "temperature": condition.temperature,
+    }
+    if config.shared.needs_cell:
+        bar = condition.pressure
+        entry["pressure"] = DEFAULT_PRESSURE if bar is None else bar
+    entry["replicas"] = len(own)
+    entry["averages"] = {name: over_replicas([one[name] for one in last]) for name in names}
+    return entry
+
+
+def run_summary(
+    config: ReplicaConfig,
+    state: Checkpoint,
+    summaries: Mapping[int, Mapping[str, Any]],
+    speed: float,
+) -> dict[str, Any]:
+    """What summary.yaml of the run holds.
+
+    Args:
+        config: of the run.
+        state: at the end.
+        summaries: of the replicas that came to the end, by number.
+        speed: of each, ns/day in the last sitting.
+    """
+    conditions = [of_condition(config, k, summaries) for k in range(config.n_combinations)]
+    return {
+        "status": "finished",
+        "replicas": config.n_replicas,
+        "failed": state.notes.get("failed", []),
+        "steps": state.step,
+        "time[ps]": state.step * config.shared.timestep * 1e-3,
+        "averages_over": (
+            "the second half of the last stage, then the replicas; error: standard error over "
+            "replicas (block average where there is one)"
+        ),
+        "conditions": conditions,
+        "minimization": state.notes.get("minimization"),
+        "speed_each[ns/day]": float(speed),
+        "speed_together[ns/day]": float(speed) * len(summaries),
+        "wall_time[s]": float(state.notes.get("seconds", 0.0)),
+        "environment": state.environment,
+        "config": config.resolved(),
+    }
+
+
+def table(summary: Mapping[str, Any]) -> list[str]:
+    """The conditions of `run_summary` as lines of text, columns aligned."""
+    conditions = summary["conditions"]
+    several = len({entry["structure"] for entry in conditions}) > 1
+    keys = ["structure"] * several + ["temperature"]
+    keys += ["pressure"] * ("pressure" in conditions[0]) + ["replicas"]
+    found = {name for entry in conditions for name in entry["averages"]}
+    names = [name for name in SHOWN if name in found]
+    headings = {"temperature": "T/K", "pressure": "p/bar"}
+    rows = [[headings.get(key, key) for key in keys] + [f"<{name}>" for name in names]]
+    for entry in conditions:
+        known = [entry[key] for key in keys]
+        cells = [f"{value:g}" if isinstance(value, float) else str(value) for value in known]
+        rows.append(
+            cells + [with_error(entry["averages"].get(name), SHOWN[name]) for name in names]
+        )
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    return [
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    ]
+
+
+def with_error(entry: Mapping[str, float | None] | None, form: str) -> str:
+    """A mean and its error, such as ``299.8 +- 0.3``."""
+    if entry is None or entry["mean"] is None:
+        return "-"
+    if entry["error"] is None:
+        return format(entry["mean"], form)
+    return f"{entry['mean']:{form}} +- {entry['error']:{form}}"
