@@ -84,30 +84,95 @@ def sample(
     """Langevin dynamics of all boxes; every `interval` steps the frames of those still intact.
 
     The first part brings every box to its density, by small uniform changes of cell and molecules.
-
-    Raises:
-        StructureError: a box blew up; names it.
+    A box that blows up is left out from there on: what led to it has been given.
     """
-    batch = AtomsBatch.from_atoms(structures, calc.device)
-    forces = PotentialForces(calc.potential, calc.skin)
-    momenta = thermal_momenta(structures, starts, seed)
-    temperature = torch.tensor([start.temperature for start in starts], dtype=torch.float64)
-    conditions = conditions_of(batch, structures, temperature, 0.0, friction=5.0, timestep=timestep)
-    molecule = global_molecules(structures)
-    factor = torch.tensor([s.density ** (-1 / 3 / SQUEEZES) for s in starts], dtype=torch.float64)
-    noise = Noise(seed, batch)
-    positions, cell, step = batch.positions, batch.cell, 0
-    for squeeze in range(SQUEEZES + 1):
-        loop = loop_at("nvt", conditions, forces, (positions, momenta, cell), step, noise)
-        if squeeze < SQUEEZES:
-            run(loop, SQUEEZE_STEPS // SQUEEZES)
-            step, momenta = loop.step, loop.state.momenta
-            positions, cell = scaled(
-                loop.state.positions, cell, molecule, factor[batch.system], factor
+    boxes = Boxes.of(calc, starts, structures, seed)
+    for _ in range(SQUEEZES):
+        boxes.run(SQUEEZE_STEPS // SQUEEZES, timestep)
+        boxes.scale()
+    for _ in range(n_steps // interval):
+        boxes.run(interval, timestep)
+        yield boxes.frames()
+
+
+@dataclass
+class Boxes:
+    """Boxes in one batch, each with its temperature and density, fewer where some blow up."""
+
+    calc: HybridFF
+    starts: list[Start]
+    structures: list[Atoms]
+    positions: Tensor
+    momenta: Tensor
+    cell: Tensor
+    seed: int
+    step: int = 0
+
+    @classmethod
+    def of(
+        cls, calc: HybridFF, starts: Sequence[Start], structures: Sequence[Atoms], seed: int
+    ) -> Boxes:
+        """Boxes as they are, with random momenta."""
+        batch = AtomsBatch.from_atoms(structures)
+        momenta = thermal_momenta(structures, starts, seed)
+        first = batch.positions, momenta, batch.cell
+        return cls(calc, list(starts), list(structures), *first, seed)
+
+    def run(
+        self,
+        n_steps: int,
+        timestep: float,
+        ensemble: str = "nvt",
+        friction: float = 5.0,
+        pressure: float = 0.0,
+    ) -> None:
+        """So many steps; pressure in bar, friction of Langevin dynamics in 1/ps."""
+        last = self.step + n_steps
+        while self.step < last and self.structures:
+            batch = AtomsBatch.from_atoms(self.structures)
+            kelvin = torch.tensor([s.temperature for s in self.starts], dtype=torch.float64)
+            conditions = conditions_of(
+                batch, self.structures, kelvin, pressure, friction=friction, timestep=timestep
             )
-    while loop.step < step + n_steps:
-        run(loop, interval)
-        yield frames_of(structures, batch, loop.state.positions, cell, loop.step)
+            forces = PotentialForces(self.calc.potential, self.calc.skin)
+            place = self.positions, self.momenta, self.cell
+            noise = Noise(self.seed, batch)
+            loop = loop_at(ensemble, conditions, forces, place, self.step, noise)
+            bad = run(loop, last - self.step)
+            state, self.step = loop.state, loop.step
+            self.positions, self.momenta, self.cell = state.positions, state.momenta, state.cell
+            if bad.any():
+                self.leave_out(batch, bad)
+
+    def leave_out(self, batch: AtomsBatch, bad: Tensor) -> None:
+        """Go on without some of the boxes, [n_systems]."""
+        for index in torch.nonzero(bad)[:, 0].tolist():
+            print(f"{self.starts[index].name} blew up at step {self.step}", flush=True)
+        atoms = ~bad[batch.system]
+        self.positions, self.momenta = self.positions[atoms], self.momenta[atoms]
+        self.cell = self.cell[~bad]
+        kept = torch.nonzero(~bad)[:, 0].tolist()
+        self.starts = [self.starts[k] for k in kept]
+        self.structures = [self.structures[k] for k in kept]
+
+    def scale(self) -> None:
+        """One of `SQUEEZES` steps to the densities; molecules keep their shape."""
+        if not self.structures:
+            return
+        system = AtomsBatch.from_atoms(self.structures).system
+        density = torch.tensor([s.density for s in self.starts], dtype=torch.float64)
+        factor = density ** (-1 / 3 / SQUEEZES)
+        molecule = global_molecules(self.structures)
+        self.positions, self.cell = scaled(
+            self.positions, self.cell, molecule, factor[system], factor
+        )
+
+    def frames(self) -> list[Atoms]:
+        """The boxes as they are, wrapped."""
+        if not self.structures:
+            return []
+        batch = AtomsBatch.from_atoms(self.structures)
+        return frames_of(self.structures, batch, self.positions, self.cell, self.step)
 
 
 def conditions_of(
@@ -153,11 +218,19 @@ def loop_at(
     return Loop(integrator, forces, integrator.start(state), step, LIMITS, noise)
 
 
-def run(loop: Loop, n_steps: int) -> None:
-    """So many steps."""
+def run(loop: Loop, n_steps: int) -> Tensor:
+    """So many steps, or fewer where a system blows up; which ones did, [n_systems]."""
     last = loop.step + n_steps
-    while loop.step < last:
-        loop.advance(last - loop.step)
+    bad = torch.zeros(len(loop.state.cell), dtype=torch.bool)
+    while loop.step < last and not bad.any():
+        try:
+            rows = loop.advance(last - loop.step)
+        except StructureError:  # two atoms met: the state is that before the step
+            force = loop.integrator.conditions.largest(loop.state.forces.square().sum(-1))[0]
+            bad[force.argmax()] = True
+        else:
+            bad = rows[-1, :, loop.columns.index("harmless")] == 0
+    return bad
 
 
 def thermal_momenta(structures: Sequence[Atoms], starts: Sequence[Start], seed: int) -> Tensor:

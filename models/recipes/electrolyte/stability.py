@@ -3,7 +3,7 @@
     python models/recipes/electrolyte/stability.py electrolyte --work stability --npt 20 --nvt 10
 
 A row of density, temperature and broken bonds per picosecond and liquid goes to stability.csv; a
-run that was stopped goes on from its last picosecond. Atoms that meet end it and are named.
+run that was stopped goes on from its last picosecond. A liquid that blows up has no further rows.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -19,123 +19,94 @@ import numpy as np
 import torch
 from ase import Atoms, units
 from liquids import LIQUIDS
-from sampling import Start, boxes, conditions_of, loop_at, run, thermal_momenta
+from sampling import Boxes, Start, boxes
 from torch import Tensor
 
 from hff_ase.allocator import keep_memory
 from hff_ase.batch import AtomsBatch
 from hff_ase.calculators import HybridFF
-from hff_ase.dynamics.engine import Noise, PotentialForces
 from hff_ase.files import write_whole
 
 STAGES = (("npt", 300.0), ("nvt", 450.0))
 DENSITY = 1.66053907  # amu/A^3 in g/cm3
 SPLIT = 2.2  # A; a bond of these liquids that is longer is broken (Li is not looked at)
-
-
-@dataclass
-class Place:
-    """Where a run is: positions [n_atoms, 3], momenta, cells, picoseconds done."""
-
-    positions: Tensor
-    momenta: Tensor
-    cell: Tensor
-    done: int = 0
-
-    def save(self, path: Path) -> None:
-        """Whole or not at all."""
-        buffer = BytesIO()
-        torch.save(vars(self), buffer)
-        write_whole(path, buffer.getvalue())
+SEED = 7
 
 
 class Stability:
     """All liquids through both stages."""
 
     def __init__(self, calc: HybridFF, names: Sequence[str], n_atoms: int, work: Path) -> None:
-        self.starts = [Start(name, LIQUIDS[name], STAGES[0][1], 1.0) for name in names]
-        self.structures: list[Atoms] = boxes(self.starts, n_atoms, 7, calc)
-        self.batch = AtomsBatch.from_atoms(self.structures)
-        self.forces = PotentialForces(calc.potential, calc.skin)
+        starts = [Start(name, LIQUIDS[name], STAGES[0][1], 1.0) for name in names]
+        structures: list[Atoms] = boxes(starts, n_atoms, SEED, calc)
         self.work, self.state = work, work / "state.pt"
-        self.bonds = bonds_of(self.batch, torch.cat([molecules(a) for a in self.structures]))
-        self.masses = torch.as_tensor(np.concatenate([a.get_masses() for a in self.structures]))
-
-    def start(self) -> Place:
-        """The last saved place, or relaxed boxes with random momenta."""
+        self.bonds = {s.name: bonds_of(a) for s, a in zip(starts, structures, strict=True)}
+        self.boxes, self.done = Boxes.of(calc, starts, structures, SEED), 0
         if self.state.exists():
-            return Place(**torch.load(self.state, weights_only=True))
-        momenta = thermal_momenta(self.structures, self.starts, seed=7)
-        return Place(self.batch.positions, momenta, self.batch.cell)
+            self.load()
+
+    def load(self) -> None:
+        """Take up the last saved picosecond."""
+        saved = torch.load(self.state, weights_only=True)
+        kept, own = saved["names"], self.boxes
+        alive = [k for k, start in enumerate(own.starts) if start.name in kept]
+        own.starts = [own.starts[k] for k in alive]
+        own.structures = [own.structures[k] for k in alive]
+        own.positions, own.momenta, own.cell = saved["positions"], saved["momenta"], saved["cell"]
+        own.step, self.done = saved["step"], saved["done"]
+
+    def save(self) -> None:
+        """Whole or not at all."""
+        own, buffer = self.boxes, BytesIO()
+        state = {name: getattr(own, name) for name in ("positions", "momenta", "cell", "step")}
+        names = [start.name for start in own.starts]
+        torch.save({**state, "names": names, "done": self.done}, buffer)
+        write_whole(self.state, buffer.getvalue())
 
     def run(self, lengths: Sequence[int], timestep: float) -> None:
         """So many picoseconds of each stage."""
-        place = self.start()
-        while place.done < sum(lengths):
-            stage = 0 if place.done < lengths[0] else 1
-            place = self.picosecond(place, *STAGES[stage], timestep)
-            place.save(self.state)
+        while self.done < sum(lengths) and self.boxes.structures:
+            ensemble, kelvin = STAGES[0 if self.done < lengths[0] else 1]
+            own = self.boxes
+            own.starts = [replace(start, temperature=kelvin) for start in own.starts]
+            own.run(round(1000 / timestep), timestep, ensemble, friction=1.0, pressure=1.0)
+            self.done += 1
+            self.write(ensemble)
+            self.save()
 
-    def picosecond(self, at: Place, ensemble: str, temperature: float, timestep: float) -> Place:
-        """One picosecond from a place; a row per liquid."""
-        target = torch.full((self.batch.n_systems,), temperature, dtype=torch.float64)
-        conditions = conditions_of(
-            self.batch, self.structures, target, 1.0, friction=1.0, timestep=timestep
-        )
-        noise = Noise(1000 + at.done, self.batch)
-        place = at.positions, at.momenta, at.cell
-        loop = loop_at(ensemble, conditions, self.forces, place, 0, noise)
-        run(loop, round(1000 / timestep))
-        after = replace(
-            at,
-            positions=loop.state.positions,
-            momenta=loop.state.momenta,
-            cell=loop.state.cell,
-            done=at.done + 1,
-        )
-        kinetic = self.batch.system_sum((after.momenta**2).sum(1) / (2 * self.masses))
-        kelvin = 2 * kinetic / (3 * self.batch.counts * units.kB)
-        self.write(after, ensemble, kelvin)
-        return after
-
-    def write(self, at: Place, ensemble: str, kelvin: Tensor) -> None:
+    def write(self, ensemble: str) -> None:
         """A row per liquid."""
-        volume = torch.linalg.det(at.cell).abs()
-        density = self.batch.system_sum(self.masses) / volume * DENSITY
-        broken = self.broken_bonds(at.positions)
+        own = self.boxes
         path = self.work / "stability.csv"
         new = not path.exists()
+        batch = AtomsBatch.from_atoms(own.structures)
         with path.open("a", newline="") as file:
             writer = csv.writer(file)
             if new:
                 writer.writerow(["ps", "ensemble", "liquid", "density", "temperature", "broken"])
-            for k, start in enumerate(self.starts):
-                row = [f"{float(density[k]):.4f}", f"{float(kelvin[k]):.0f}", int(broken[k])]
-                writer.writerow([at.done, ensemble, start.name, *row])
-
-    def broken_bonds(self, positions: Tensor) -> Tensor:
-        """Bonds of the start that are longer than `SPLIT` now, [n_systems]."""
-        i, j = self.bonds
-        long = torch.linalg.vector_norm(positions[i] - positions[j], dim=1) > SPLIT
-        return torch.bincount(self.batch.system[i][long], minlength=self.batch.n_systems)
-
-
-def molecules(atoms: Atoms) -> Tensor:
-    """Molecule of every atom [n_atoms]."""
-    return torch.as_tensor(atoms.arrays["molecule"])
+            for k, (start, atoms) in enumerate(zip(own.starts, own.structures, strict=True)):
+                mine, masses = batch.system == k, torch.as_tensor(atoms.get_masses())
+                density = float(masses.sum() / torch.linalg.det(own.cell[k]).abs()) * DENSITY
+                kinetic = float((own.momenta[mine] ** 2 / (2 * masses[:, None])).sum())
+                kelvin = 2 * kinetic / (3 * len(atoms) * units.kB)
+                row = [f"{density:.4f}", f"{kelvin:.0f}"]
+                row.append(str(broken_bonds(own.positions[mine], self.bonds[start.name])))
+                writer.writerow([self.done, ensemble, start.name, *row])
 
 
-def bonds_of(batch: AtomsBatch, molecule: Tensor) -> Tensor:
-    """Pairs of one molecule closer than a bond's length, [2, n_bonds], in boxes as packed."""
-    found = []
-    for k in range(batch.n_systems):
-        mine = torch.nonzero(batch.system == k)[:, 0]
-        same = molecule[mine][:, None] == molecule[mine][None, :]
-        heavy = batch.numbers[mine] > 1
-        reach = torch.where(heavy[:, None] & heavy[None, :], 1.9, 1.25)  # C-S is 1.83 long
-        bonded = same & (torch.cdist(batch.positions[mine], batch.positions[mine]) < reach)
-        found.append(mine[torch.nonzero(torch.triu(bonded, diagonal=1)).T])
-    return torch.cat(found, dim=1)
+def broken_bonds(positions: Tensor, bonds: Tensor) -> int:
+    """Bonds [2, n_bonds] of the start that are longer than `SPLIT` now."""
+    i, j = bonds
+    return int((torch.linalg.vector_norm(positions[i] - positions[j], dim=1) > SPLIT).sum())
+
+
+def bonds_of(atoms: Atoms) -> Tensor:
+    """Pairs of one molecule closer than a bond's length, [2, n_bonds], in a box as packed."""
+    positions = torch.as_tensor(atoms.positions)
+    molecule, heavy = (torch.as_tensor(x) for x in (atoms.arrays["molecule"], atoms.numbers > 1))
+    reach = torch.where(heavy[:, None] & heavy[None, :], 1.9, 1.25)  # C-S is 1.83 long
+    bonded = (molecule[:, None] == molecule) & (torch.cdist(positions, positions) < reach)
+    return torch.nonzero(torch.triu(bonded, diagonal=1)).T
 
 
 def main() -> None:
@@ -157,7 +128,7 @@ def main() -> None:
     for name in args.only:
         mine = [row for row in rows if row["liquid"] == name]
         settled = [float(r["density"]) for r in mine if r["ensemble"] == "npt"][args.npt // 2 :]
-        broken = max(int(row["broken"]) for row in mine)
+        broken = max((int(row["broken"]) for row in mine), default=0)
         print(f"{name}: {len(mine)} ps, density {np.mean(settled):.3f}, broken bonds {broken}")
 
 
