@@ -9,13 +9,11 @@ bit, the trajectory and the statistics of one that was not.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 from rich.console import Console
@@ -23,7 +21,6 @@ from rich.console import Console
 from hff_ase.dynamics.ase_mover import calculator_state
 from hff_ase.dynamics.checkpointing import (
     Checkpoint,
-    WriteError,
     load_checkpoint,
     pack_atoms,
     save_checkpoint,
@@ -34,8 +31,9 @@ from hff_ase.dynamics.config import MDConfig
 from hff_ase.dynamics.guards import check_contacts, check_results
 from hff_ase.dynamics.movers import choose_engine
 from hff_ase.dynamics.progress import Screen
-from hff_ase.dynamics.rundir import CHECKPOINT, SUMMARY, RunFolder
+from hff_ase.dynamics.rundir import CHECKPOINT, RunFolder
 from hff_ase.dynamics.session import Session
+from hff_ase.dynamics.sitting import sit
 from hff_ase.dynamics.starting import (
     check_structure,
     load_calculator,
@@ -43,9 +41,9 @@ from hff_ase.dynamics.starting import (
     read_structure,
     with_heavy_hydrogen,
 )
-from hff_ase.dynamics.stopping import stop_on_signals
+from hff_ase.dynamics.stopping import StopRequest
 from hff_ase.dynamics.summary import environment
-from hff_ase.errors import ConfigError, SimulationError
+from hff_ase.errors import ConfigError
 
 if TYPE_CHECKING:  # torch is imported only where the calculator uses it
     from hff_ase.calculators.committee import Committee
@@ -176,34 +174,13 @@ class MDRun:
             SimulationError: the run blew up (the message names the atoms, the frame is saved), was
                 stopped by a signal, cannot write its files, or is running in another process.
         """
-        with self.folder.locked(), stop_on_signals(self.config.max_hours) as stop:
-            checkpoint = load_checkpoint(self.folder[CHECKPOINT])
-            n_steps = sum(stage.n_steps for stage in self.config.plan)
-            screen = Screen(self.config.progress, n_steps, self.config.timestep, self._console)
-            if checkpoint.phase == "finished":
-                screen.say(f"the run in {self.folder.path} is finished: {n_steps} steps")
-                return read_summary(self.folder)
-            with screen:
-                session = Session(
-                    self.folder,
-                    self.config,
-                    checkpoint,
-                    self._calc,
-                    screen,
-                    stop,
-                    self._committee,
-                )
-                try:
-                    return session.run()
-                except WriteError as error:
-                    raise SimulationError(
-                        f"{error}; the checkpoint is intact, continue with "
-                        f"hff md --resume {self.folder.path}"
-                    ) from error
-                except SimulationError as error:
-                    with contextlib.suppress(WriteError):
-                        self.folder.log(str(error))
-                    raise
+
+        def make(checkpoint: Checkpoint, screen: Screen, stop: StopRequest) -> Session:
+            return Session(
+                self.folder, self.config, checkpoint, self._calc, screen, stop, self._committee
+            )
+
+        return sit(self.folder, self.config, self._console, make)
 
 
 def check_same(config: MDConfig, settings: Mapping[str, Any]) -> MDConfig:
@@ -215,13 +192,21 @@ def check_same(config: MDConfig, settings: Mapping[str, Any]) -> MDConfig:
     if settings.get("engine") == "auto":  # it was chosen when the run was started
         settings = {name: value for name, value in settings.items() if name != "engine"}
     asked = MDConfig(**{**settings_without_stages(config, settings), **settings}).resolved()
-    run = config.resolved()
+    return MDConfig(**with_changes(config.resolved(), asked))
+
+
+def with_changes(run: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Resolved settings of a run with what may change as it is asked for now.
+
+    Raises:
+        ConfigError: another setting differs; names it.
+    """
     for name, value in run.items():
         if name not in NOT_PHYSICS and asked[name] != value:
             raise ConfigError(
                 f"expected the settings of the run to resume, {name} {value!r}, got {asked[name]!r}"
             )
-    return MDConfig(**{**run, **{name: asked[name] for name in NOT_PHYSICS}})
+    return {**run, **{name: asked[name] for name in NOT_PHYSICS}}
 
 
 def settings_without_stages(config: MDConfig, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -230,17 +215,3 @@ def settings_without_stages(config: MDConfig, settings: Mapping[str, Any]) -> di
     if "ensemble" in settings or "time" in settings:
         resolved.pop("stages")
     return resolved
-
-
-def read_summary(folder: RunFolder) -> dict[str, Any]:
-    """What summary.yaml of a finished run holds.
-
-    Raises:
-        SimulationError: it is missing or damaged.
-    """
-    try:
-        content = yaml.safe_load(folder[SUMMARY].read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        reason = str(error).split("\n")[0]
-        raise SimulationError(f"cannot read the summary of {folder.path}: {reason}") from None
-    return dict(content)

@@ -10,12 +10,15 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
+import yaml
 from ase import Atoms
 
 from hff_ase._version import __version__
 from hff_ase.dynamics.checkpointing import Checkpoint
 from hff_ase.dynamics.config import MDConfig
 from hff_ase.dynamics.reporting import stage_averages
+from hff_ase.dynamics.rundir import SUMMARY, RunFolder
+from hff_ase.errors import SimulationError
 
 PACKAGES = ("ase", "numpy", "scipy", "torch", "vesin")
 
@@ -71,3 +74,17 @@ def summarize(
         "environment": state.environment,
         "config": config.resolved(),
     }
+
+
+def read_summary(folder: RunFolder) -> dict[str, Any]:
+    """What summary.yaml of a finished run holds.
+
+    Raises:
+        SimulationError: it is missing or damaged.
+    """
+    try:
+        content = yaml.safe_load(folder[SUMMARY].read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        reason = str(error).split("\n")[0]
+        raise SimulationError(f"cannot read the summary of {folder.path}: {reason}") from None
+    return dict(content)

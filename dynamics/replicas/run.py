@@ -12,27 +12,27 @@ from rich.console import Console
 
 from hff_ase.dynamics.checkpointing import (
     Checkpoint,
-    WriteError,
     load_checkpoint,
     save_checkpoint,
 )
 from hff_ase.dynamics.guards import check_contacts, check_results
-from hff_ase.dynamics.md import NOT_PHYSICS, read_summary
+from hff_ase.dynamics.md import with_changes
 from hff_ase.dynamics.movers import choose_engine
 from hff_ase.dynamics.progress import Screen
 from hff_ase.dynamics.replicas.config import ReplicaConfig
 from hff_ase.dynamics.replicas.keeping import pack_structures
 from hff_ase.dynamics.replicas.session import ReplicaSession
 from hff_ase.dynamics.rundir import CHECKPOINT, RunFolder
+from hff_ase.dynamics.sitting import sit
 from hff_ase.dynamics.starting import (
     check_structure,
     load_calculator,
     read_structure,
     with_heavy_hydrogen,
 )
-from hff_ase.dynamics.stopping import stop_on_signals
+from hff_ase.dynamics.stopping import StopRequest
 from hff_ase.dynamics.summary import environment
-from hff_ase.errors import ConfigError, HFFError, SimulationError
+from hff_ase.errors import HFFError, SimulationError
 
 
 class ReplicaRun:
@@ -136,29 +136,11 @@ class ReplicaRun:
             SimulationError: all replicas blew up, the run was stopped by a signal, cannot write its
                 files, or is running in another process.
         """
-        shared = self.config.shared
-        with self.folder.locked(), stop_on_signals(shared.max_hours) as stop:
-            checkpoint = load_checkpoint(self.folder[CHECKPOINT])
-            n_steps = sum(stage.n_steps for stage in shared.plan)
-            screen = Screen(shared.progress, n_steps, shared.timestep, self._console)
-            if checkpoint.phase == "finished":
-                screen.say(f"the run in {self.folder.path} is finished: {n_steps} steps")
-                return read_summary(self.folder)
-            with screen:
-                session = ReplicaSession(
-                    self.folder, self.config, checkpoint, self._calc, screen, stop
-                )
-                try:
-                    return session.run()
-                except WriteError as error:
-                    raise SimulationError(
-                        f"{error}; the checkpoint is intact, continue with "
-                        f"hff md --resume {self.folder.path}"
-                    ) from error
-                except SimulationError as error:
-                    with contextlib.suppress(WriteError):
-                        self.folder.log(str(error))
-                    raise
+
+        def make(checkpoint: Checkpoint, screen: Screen, stop: StopRequest) -> ReplicaSession:
+            return ReplicaSession(self.folder, self.config, checkpoint, self._calc, screen, stop)
+
+        return sit(self.folder, self.config.shared, self._console, make)
 
 
 def has_replicas(checkpoint: Checkpoint) -> bool:
@@ -204,9 +186,4 @@ def check_same(config: ReplicaConfig, settings: Mapping[str, Any]) -> ReplicaCon
     if "ensemble" in settings or "time" in settings:
         known.pop("stages", None)
     asked = ReplicaConfig.from_settings(known).resolved()
-    for name, value in run.items():
-        if name not in NOT_PHYSICS and asked[name] != value:
-            raise ConfigError(
-                f"expected the settings of the run to resume, {name} {value!r}, got {asked[name]!r}"
-            )
-    return ReplicaConfig.from_settings({**run, **{name: asked[name] for name in NOT_PHYSICS}})
+    return ReplicaConfig.from_settings(with_changes(run, asked))

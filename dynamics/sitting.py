@@ -1,0 +1,232 @@
+"""What one sitting of a run is, whatever it moves: stages, checkpoints, stopping and going on."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rich.console import Console
+
+from hff_ase.dynamics.checkpointing import (
+    Checkpoint,
+    WriteError,
+    load_checkpoint,
+    save_checkpoint,
+)
+from hff_ase.dynamics.config import MDConfig
+from hff_ase.dynamics.progress import Screen
+from hff_ase.dynamics.reporting import Moment, ns_per_day
+from hff_ase.dynamics.rundir import CHECKPOINT, RunFolder
+from hff_ase.dynamics.stopping import StopRequest, stop_on_signals
+from hff_ase.dynamics.summary import environment, read_summary
+from hff_ase.errors import HFFWarning, SimulationError
+
+SECONDS_BETWEEN_CHECKPOINTS = 60.0
+SAME_MODEL = 1e-3  # eV per atom: a larger difference of recomputed energies is another model
+
+
+class Sitting(ABC):
+    """From a checkpoint to the end, or to wherever it is killed; the folder must be locked.
+
+    Args:
+        folder: of the run.
+        settings: of the run, or those that all its replicas share.
+        checkpoint: where it is.
+        screen: where progress is shown.
+        stop: asked whether to stop.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        settings: MDConfig,
+        checkpoint: Checkpoint,
+        screen: Screen,
+        stop: StopRequest,
+    ) -> None:
+        self._folder, self._settings, self._state = folder, settings, checkpoint
+        self._screen, self._stop = screen, stop
+        self._seconds_before = float(checkpoint.notes.get("seconds", 0.0))
+        self._first_step = checkpoint.step
+        self._started = self._saved = time.perf_counter()
+
+    def run(self) -> dict[str, Any]:
+        """Go on to the end; the summary of the whole run.
+
+        Raises:
+            SimulationError: the run blew up, was asked to stop, or cannot write its files.
+        """
+        try:
+            if self._state.phase == "start":
+                self._prepare()
+                self._state.phase = "dynamics"
+                self._checkpoint(stage_begun=False)
+            else:
+                self._take_up()
+                self._check_resumed()
+            self._screen.begin(self._state.step)
+            self._started = time.perf_counter()
+            for index in range(self._state.stage, len(self._settings.plan)):
+                self._run_stage(index)
+            return self._finish()
+        finally:
+            self._close()
+
+    @abstractmethod
+    def _prepare(self) -> None:
+        """Everything before the first step; killed in here, it is done again from the start."""
+
+    @abstractmethod
+    def _take_up(self) -> None:
+        """Everything as it was at the checkpoint."""
+
+    @abstractmethod
+    def _begin_stage(self, ensemble: str) -> None:
+        """A new ensemble, or the one of the checkpoint."""
+
+    @abstractmethod
+    def _advance(self, stage: int, n_left: int) -> None:
+        """Take at least one step and at most `n_left`, and write down and show what is due."""
+
+    @abstractmethod
+    def _energy(self) -> tuple[float, int]:
+        """Potential energy of all that is moved, eV, and the number of atoms."""
+
+    @abstractmethod
+    def _collect_state(self, stage_begun: bool) -> None:
+        """Put atoms, integrator and files into the checkpoint."""
+
+    @abstractmethod
+    def _finish(self) -> dict[str, Any]:
+        """Write what is written at the end; the summary."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Close all files."""
+
+    def _check_resumed(self) -> None:
+        """Warn where this machine or model may not give the bits of the one before."""
+        state = self._state
+        before, now = state.environment, environment()
+        for key in now:
+            if key in before and now[key] != before[key]:
+                self._warn(f"{key} was {before[key]}, is {now[key]}")
+        energy, n_atoms = self._energy()
+        if state.energy is not None and energy != state.energy:
+            difference = abs(energy - state.energy)
+            if not difference <= SAME_MODEL * n_atoms:
+                raise SimulationError(
+                    f"expected the energy of the checkpoint, {state.energy:.6f} eV, got "
+                    f"{energy:.6f} eV: another model or other settings of it"
+                )
+            self._warn(f"the energy at the checkpoint differs by {difference:.2g} eV")
+        state.environment = now
+        self._say(f"resumed at step {state.step} in stage {state.stage + 1}")
+
+    def _run_stage(self, index: int) -> None:
+        stage, state = self._settings.plan[index], self._state
+        self._begin_stage(stage.ensemble)
+        self._folder.log(f"stage {index + 1}: {stage.ensemble}, {stage.n_steps} steps")
+        while state.stage_step < stage.n_steps:
+            self._advance(index, stage.n_steps - state.stage_step)
+            if self._stop.signal_name is not None:
+                self._checkpoint()
+                raise self._stop.error(
+                    f"at step {state.step}; continue with hff md --resume {self._folder.path}"
+                )
+            due = state.step % self._settings.checkpoint_interval == 0
+            if due or time.perf_counter() - self._saved > SECONDS_BETWEEN_CHECKPOINTS:
+                self._checkpoint()
+        state.stage, state.stage_step = index + 1, 0
+        self._checkpoint(stage_begun=False)
+
+    def _steps_until_due(self, n_left: int, *intervals: int) -> int:
+        """Steps until the next multiple of one of the intervals: nobody needs the atoms before."""
+        return min(n_left, *(every - self._state.step % every for every in intervals))
+
+    def _checkpoint(self, stage_begun: bool = True) -> None:
+        self._collect_state(stage_begun)
+        self._state.energy, _ = self._energy()
+        seconds = time.perf_counter() - self._started
+        self._state.notes["seconds"] = self._seconds_before + seconds
+        save_checkpoint(self._folder[CHECKPOINT], self._state)
+        self._saved = time.perf_counter()
+
+    def _speed(self) -> float:
+        """ns/day of this sitting."""
+        seconds = time.perf_counter() - self._started
+        n_steps = self._state.step - self._first_step
+        return ns_per_day(n_steps, self._settings.timestep, seconds)
+
+    def _moment(self, stage: int) -> Moment:
+        step = self._state.step
+        return Moment(step, stage + 1, round(step * self._settings.timestep * 1e-3, 9))
+
+    def _watch_minimization(self, step: int, energy: float, force: float) -> None:
+        self._screen.minimizing(step, energy, force)
+        if self._stop.signal_name is not None:
+            raise self._stop.error(
+                f"while minimising; start again with hff md --resume {self._folder.path}"
+            )
+
+    def _say_minimized(self, done: Mapping[str, float], what: str = "") -> None:
+        self._say(
+            f"{what}minimised in {done['steps']} steps: energy {done['energy_before_eV']:.4f} to "
+            f"{done['energy_after_eV']:.4f} eV, largest force "
+            f"{done['largest_force_eV_per_A']:.3f} eV/A"
+        )
+
+    def _say(self, message: str) -> None:
+        self._folder.log(message)
+        self._screen.say(message)
+
+    def _warn(self, message: str) -> None:
+        self._folder.log(f"warning: {message}")
+        warnings.warn(
+            f"{message}; the resumed run may differ in the last bits", HFFWarning, stacklevel=5
+        )
+
+
+def sit(
+    folder: RunFolder,
+    settings: MDConfig,
+    console: Console | None,
+    make: Callable[[Checkpoint, Screen, StopRequest], Sitting],
+) -> dict[str, Any]:
+    """Go on with the run in a folder to its end; what summary.yaml holds.
+
+    A finished run is left as it is.
+
+    Args:
+        folder: of the run; locked meanwhile.
+        settings: of the run, or those that all its replicas share.
+        console: where to show progress.
+        make: the sitting from a checkpoint.
+
+    Raises:
+        SimulationError: see `Sitting.run`, or the run is going on in another process.
+    """
+    with folder.locked(), stop_on_signals(settings.max_hours) as stop:
+        checkpoint = load_checkpoint(folder[CHECKPOINT])
+        n_steps = sum(stage.n_steps for stage in settings.plan)
+        screen = Screen(settings.progress, n_steps, settings.timestep, console)
+        if checkpoint.phase == "finished":
+            screen.say(f"the run in {folder.path} is finished: {n_steps} steps")
+            return read_summary(folder)
+        with screen:
+            sitting = make(checkpoint, screen, stop)
+            try:
+                return sitting.run()
+            except WriteError as error:
+                raise SimulationError(
+                    f"{error}; the checkpoint is intact, continue with "
+                    f"hff md --resume {folder.path}"
+                ) from error
+            except SimulationError as error:
+                with contextlib.suppress(WriteError):
+                    folder.log(str(error))
+                raise
