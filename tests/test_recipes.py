@@ -1,0 +1,61 @@
+"""Parts of the recipes that make the shipped models."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hff_ase import HybridFF
+from hff_ase.dynamics.build import build_box
+
+RECIPE = Path(__file__).parents[1] / "models" / "recipes" / "electrolyte"
+
+
+@pytest.fixture
+def sampling(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(RECIPE))
+    yield pytest.importorskip("sampling")
+    for name in ("sampling", "liquids", "stability"):
+        sys.modules.pop(name, None)
+
+
+def small_boxes(sampling: Any, calc: HybridFF) -> tuple[list[Any], list[Any]]:
+    starts = [sampling.Start(name, name, 300.0, 1.1) for name in ("EC", "DMC")]
+    structures = [build_box(start.recipe, 100, seed=2) for start in starts]
+    return starts, structures
+
+
+def test_a_box_that_blows_up_is_left_out_and_the_others_go_on(sampling: Any) -> None:
+    calc = HybridFF.load("electrolyte")
+    starts, structures = small_boxes(sampling, calc)
+    both = sampling.Boxes.of(calc, starts, structures, seed=1)
+    n_first = len(structures[0])
+    both.positions[n_first] = both.positions[n_first + 1] + 0.3  # 0.5 Angstrom apart, in DMC
+    before = both.positions[:n_first].clone()
+    both.run(4, timestep=0.5)
+    assert [start.name for start in both.starts] == ["EC"]
+    assert both.step == 4
+    assert both.positions.shape == both.momenta.shape == before.shape
+    assert 0.0 < float((both.positions - before).abs().max()) < 0.5
+    (frame,) = both.frames()
+    assert frame.info["step"] == 4
+
+
+def test_boxes_come_to_their_density_and_molecules_keep_their_shape(sampling: Any) -> None:
+    calc = HybridFF.load("electrolyte")
+    starts, structures = small_boxes(sampling, calc)
+    both = sampling.Boxes.of(calc, starts, structures, seed=1)
+    volume, positions = torch.linalg.det(both.cell), both.positions.clone()
+    for _ in range(sampling.SQUEEZES):
+        both.scale()
+    assert torch.allclose(torch.linalg.det(both.cell), volume / 1.1, rtol=1e-10)
+    molecule = sampling.global_molecules(structures)
+    shift = (both.positions - positions).numpy()
+    for number in np.unique(molecule.numpy()):
+        mine = shift[molecule.numpy() == number]
+        assert np.allclose(mine, mine[0], rtol=0, atol=1e-10)
