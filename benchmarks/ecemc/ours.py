@@ -37,7 +37,11 @@ from hff_ase.training.loop.step import Stepper
 
 SETTINGS = Path(__file__).with_name("ours.yaml")
 TERM = "model.terms.short_range"
-E3 = [f"{TERM}.network=e3", "optimizer.learning_rate=5e-3", "batching.batch_size=2"]
+E3 = [
+    f"{TERM}.network=e3",
+    "optimizer={kind: soap, learning_rate: 5e-3, betas: [0.95, 0.99]}",
+    "batching.batch_size=2",
+]
 
 
 def _e3(channels: int, l_max: int, layers: int = 3) -> list[str]:
