@@ -112,7 +112,7 @@ class OursInTraining(Ours):
 def settings(args: argparse.Namespace, data: Data) -> TrainConfig:
     """The resolved configuration; writes the frames that it names."""
     args.output.mkdir(parents=True, exist_ok=True)
-    for name in ("train", "validation"):
+    for name in data.sets:
         write(args.output / f"{name}.extxyz", [data.frames[k] for k in data.sets[name]])
     energies = {chemical_symbols[z]: e + data.binding for z, e in data.isolated.items()}
     replaced = [

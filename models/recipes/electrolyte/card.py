@@ -19,9 +19,10 @@ from hff_ase.evaluation.report import collect
 from hff_ase.evaluation.tables import tables
 from hff_ase.files import write_whole
 
-SETS = {
+SETS = {  # those of them that the folder holds
     "held_out": "Held out: segments of trajectories of the compositions it was trained on",
     "left_out": "Left out: compositions that nothing was ever trained on",
+    "test": "Test: frames that were neither trained on nor looked at in training",
 }
 
 
@@ -29,7 +30,10 @@ def errors_of(model: Path, work: Path, every: int) -> list[str]:
     """A section for each set of frames."""
     calculator, lines = HybridFF.load(model), []
     for name, title in SETS.items():
-        frames = read_frames(work / f"{name}.db")[::every]
+        paths = [path for suffix in ("db", "extxyz") if (path := work / f"{name}.{suffix}").exists()]
+        if not paths:
+            continue
+        frames = read_frames(paths[0])[::every]
         found = collect(calculator, frames)
         lines += ["", f"## {title}", "", f"{len(frames)} frames."]
         for table in tables(found)[:3]:
