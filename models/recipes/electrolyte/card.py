@@ -30,7 +30,7 @@ def errors_of(model: Path, work: Path, every: int) -> list[str]:
     """A section for each set of frames."""
     calculator, lines = HybridFF.load(model), []
     for name, title in SETS.items():
-        paths = [path for suffix in ("db", "extxyz") if (path := work / f"{name}.{suffix}").exists()]
+        paths = sorted(work.glob(f"{name}.*"))
         if not paths:
             continue
         frames = read_frames(paths[0])[::every]
