@@ -20,6 +20,7 @@ from ase.io import read
 from ipi.pes.dummy import Dummy_driver
 from ipi.utils.units import unit_to_internal, unit_to_user
 
+from hff_ase.allocator import keep_memory
 from hff_ase.calculators import HybridFF
 from hff_ase.dynamics.pimd.beads import Array, BeadForces, BeadResults
 from hff_ase.errors import ConfigError, StructureError
@@ -70,6 +71,7 @@ class HFFDriver(Dummy_driver):
         verbose: bool = False,
         **others: Any,
     ) -> None:
+        keep_memory()  # the process is i-PI's, which knows nothing of it
         others.pop("verbosity", None)  # i-PI's own
         if others:
             raise ConfigError(f"expected no option {sorted(others)[0]!r} of the hff driver")
