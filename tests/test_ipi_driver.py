@@ -17,7 +17,7 @@ from conftest import make_potential, salt_box, water
 from hff_ase.calculators import HybridFF
 from hff_ase.checkpoint import ModelInfo, save_model
 from hff_ase.dynamics.pimd.beads import BeadForces
-from hff_ase.dynamics.pimd.input_xml import driver_path
+from hff_ase.dynamics.pimd.force_fields import driver_path
 from hff_ase.errors import ConfigError, StructureError
 
 pytest.importorskip("ipi", reason="i-PI's driver base class (pip install 'hff-ase[pimd]')")

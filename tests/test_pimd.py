@@ -18,7 +18,8 @@ from ase.io import read, write
 from conftest import salt_box
 
 from hff_ase.dynamics.pimd.config import PIMDConfig
-from hff_ase.dynamics.pimd.input_xml import driver_path, input_xml, load_start
+from hff_ase.dynamics.pimd.force_fields import driver_path
+from hff_ase.dynamics.pimd.input_xml import input_xml, load_start
 from hff_ase.dynamics.pimd.results import cut_frames, cut_properties, read_properties
 from hff_ase.dynamics.pimd.run import PIMDRun, step_of
 from hff_ase.errors import ConfigError, SimulationError, StructureError

@@ -442,7 +442,7 @@ YAML: dict[str, tuple[str, str]] = {
     "unknown key": ("temperatur: 300", "unknown setting 'temperatur'; did you mean temperature"),
     "unknown keys": ("zzz: 1\nyyy: 2", "unknown setting "),
     "number of text": ("temperature: warm", "temperature: "),
-    "list for a number": ("temperature: [300, 400]", "temperature: "),
+    "list for a number": ("timestep: [1, 2]", "timestep: "),
     "mapping for a number": ("timestep: {fs: 1}", "timestep: "),
     "text for a switch": ("minimize: perhaps", "minimize: "),
     "number for a model": ("model: 3", "model: "),
