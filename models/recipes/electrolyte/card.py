@@ -48,7 +48,7 @@ def stability_of(folder: Path) -> list[str]:
         "",
         "## Molecular dynamics",
         "",
-        "Boxes of about 200 atoms from random packing, 1 fs: ps without a failure, density over "
+        "Small boxes from random packing, 1 fs: ps without a failure, density over "
         "the second half of NPT at 300 K and 1 bar, bonds broken at the end.",
         "",
         "| liquid | NPT 300 K (ps) | NVT 450 K (ps) | density (g/cm3) | broken bonds |",
