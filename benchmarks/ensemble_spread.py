@@ -69,7 +69,7 @@ def densities(
         run = ReplicaRun.start(ReplicaConfig.from_settings(options), boxes)
     run.run()
     summary = yaml.safe_load((folder / SUMMARY).read_text())
-    found = [entry["averages"]["density[g/cm3]"] for entry in summary["conditions"]]
+    found = [entry["averages"]["density[g/cm^3]"] for entry in summary["conditions"]]
     return [(one["mean"], one["error"] or 0.0) for one in found]
 
 
