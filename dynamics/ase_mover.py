@@ -72,6 +72,9 @@ class ASEMover:
         farthest = int(np.argmax(squared))
         displacement, now = float(np.sqrt(squared[farthest])), temperature(kinetic, atoms)
         volume = float(atoms.get_volume()) if atoms.pbc.all() else float("nan")
+        tensor: tuple[float, ...] = ()
+        if self._config.pressure_interval is not None:
+            tensor = pressure_tensor(results.get("stress"), atoms, volume)
         # each comparison is false for nan
         harmless = displacement <= limits.displacement and now <= limits.temperature
         harmless = harmless and float(np.abs(results["forces"]).max()) <= limits.force
@@ -81,7 +84,7 @@ class ASEMover:
             conserved=self._integrator.conserved_energy(potential, kinetic),
             temperature=now,
             pressure=pressure(results.get("stress"), kinetic, volume),
-            tensor=pressure_tensor(results.get("stress"), atoms, volume),
+            tensor=tensor,
             volume=volume,
             displacement=displacement,
             farthest=farthest,
@@ -114,4 +117,4 @@ def pressure_tensor(stress: np.ndarray | None, atoms: Atoms, volume: float) -> t
     voigt = full_3x3_to_voigt_6_stress(stress) if np.shape(stress) == (3, 3) else stress
     momenta = atoms.get_momenta()
     flow = momenta.T @ (momenta / atoms.get_masses()[:, None]) / volume
-    return tuple((flow.flat[[0, 4, 8, 5, 2, 1]] - np.asarray(voigt)).tolist())
+    return tuple((full_3x3_to_voigt_6_stress(flow) - np.asarray(voigt)).tolist())

@@ -1,4 +1,4 @@
-"""Atoms moved by our own engine, on the device of the potential."""
+"""Systems moved by our own engine, on the device of the potential: a batch of them, or one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from ase import Atoms, units
 
@@ -37,7 +38,90 @@ BLOCK = 20  # steps between two looks at a GPU; on a CPU a look costs nothing
 VARIABLES = ("kinetic", "heat", "p_volume", "chain", "p_chain")  # of thermostats and barostat
 
 
-class TorchMover:
+class BatchMover:
+    """Systems in one batch, one stage after another.
+
+    Args:
+        structures: with momenta that add up to zero in each.
+        configs: the settings of each; they differ in temperature and pressure at most.
+        calc: a HybridFF, for its potential, device and skin.
+        surroundings: as `get_surroundings` gave them; empty to search neighbours at the atoms.
+        block: steps between two looks from the host; None to choose by the device.
+        identity: by which the noise of each is named; None counts them from 0.
+    """
+
+    def __init__(
+        self,
+        structures: Sequence[Atoms],
+        configs: Sequence[MDConfig],
+        calc: Any,
+        surroundings: Arrays,
+        block: int | None = None,
+        identity: Sequence[int] | None = None,
+    ) -> None:
+        self._config = configs[0]
+        self._identity = None if identity is None else torch.tensor(identity)
+        device = calc.device
+        self._capture = device.type == "cuda"
+        self._block = block or (BLOCK if self._capture else 1)
+        batch = AtomsBatch.from_atoms(structures, device)
+        masses = np.concatenate([atoms.get_masses() for atoms in structures])
+        self._forces = forces_of(self._config, calc)
+        self._conditions = conditions_of(batch, masses, configs)
+        if surroundings:
+            kept = {k: torch.tensor(v, device=device) for k, v in surroundings.items()}
+            self._forces.set_state(batch, kept)
+        momenta = np.concatenate([atoms.get_momenta() for atoms in structures])
+        at_rest = torch.as_tensor(momenta, device=device)
+        state = begin(self._conditions, batch.positions, at_rest, batch.cell)
+        self._start: State = with_results(state, self._conditions, self._forces)
+        self._loop: Loop | None = None
+        self.begin(self._config.plan[0].ensemble, 0, {})
+
+    @property
+    def loop(self) -> Loop:
+        """The loop of this stage."""
+        if self._loop is None:
+            raise RuntimeError("expected a stage that has begun, got none")
+        return self._loop
+
+    def begin(self, ensemble: str, step: int, state: Arrays) -> None:
+        """A new integrator, or one with the variables of `get_state`."""
+        self._ensemble = ensemble
+        before = self._start if self._loop is None else self._loop.state
+        integrator = integrator_of(ensemble, self._conditions, self._config)
+        start = integrator.start(before)
+        if state:
+            device = before.positions.device
+            kept = {name: torch.tensor(state[name], device=device) for name in VARIABLES}
+            start = replace(start, **kept)
+        noise = None
+        if integrator.draws_noise:
+            noise = Noise(self._config.seed, self._conditions.batch, self._identity)
+        self._loop = Loop(
+            integrator,
+            self._forces,
+            start,
+            step,
+            Limits.of(self._config),
+            noise,
+            self._block,
+            self._capture,
+            tensor=self._config.pressure_interval is not None,
+        )
+
+    def get_state(self) -> Arrays:
+        """Thermostats and barostats."""
+        tensors = self.loop.state.tensors()
+        return {name: tensors[name].cpu().numpy().copy() for name in VARIABLES}
+
+    def get_surroundings(self) -> Arrays:
+        """Where neighbours were last searched."""
+        state = self._forces.get_state()
+        return {name: tensor.cpu().numpy().copy() for name, tensor in state.items()}
+
+
+class TorchMover(BatchMover):
     """See `Mover`; ``atoms`` are brought up to date when they are asked for.
 
     Args:
@@ -56,29 +140,8 @@ class TorchMover:
         surroundings: Arrays,
         block: int | None = None,
     ) -> None:
-        self._atoms, self._config = atoms, config
-        on_gpu = calc.device.type == "cuda"
-        self._block = block or (BLOCK if on_gpu else 1)
-        self._capture = on_gpu
-        batch = AtomsBatch.from_atoms(atoms, calc.device)
-        self._forces = forces_of(config, calc)
-        self._conditions = conditions_of(atoms, batch, config)
-        if surroundings:
-            kept = {k: torch.tensor(v, device=calc.device) for k, v in surroundings.items()}
-            self._forces.set_state(batch, kept)
-        momenta = torch.as_tensor(atoms.get_momenta(), device=calc.device)
-        state = begin(self._conditions, batch.positions, momenta, batch.cell)
-        self._start: State = with_results(state, self._conditions, self._forces)
-        self._loop: Loop | None = None
-        self._stale = False
-        self.begin(config.plan[0].ensemble, 0, {})
-
-    @property
-    def loop(self) -> Loop:
-        """The loop of this stage."""
-        if self._loop is None:
-            raise RuntimeError("expected a stage that has begun, got none")
-        return self._loop
+        self._atoms, self._stale = atoms, False
+        super().__init__([atoms], [config], calc, surroundings, block)
 
     @property
     def atoms(self) -> Atoms:
@@ -101,27 +164,7 @@ class TorchMover:
     def begin(self, ensemble: str, step: int, state: Arrays) -> None:
         """A new integrator, or one with the variables of `get_state`."""
         _ = self.atoms if self._stale else None  # with the cell of the stage before
-        before = self._start if self._loop is None else self._loop.state
-        integrator = integrator_of(ensemble, self._conditions, self._config)
-        start = integrator.start(before)
-        if state:
-            device = before.positions.device
-            kept = {name: torch.tensor(state[name], device=device) for name in VARIABLES}
-            start = replace(start, **kept)
-        noise = None
-        if integrator.draws_noise:
-            noise = Noise(self._config.seed, self._conditions.batch)
-        self._loop = Loop(
-            integrator,
-            self._forces,
-            start,
-            step,
-            Limits.of(self._config),
-            noise,
-            self._block,
-            self._capture,
-            tensor=self._config.pressure_interval is not None,
-        )
+        super().begin(ensemble, step, state)
 
     def advance(self, n_steps: int) -> list[Sample]:
         """A block of steps."""
@@ -136,16 +179,6 @@ class TorchMover:
     def _sample(self, values: list[float]) -> Sample:
         periodic = self._conditions.batch.all_periodic
         return sample_of(self.loop.columns, values, self._atoms, periodic)
-
-    def get_state(self) -> Arrays:
-        """Thermostat and barostat."""
-        tensors = self.loop.state.tensors()
-        return {name: tensors[name].cpu().numpy().copy() for name in VARIABLES}
-
-    def get_surroundings(self) -> Arrays:
-        """Where neighbours were last searched."""
-        state = self._forces.get_state()
-        return {name: tensor.cpu().numpy().copy() for name, tensor in state.items()}
 
 
 def sample_of(
@@ -209,15 +242,21 @@ def with_results(state: State, conditions: Conditions, forces: PotentialForces) 
     return split(state, conditions, forces.inner.evaluate_checked(batch))
 
 
-def conditions_of(atoms: Atoms, batch: AtomsBatch, config: MDConfig) -> Conditions:
-    """What a run holds constant, the same for every system of a batch."""
-    pressure = DEFAULT_PRESSURE if config.pressure is None else config.pressure
-    per_system = batch.cell.new_ones(batch.n_systems)
+def conditions_of(batch: AtomsBatch, masses: np.ndarray, configs: Sequence[MDConfig]) -> Conditions:
+    """What runs hold constant, each system its own temperature and pressure.
+
+    Args:
+        batch: the systems.
+        masses: of all atoms, amu.
+        configs: of each system; what is not of one system is that of the first.
+    """
+    config = configs[0]
+    bars = [DEFAULT_PRESSURE if own.pressure is None else own.pressure for own in configs]
     return Conditions(
         batch=batch,
-        masses=torch.as_tensor(atoms.get_masses(), device=batch.device)[:, None],
-        temperature=config.temperature * per_system,
-        pressure=pressure * BAR * per_system,
+        masses=torch.as_tensor(masses, device=batch.device)[:, None],
+        temperature=batch.cell.new_tensor([own.temperature for own in configs]),
+        pressure=batch.cell.new_tensor(bars) * BAR,
         timestep=config.timestep * units.fs,
         friction=config.friction / (1000 * units.fs),
         tdamp=config.tdamp * units.fs,

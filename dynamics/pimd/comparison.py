@@ -17,10 +17,10 @@ from hff_ase.dynamics.pimd.input_xml import BEAD, PREFIX, PROPERTIES
 from hff_ase.dynamics.pimd.rdf import Array
 from hff_ase.dynamics.pimd.results import read_properties
 from hff_ase.dynamics.reporting import finite_or_none, read_statistics
-from hff_ase.dynamics.rundir import STATISTICS
+from hff_ase.dynamics.rundir import STATISTICS, trajectory_name
 from hff_ase.errors import SimulationError
 
-TRAJECTORIES = ("trajectory.extxyz", "trajectory.traj")  # of `hff md`, that ASE reads
+TRAJECTORIES = tuple(trajectory_name(suffix) for suffix in ("extxyz", "traj"))  # ASE reads them
 MOST_FRAMES = 400  # of one bead; more change a radial distribution function little
 
 

@@ -46,9 +46,14 @@ def pack_places(mover: ReplicaMover) -> dict[str, np.ndarray]:
     }
 
 
-def unpack_replicas(checkpoint: Checkpoint, config: ReplicaConfig) -> list[Replica]:
-    """The replicas that `pack_places` left, in a checkpoint of the dynamics."""
-    structures = unpack_structures(checkpoint, config)
+def unpack_replicas(
+    checkpoint: Checkpoint, config: ReplicaConfig, structures: Sequence[Atoms]
+) -> list[Replica]:
+    """The replicas that `pack_places` left, in a checkpoint of the dynamics.
+
+    Args:
+        structures: as `unpack_structures` gives them.
+    """
     configs, conditions = config.replica_configs(), config.conditions
     kept = {
         name: checkpoint.atoms[f"places/{name}"]

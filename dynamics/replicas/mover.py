@@ -7,28 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from ase import Atoms, units
 from torch import Tensor
 
-from hff_ase.batch import AtomsBatch
 from hff_ase.calculators.results import split_results
-from hff_ase.dynamics.config import DEFAULT_PRESSURE, MDConfig
-from hff_ase.dynamics.engine import Conditions, Loop, Noise, begin
+from hff_ase.dynamics.config import MDConfig
 from hff_ase.dynamics.engine.record import COLUMNS
-from hff_ase.dynamics.guards import Limits
 from hff_ase.dynamics.movers import Arrays, Sample
-from hff_ase.dynamics.torch_mover import (
-    BLOCK,
-    VARIABLES,
-    conditions_of,
-    forces_of,
-    integrator_of,
-    sample_of,
-    with_results,
-)
+from hff_ase.dynamics.torch_mover import BatchMover, sample_of
 from hff_ase.errors import HFFError
-from hff_ase.units import BAR
 
 HARMLESS, KINETIC = COLUMNS.index("harmless"), COLUMNS.index("kinetic")
 
@@ -66,7 +53,7 @@ class View:
         return self.mover.all_results()[self.place]
 
 
-class ReplicaMover:
+class ReplicaMover(BatchMover):
     """Replicas of the same stages in one batch.
 
     A replica's noise depends on the seed and on its own number, and its forces on its own atoms: it
@@ -86,65 +73,22 @@ class ReplicaMover:
         surroundings: Arrays | None = None,
         block: int | None = None,
     ) -> None:
-        self.replicas = list(replicas)
-        self._calc, self._config = calc, replicas[0].config
-        self._on_gpu = calc.device.type == "cuda"
-        self._block = block or (BLOCK if self._on_gpu else 1)
-        structures = [replica.atoms for replica in replicas]
-        self._batch = AtomsBatch.from_atoms(structures, calc.device)
-        self._periodic = self._batch.periodic.tolist()
-        self._forces = forces_of(self._config, calc)
-        self._conditions = conditions_of_all(self.replicas, self._batch)
-        if surroundings:
-            kept = {k: torch.tensor(v, device=calc.device) for k, v in surroundings.items()}
-            self._forces.set_state(self._batch, kept)
-        momenta = np.concatenate([atoms.get_momenta() for atoms in structures])
-        at_rest = begin(
-            self._conditions,
-            self._batch.positions,
-            torch.as_tensor(momenta, device=calc.device),
-            self._batch.cell,
+        self.replicas, self._calc = list(replicas), calc
+        self._forget()
+        super().__init__(
+            [replica.atoms for replica in replicas],
+            [replica.config for replica in replicas],
+            calc,
+            surroundings or {},
+            block,
+            identity=[replica.index for replica in replicas],
         )
-        self._start = with_results(at_rest, self._conditions, self._forces)
-        self._loop: Loop | None = None
-        self._atoms: list[Atoms] | None = None
-        self._results: list[dict[str, Any]] | None = None
-        self.begin(self._config.plan[0].ensemble, 0, {})
-
-    @property
-    def loop(self) -> Loop:
-        """The loop of this stage."""
-        if self._loop is None:
-            raise RuntimeError("expected a stage that has begun, got none")
-        return self._loop
+        self._periodic = self._conditions.batch.periodic.tolist()
 
     def begin(self, ensemble: str, step: int, state: Arrays) -> None:
         """A new integrator, or one with the variables of `get_state`."""
         self._forget()
-        before = self._start if self._loop is None else self._loop.state
-        integrator = integrator_of(ensemble, self._conditions, self._config)
-        start = integrator.start(before)
-        if state:
-            device = before.positions.device
-            kept = {name: torch.tensor(state[name], device=device) for name in VARIABLES}
-            start = replace(start, **kept)
-        noise = None
-        if integrator.draws_noise:
-            identity = torch.tensor([replica.index for replica in self.replicas])
-            noise = Noise(self._config.seed, self._batch, identity)
-        self._ensemble = ensemble
-        limits = Limits.of(self._config)
-        self._loop = Loop(
-            integrator,
-            self._forces,
-            start,
-            step,
-            limits,
-            noise,
-            self._block,
-            self._on_gpu,
-            tensor=self._config.pressure_interval is not None,
-        )
+        super().begin(ensemble, step, state)
 
     def advance(self, n_steps: int) -> Tensor:
         """Take one to ``n_steps`` steps; only the last may be anything but harmless.
@@ -159,7 +103,8 @@ class ReplicaMover:
         return self.loop.advance(n_steps)
 
     def _forget(self) -> None:
-        self._atoms, self._results = None, None
+        self._atoms: list[Atoms] | None = None
+        self._results: list[dict[str, Any]] | None = None
 
     def here(self) -> Tensor:
         """What is known of the replicas as they are, [n_replicas, n_columns]."""
@@ -212,16 +157,6 @@ class ReplicaMover:
         """Potential energy of all together, eV."""
         return float(self.loop.state.energy.sum())
 
-    def get_state(self) -> Arrays:
-        """Thermostats and barostats."""
-        tensors = self.loop.state.tensors()
-        return {name: tensors[name].cpu().numpy().copy() for name in VARIABLES}
-
-    def get_surroundings(self) -> Arrays:
-        """Where neighbours were last searched."""
-        state = self._forces.get_state()
-        return {name: tensor.cpu().numpy().copy() for name, tensor in state.items()}
-
     def only(self, places: Sequence[int]) -> ReplicaMover:
         """A mover of some of the replicas, as they are, in the same stage."""
         atoms = self.all_atoms()
@@ -246,17 +181,3 @@ class ReplicaMover:
         if not guilty:
             raise error
         return guilty
-
-
-def conditions_of_all(replicas: Sequence[Replica], batch: AtomsBatch) -> Conditions:
-    """What the replicas hold constant, each its own temperature and pressure."""
-    masses = np.concatenate([replica.atoms.get_masses() for replica in replicas])
-    joined = Atoms(numbers=batch.numbers.cpu().numpy(), masses=masses)
-    bars = [replica.config.pressure for replica in replicas]
-    pressure = [DEFAULT_PRESSURE if bar is None else bar for bar in bars]
-    kelvin = [replica.config.temperature for replica in replicas]
-    return replace(
-        conditions_of(joined, batch, replicas[0].config),
-        temperature=batch.cell.new_tensor(kelvin),
-        pressure=batch.cell.new_tensor(pressure) * BAR,
-    )

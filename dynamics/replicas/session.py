@@ -66,7 +66,7 @@ class ReplicaSession(Sitting):
             self._outputs[replica.index] = outputs
 
     def _take_up(self) -> None:
-        replicas = unpack_replicas(self._state, self._config)
+        replicas = unpack_replicas(self._state, self._config, self._structures)
         self._mover = ReplicaMover(replicas, self._calc, self._state.calculator)
         self._open(replicas)
 

@@ -82,10 +82,9 @@ class Soap(torch.optim.Optimizer):
             parameters = [p for p in group["params"] if p.grad is not None]
             if group["weight_decay"]:
                 torch._foreach_mul_(parameters, 1.0 - group["lr"] * group["weight_decay"])
-            for shape, members in self._by_shape(parameters).items():
-                gradient = torch.stack([self._cut(cast(Tensor, p.grad))[k] for p, k in members])
-                change = self._change(f"{number}:{shape}", gradient)
-                targets = [self._cut(p.data)[k] for p, k in members]
+            for shape, blocks in self._by_shape(parameters).items():
+                change = self._change(f"{number}:{shape}", torch.stack([g for _, g in blocks]))
+                targets = [block for block, _ in blocks]
                 torch._foreach_add_(targets, list(change.unbind(0)), alpha=-group["lr"])
         return loss
 
@@ -102,13 +101,14 @@ class Soap(torch.optim.Optimizer):
             for rows in matrix.tensor_split(n_rows, 0):
                 yield from rows.tensor_split(n_columns, 1)
 
-    def _by_shape(self, parameters: Sequence[Tensor]) -> dict[str, list[tuple[Tensor, int]]]:
-        """Which blocks of which parameters go together."""
-        found: dict[str, list[tuple[Tensor, int]]] = {}
+    def _by_shape(self, parameters: Sequence[Tensor]) -> dict[str, list[tuple[Tensor, Tensor]]]:
+        """Blocks of all parameters with their gradients; those of one shape go together."""
+        found: dict[str, list[tuple[Tensor, Tensor]]] = {}
         for parameter in parameters:
-            for k, block in enumerate(self._cut(parameter)):
+            gradients = self._cut(cast(Tensor, parameter.grad))
+            for block, gradient in zip(self._cut(parameter.data), gradients, strict=True):
                 name = "x".join(str(size) for size in block.shape) + f" {block.dtype}"
-                found.setdefault(name, []).append((parameter, k))
+                found.setdefault(name, []).append((block, gradient))
         return found
 
     def _change(self, name: str, gradient: Tensor) -> Tensor:

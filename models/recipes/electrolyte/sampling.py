@@ -86,13 +86,13 @@ def sample(
     The first part brings every box to its density, by small uniform changes of cell and molecules.
     A box that blows up is left out from there on: what led to it has been given.
     """
-    boxes = Boxes.of(calc, starts, structures, seed)
+    moving = Boxes.of(calc, starts, structures, seed)
     for _ in range(SQUEEZES):
-        boxes.run(SQUEEZE_STEPS // SQUEEZES, timestep)
-        boxes.scale()
+        moving.run(SQUEEZE_STEPS // SQUEEZES, timestep)
+        moving.scale()
     for _ in range(n_steps // interval):
-        boxes.run(interval, timestep)
-        yield boxes.frames()
+        moving.run(interval, timestep)
+        yield moving.frames()
 
 
 @dataclass
