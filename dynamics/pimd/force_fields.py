@@ -23,6 +23,7 @@ from hff_ase.models import model_path
 
 START = "start.extxyz"
 FULL, INNER, CORRECTION = "hff", "inner", "correction"
+QUEUEING = 2e-4  # s per bead of a few atoms; twice what i-PI takes
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,22 @@ def address_of(field: ForceField, address: str) -> str:
     return address if field.name == FULL else f"{address}_{field.name}"
 
 
-def force_fields_xml(config: PIMDConfig, address: str) -> str:
+def force_fields_xml(config: PIMDConfig, n_atoms: int, address: str) -> str:
     """The elements that say how i-PI reaches the models."""
-    return "\n".join(_xml(config, field, address) for field in force_fields(config))
+    return "\n".join(_xml(config, field, n_atoms, address) for field in force_fields(config))
 
 
-def _xml(config: PIMDConfig, field: ForceField, address: str) -> str:
+def latency(n_atoms: int, n_beads: int) -> float:
+    """Seconds that i-PI waits between two looks at what is queued for a driver.
+
+    It sends what it finds, filled up to a whole batch. Beads are queued one by one after the
+    integrator's part of a step: a look in between makes two batches of one. So it waits for longer
+    than i-PI takes from one evaluation to the next (docs/pimd.md).
+    """
+    return 1e-4 if n_beads == 1 else QUEUEING * n_beads * (1.0 + n_atoms / 400.0)
+
+
+def _xml(config: PIMDConfig, field: ForceField, n_atoms: int, address: str) -> str:
     # pbc: unwrapped positions, so that neighbour lists last and dipoles are continuous
     if config.transport == "ffdirect":
         options = ", ".join(f"{name}: {value}" for name, value in field.options.items())
@@ -106,7 +117,7 @@ def _xml(config: PIMDConfig, field: ForceField, address: str) -> str:
     mode = "unix" if config.transport == "socket" else "shm"
     return f"""  <ffsocket name="{field.name}" mode="{mode}" pbc="False">
     <address>{address_of(field, address)}</address>
-    <latency>1e-4</latency>
+    <latency>{latency(n_atoms, field.beads):.2g}</latency>
     <batch_size>{field.batch}</batch_size>
   </ffsocket>"""
 

@@ -63,7 +63,7 @@ def input_xml(config: PIMDConfig, atoms: Atoms, address: str = "hff") -> str:
 {_outputs(config, atoms)}
   <total_steps>{config.n_steps}</total_steps>
 {_wall_time(config)}  <prng><seed>{config.seed}</seed></prng>
-{force_fields_xml(config, address)}
+{force_fields_xml(config, len(atoms), address)}
   <system>
 {_initialize(config, atoms)}
 {forces_xml(config)}
