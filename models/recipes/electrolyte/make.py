@@ -4,8 +4,8 @@
 
 Rounds of active learning: two networks that differ in their random numbers are trained on what
 there is, the first runs molecular dynamics of every liquid at random temperatures and densities,
-the frames on which the two disagree most are labelled by the teacher and added. Later rounds go on
-from the networks of the one before. The first network is then trained on everything for longer.
+the frames on which the two disagree most are labelled by the teacher and added. The first network
+is then trained on everything for longer. Every training goes on from the one before.
 Every part is written whole and skipped when it is there: a recipe that was stopped goes on where it
 was.
 """
@@ -43,7 +43,8 @@ TOO_FAR = 50.0  # eV/Angstrom; frames beyond it tell nothing about liquids
 
 def train_members(args: argparse.Namespace, number: int, hours: float, members: int) -> list[Path]:
     """Train networks on all frames of the rounds before, side by side; paths of their models."""
-    sets = [args.work / "train.db", *(args.work / f"round-{k}.db" for k in range(number))]
+    rounds = [args.work / f"round-{k}.db" for k in range(min(number, args.rounds))]
+    sets = [args.work / "train.db", *rounds]
     jobs, models = [], []
     for seed in range(members):
         output = args.work / f"round-{number}-seed-{seed}"
@@ -109,9 +110,13 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, required=True, help="BAMBOO weights, .npz or .pt")
     parser.add_argument("--work", type=Path, default=Path("electrolyte"))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--first-hours", type=float, default=0.2, help="CPU time per network")
-    parser.add_argument("--round-hours", type=float, default=0.1, help="the same, later rounds")
-    parser.add_argument("--hours", type=float, default=1.0, help="CPU time of the last training")
+    parser.add_argument(
+        "--hours",
+        type=float,
+        nargs="+",
+        default=[0.2, 0.1, 0.1, 1.0],
+        help="CPU time of a network in each training: in the rounds, then on everything",
+    )
     parser.add_argument("--threads", type=int, default=1, help="of each training")
     parser.add_argument("--only", nargs="*", choices=list(LIQUIDS), default=list(LIQUIDS))
     parser.add_argument("--copies", type=int, default=1, help="boxes of each liquid per round")
@@ -121,15 +126,17 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=400, help="labelled per round")
     parser.add_argument("--per-system", type=int, default=15)
     args = parser.parse_args()
+    if len(args.hours) <= args.rounds:
+        parser.error(f"expected more --hours than {args.rounds} rounds, got {args.hours}")
     args.work.mkdir(parents=True, exist_ok=True)
     teacher = load_teacher(args.teacher)
     make_sets(args.boxes, teacher, args.work)
-    for number in range(args.rounds):
-        hours = args.round_hours if number else args.first_hours
-        models = train_members(args, number, hours, MEMBERS)
-        add_round(args, number, models, teacher)
-    (final,) = train_members(args, args.rounds, args.hours, 1)
-    print(f"{final}: now the card's tables, hff evaluate {final} {args.work}/held_out.db")
+    for number, hours in enumerate(args.hours):
+        of_a_round = number < args.rounds
+        models = train_members(args, number, hours, MEMBERS if of_a_round else 1)
+        if of_a_round:
+            add_round(args, number, models, teacher)
+    print(f"{models[0]}: now the card's tables, see models/recipes/README.md")
 
 
 if __name__ == "__main__":
