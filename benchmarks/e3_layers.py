@@ -1,8 +1,10 @@
-"""Time of E3Net per box: forces, and a training step on forces, fused and in plain torch.
+"""Time of E3Net and GET per box: forces, and a training step on forces, by how it is done.
 
     OMP_NUM_THREADS=1 python benchmarks/e3_layers.py [--atoms 160] [--channels 32] [--json OUT]
 
-A random periodic box at the density of a liquid (0.1 atoms/A^3); the fastest of several calls.
+"kernels": tabulated radial weights and directional gradients (what a user gets on a CPU); "graph":
+fused edge sums that are differentiated twice; "torch": neither. A random periodic box at the
+density of a liquid (0.1 atoms/A^3); the fastest of several calls.
 """
 
 from __future__ import annotations
@@ -14,12 +16,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from ase import Atoms
 
-from hff_ase.nets import NETWORKS, Network
+from hff_ase.batch import AtomsBatch
+from hff_ase.data.labels import Labels
+from hff_ase.neighbors import NeighborList
+from hff_ase.potential import HybridPotential
+from hff_ase.terms.short_range import ShortRange
+from hff_ase.training.gradients import SKIN, accumulate_gradients
+from hff_ase.training.losses import LossWeights
 
-CUTOFF, DENSITY = 5.0, 0.1
+CUTOFF, DENSITY, ELEMENTS = 5.0, 0.1, ("H", "C", "O", "Li")
 SIZES: dict[str, dict[str, Any]] = {
     "e3 l_max 0, 3 layers": {"l_max": 0, "layers": 3},
     "e3 l_max 1, 3 layers": {"l_max": 1, "layers": 3},
@@ -31,33 +40,55 @@ SIZES: dict[str, dict[str, Any]] = {
     },
     "get 3 layers": {"layers": 3},
 }  # fmt: skip
-Box = tuple[Tensor, Tensor, Tensor, Tensor]
+FORCES = LossWeights(energy=0.0, forces=1.0, stress=0.0, charges=0.0)
 
 
-def make_box(n_atoms: int, seed: int = 0) -> Box:
-    """Species, receivers, senders and vectors of a random box."""
-    generator = torch.Generator().manual_seed(seed)
+def make_box(n_atoms: int, seed: int = 0) -> AtomsBatch:
+    """A random box."""
+    rng = np.random.default_rng(seed)
     length = (n_atoms / DENSITY) ** (1 / 3)
-    positions = length * torch.rand(n_atoms, 3, generator=generator)
-    vector = positions[None] - positions[:, None]
-    vector = vector - length * torch.round(vector / length)
-    near = (torch.linalg.vector_norm(vector, dim=-1) < CUTOFF).fill_diagonal_(False)
-    i, j = torch.nonzero(near).T
-    species = torch.randint(4, (n_atoms,), generator=generator)
-    return species, i, j, vector[i, j]
+    positions = length * rng.random((n_atoms, 3))
+    atoms = Atoms(rng.choice(ELEMENTS, n_atoms), positions, cell=[length] * 3, pbc=True)
+    return AtomsBatch.from_atoms([atoms])
 
 
-def forces(net: Network, box: Box, create_graph: bool) -> Tensor:
-    """Forces [n_atoms, 3] of the sum of all features."""
-    species, i, j, vector = box
-    moved = torch.zeros(len(species), 3, requires_grad=True)
-    energy = net(species, i, j, vector + moved[j] - moved[i]).sum()
-    return -torch.autograd.grad(energy, moved, create_graph=create_graph)[0]
+class Case:
+    """A network on a box."""
 
+    def __init__(self, name: str, channels: int, box: AtomsBatch) -> None:
+        torch.manual_seed(0)
+        options = {"channels": channels, "cutoff": CUTOFF, **SIZES[name]}
+        self.term = ShortRange(ELEMENTS, name.split()[0], options)
+        self.potential = HybridPotential({"short_range": self.term}, ELEMENTS).train()
+        self.box = box
+        nothing = torch.full((1,), torch.nan, dtype=torch.float64)
+        self.labels = Labels(
+            nothing, torch.zeros_like(box.positions), nothing.expand(1, 3, 3),
+            nothing.expand(box.n_atoms), nothing.expand(1, 3), torch.ones_like(nothing),
+        )  # fmt: skip
+        self.list: NeighborList = self.potential.neighbor_list(SKIN)
+        self.list.update(box)
 
-def train_step(net: Network, box: Box) -> None:
-    """Gradient of the mean square force in the parameters."""
-    forces(net, box, True).square().mean().backward()
+    def forces(self, kernels: str) -> None:
+        """One force call."""
+        self.potential.use_kernels(kernels)(self.box, self.list, stress=False)
+
+    def train(self, method: str) -> None:
+        """Gradient of the mean square force in the parameters."""
+        accumulate_gradients(
+            self.potential, self.box, self.labels, FORCES, method=method, neighbors=self.list
+        )
+
+    def measured(self, repeats: int) -> dict[str, float]:
+        """Milliseconds of everything."""
+        net, found = self.term.net, {}
+        found["forces graph"] = fastest(lambda: self.forces("reference"), repeats)
+        found["forces kernels"] = fastest(lambda: self.forces("auto"), repeats)
+        found["training kernels"] = fastest(lambda: self.train("directional"), repeats)
+        found["training graph"] = fastest(lambda: self.train("reference"), repeats)
+        net.fast = False  # type: ignore[assignment]
+        found["training torch"] = fastest(lambda: self.train("reference"), 2)
+        return found
 
 
 def fastest(function: Callable[[], object], repeats: int) -> float:
@@ -80,19 +111,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the numbers here")
     args = parser.parse_args()
     box = make_box(args.atoms)
-    print(f"{args.atoms} atoms, {len(box[1])} edges, {torch.get_num_threads()} threads\n")
-    print("| network | forces (ms) | training step (ms) | plain torch (ms) |\n|---|---|---|---|")
-    results = {}
-    for name, options in SIZES.items():
-        torch.manual_seed(0)
-        make = NETWORKS[name.split()[0]]
-        net = make(n_species=4, channels=args.channels, cutoff=CUTOFF, **options)
-        row = [fastest(lambda net=net: forces(net, box, False), args.repeats)]
-        for fast in (True, False):
-            net.fast = fast  # type: ignore[assignment]
-            row.append(fastest(lambda net=net: train_step(net, box), args.repeats if fast else 2))
-        results[name] = dict(zip(("forces", "train", "train_torch"), row, strict=True))
-        print(f"| {name} | " + " | ".join(f"{value:.0f}" for value in row) + " |", flush=True)
+    print(f"{args.atoms} atoms, {torch.get_num_threads()} threads, milliseconds\n")
+    results: dict[str, dict[str, float]] = {}
+    for name in SIZES:
+        row = results[name] = Case(name, args.channels, box).measured(args.repeats)
+        if len(results) == 1:
+            print("| network | " + " | ".join(row) + " |\n" + "|---" * (len(row) + 1) + "|")
+        print(f"| {name} | " + " | ".join(f"{value:.0f}" for value in row.values()) + " |")
     if args.json is not None:
         args.json.write_text(json.dumps(results, indent=1))
 

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.importers.bamboo import from_bamboo
+from hff_ase.kernels.cubics import TOLERANCE
 from hff_ase.kernels.get import layers
 from hff_ase.kernels.get.network import fused_get
-from hff_ase.kernels.get.table import TOLERANCE, head_fastest, radial_functions, tabulate
+from hff_ase.kernels.get.table import head_fastest, radial_functions, tabulate
 from hff_ase.kernels.get.weights import fused_weights
 from hff_ase.neighbors import NeighborList, PairRequest, Rows
 from hff_ase.nets.get import GET, Edges

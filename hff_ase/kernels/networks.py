@@ -10,6 +10,7 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.kernels import Backend
 from hff_ase.kernels.live import LiveParameters
 from hff_ase.neighbors import Rows
+from hff_ase.nets.e3 import E3Net
 from hff_ase.nets.get import GET
 
 ABLATED = ("attention", "vectors")  # options of GET without which it has no fused form
@@ -46,15 +47,21 @@ class FusedNetwork(Protocol):
         """
 
 
-def fused_form(net: nn.Module) -> FusedNetwork | None:
+def fused_form(net: nn.Module, backend: Backend | None) -> FusedNetwork | None:
     """The fused form of a network; None where it has none."""
+    if backend is None:
+        return None
     if isinstance(net, GET) and all(net.options.get(part, True) for part in ABLATED):
         from hff_ase.kernels.get.network import fused_get  # numba takes a while to import
 
         return fused_get
+    if isinstance(net, E3Net) and net.fast and backend == "numba":
+        from hff_ase.kernels.e3.network import fused_e3
+
+        return fused_e3
     return None
 
 
 def differentiable_parameters(net: nn.Module, backend: Backend) -> bool:
     """Whether a network's fused form gives gradients of its parameters."""
-    return backend == "numba" and fused_form(net) is not None
+    return backend == "numba" and fused_form(net, backend) is not None

@@ -104,6 +104,11 @@ class E3Net(Network):
         """The node features, e.g. 32x0e+32x1o+32x2e."""
         return irreps(self.channels, self.l_max)
 
+    @property
+    def interactions(self) -> list[Interaction]:
+        """The layers."""
+        return [layer for layer in self.layers if isinstance(layer, Interaction)]
+
     def forward(self, species: Tensor, i: Tensor, j: Tensor, vector: Tensor) -> Tensor:
         """Scalar node features [n_atoms, channels]: see `Network.forward`."""
         edges = self.edges(i, j, vector)
@@ -151,8 +156,15 @@ class Interaction(nn.Module):
     def forward(self, x: Tensor, species: Tensor, edges: Edges) -> Tensor:
         """Features [n_atoms, (l_out + 1)^2, channels] from those of degree up to l_in."""
         weights = self.radial(edges.radial).unflatten(-1, (self.n_paths, self.channels))
-        up = torch.cat(self.up(x), dim=1) * self.scale
-        a = convolve(up, weights, edges, self.l_edge, self.l_sum)
+        sums = convolve(self.senders(x), weights, edges, self.l_edge, self.l_sum)
+        return self.update(x, sums, species)
+
+    def senders(self, x: Tensor) -> Tensor:
+        """What an atom sends along every edge, [n_atoms, (l_in + 1)^2, channels]."""
+        return torch.cat(self.up(x), dim=1) * self.scale
+
+    def update(self, x: Tensor, a: Tensor, species: Tensor) -> Tensor:
+        """New features from the old ones and the sums over edges."""
         if self.product is not None:
             a = self.product(torch.cat(self.mix(a), dim=1), species)
         parts = self.out(a)

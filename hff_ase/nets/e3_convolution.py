@@ -100,6 +100,13 @@ def coefficient_on(
     return couplings(l_in, l_edge, l_out).coefficient.to(device, dtype)
 
 
+def factors_of(harmonics: Tensor, table: Couplings) -> Tensor:
+    """Factors [n_edges, n_terms] of all terms from harmonics up to l_edge or more."""
+    l_in, l_edge, l_out = table.l_in, table.l_edge, table.l_out
+    own = harmonics[:, : dimension(l_edge)]
+    return own @ coefficient_on(l_in, l_edge, l_out, own.dtype, own.device)
+
+
 def convolve(x: Tensor, weights: Tensor, edges: Edges, l_edge: int, l_out: int) -> Tensor:
     """The edge sum [n_atoms, (l_out + 1)^2, channels].
 
@@ -110,8 +117,7 @@ def convolve(x: Tensor, weights: Tensor, edges: Edges, l_edge: int, l_out: int) 
     """
     l_in = round(x.shape[1] ** 0.5) - 1
     table = couplings(l_in, l_edge, l_out)
-    harmonics = edges.harmonics[:, : dimension(l_edge)]
-    factors = harmonics @ coefficient_on(l_in, l_edge, l_out, x.dtype, x.device)
+    factors = factors_of(edges.harmonics, table)
     function: Callable[..., Tensor] = reference
     if edges.fast and x.device.type == "cpu":
         from hff_ase.kernels import backend_for

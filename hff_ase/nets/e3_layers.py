@@ -42,6 +42,17 @@ class RadialNetwork(nn.Module):
             x = (SILU * nn.functional.silu(x)) @ weight
         return x
 
+    def with_slopes(self, x: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+        """Output and its derivative from those of the input, in the input's precision."""
+        first, *others = (weight.to(x.dtype) for weight in self.weights)
+        x, slope = x @ first, slope @ first
+        for weight in others:
+            gate = torch.sigmoid(x)
+            silu = x * gate
+            slope = (SILU * (gate + silu * (1.0 - gate)) * slope) @ weight
+            x = (SILU * silu) @ weight
+        return x, slope
+
 
 class Linear(nn.Module):
     """A matrix between channels for each degree; no bias, which a vector could not have.
@@ -79,8 +90,26 @@ class ElementLinear(nn.Module):
 
     def forward(self, x: Tensor, species: Tensor) -> list[Tensor]:
         """One tensor [n, 2 l + 1, channels] per degree."""
+        if x.device.type == "cpu":
+            return self._by_species(x, species)
         own = self.weight.index_select(0, species)  # [atom, degree, channel, channel]
         return [torch.bmm(x[:, rows(degree)], own[:, degree]) for degree in range(self.l_max + 1)]
+
+    def _by_species(self, x: Tensor, species: Tensor) -> list[Tensor]:
+        """Without a matrix per atom: atoms of a species together (a GPU would wait for counts)."""
+        order = torch.argsort(species, stable=True)
+        counts = torch.bincount(species, minlength=len(self.weight)).tolist()
+        back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order)))
+        sorted_x, found = x.index_select(0, order), []
+        for degree in range(self.l_max + 1):
+            groups = sorted_x[:, rows(degree)].split(counts)
+            parts = [
+                own @ matrix
+                for own, matrix in zip(groups, self.weight[:, degree], strict=True)
+                if len(own)
+            ]
+            found.append(torch.cat(parts).index_select(0, back))
+        return found
 
 
 def gate(parts: list[Tensor], channels: int) -> Tensor:

@@ -63,6 +63,14 @@ class Plan(NamedTuple):
         share(kernel, self.n_pieces, *edges, *inputs, *terms, *outputs, fewest=2)
 
 
+def pieces_of(start: np.ndarray) -> np.ndarray:
+    """Receivers [n_pieces + 1] of pieces of about as many edges, from the first edge of each."""
+    n = len(start) - 1
+    n_pieces = torch.get_num_threads() if n >= FEWEST else 1
+    cuts = np.searchsorted(start, np.arange(1, n_pieces) * (start[-1] // n_pieces))
+    return np.concatenate([[0], cuts, [n]])
+
+
 def fused(
     x: Tensor, weights: Tensor, factors: Tensor, i: Tensor, j: Tensor, table: Terms
 ) -> Tensor:
@@ -72,10 +80,7 @@ def fused(
     """
     n = x.shape[0]
     row = torch.searchsorted(i, torch.arange(n + 1))
-    n_pieces = torch.get_num_threads() if n >= FEWEST else 1
-    # Pieces of about as many edges.
-    cuts = torch.searchsorted(row, torch.arange(1, n_pieces) * (len(i) // n_pieces))
-    bounds = np.concatenate([[0], cuts.numpy(), [n]])
+    bounds = pieces_of(row.numpy())
     arrays = (table.row_in, table.path, table.row_out, table.start)
     plan = Plan(
         bounds, row.numpy(), j.contiguous().numpy(), x.shape[1], (table.l_out + 1) ** 2,
@@ -86,7 +91,7 @@ def fused(
     return out
 
 
-def _rows(*tensors: Tensor) -> list[np.ndarray]:
+def rows_of(*tensors: Tensor) -> list[np.ndarray]:
     """Arrays [..., width] as [rows, width]."""
     return [tensor.detach().contiguous().flatten(0, -2).numpy() for tensor in tensors]
 
@@ -101,7 +106,7 @@ class EdgeSum(Function):
         ctx.plan = plan
         out = x.new_zeros(x.shape[0], plan.n_out, x.shape[2])
         kernel = loops.make_forward(x.shape[2])
-        plan.run(kernel, _rows(x, weights, factors), _rows(out))
+        plan.run(kernel, rows_of(x, weights, factors), rows_of(out))
         return out
 
     @staticmethod
@@ -124,7 +129,7 @@ class EdgeSumGradient(Function):
         d_x = x.new_zeros(plan.n_pieces, *x.shape)
         d_weights, d_factors = _like(weights), _like(factors)
         kernel = loops.make_backward(x.shape[2])
-        plan.run(kernel, _rows(g, x, weights, factors), _rows(d_x, d_weights, d_factors))
+        plan.run(kernel, rows_of(g, x, weights, factors), rows_of(d_x, d_weights, d_factors))
         return d_x.sum(0), d_weights, d_factors
 
     @staticmethod
@@ -136,7 +141,9 @@ class EdgeSumGradient(Function):
         d_g, d_x = torch.zeros(g.shape, dtype=g.dtype), x.new_zeros(plan.n_pieces, *x.shape)
         d_weights, d_factors = _like(weights), _like(factors)
         kernel = loops.make_second(x.shape[2])
-        plan.run(kernel, _rows(g, x, weights, factors, *h), _rows(d_g, d_x, d_weights, d_factors))
+        plan.run(
+            kernel, rows_of(g, x, weights, factors, *h), rows_of(d_g, d_x, d_weights, d_factors)
+        )
         return d_g, d_x.sum(0), d_weights, d_factors, None
 
 

@@ -20,14 +20,11 @@ from torch.autograd.function import once_differentiable
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.kernels import Backend
+from hff_ase.kernels.cubics import training_intervals
 from hff_ase.kernels.get.weights import Weights, fused_weights, live_weights
 from hff_ase.kernels.live import LiveParameters
 from hff_ase.neighbors import Rows
 from hff_ase.nets.get import GET
-
-# Intervals of the radial table in training (docs/decisions/training-gradients.md); float64 is for
-# tests.
-INTERVALS, INTERVALS_FLOAT64 = 384, 8192
 
 
 class Evaluation(Protocol):
@@ -109,8 +106,7 @@ def _with_parameters(
     from hff_ase.kernels.get.cpu_parameters import ParameterEvaluation
 
     def make() -> Weights:
-        double = net.radial.weight.dtype == torch.float64
-        return live_weights(net, INTERVALS_FLOAT64 if double else INTERVALS)
+        return live_weights(net, training_intervals(net.radial.weight.dtype))
 
     weights: Weights = parameters.of(net, make)
     if not torch.is_grad_enabled():

@@ -1,32 +1,21 @@
-"""Radial features of GET as piecewise cubics in the distance.
+"""Radial features of GET as piecewise cubics in the distance (`hff_ase.kernels.cubics`).
 
 The feature of an edge, e(r) = silu(W basis(r) f(r)), and the envelope f(r) depend on the distance
-alone, so that a table replaces the basis, the matrix product and the silu of every edge. Between
-knots both are the cubic Hermite interpolants of values and slopes, which have one continuous
-derivative; kernels use the derivative of the interpolant, so that forces are the gradient of the
-energy that is computed, not of the one that is approximated.
-
-The error of such an interpolant is h^4 |e''''| / 384, and that of its slope h^3 |e''''| / (72
-sqrt 3), at a spacing h.
+alone, so that a table replaces the basis, the matrix product and the silu of every edge.
 """
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hff_ase.kernels.cubics import cubics, tabulated
 from hff_ase.nets.get import GET
-
-# Intervals are halved until, where atoms meet, the slope's error is this fraction of the largest
-# slope: some 1e-6 of the forces. Fewer intervals are faster: the table should stay in the cache.
-TOLERANCE = 2e-6
-FEWEST, MOST = 256, 16384
-NEAREST = 0.5  # Angstrom; H2 is 0.74 long
 
 
 @dataclass(frozen=True)
@@ -65,17 +54,14 @@ def tabulate(net: GET, n_intervals: int | None = None) -> RadialTable:
     Args:
         n_intervals: between 0 and the cutoff; None for as many as `TOLERANCE` asks for.
     """
-    n = n_intervals or FEWEST
-    coefficients = _hermite(net, n)
-    while n_intervals is None and n < MOST and _slope_error(net, coefficients) > TOLERANCE:
-        n *= 2
-        coefficients = _hermite(net, n)
+    device = net.radial.weight.device
+    coefficients = tabulated(partial(radial_functions, net), net.cutoff, device, n_intervals)
     dtype, order = net.radial.weight.dtype, head_fastest(net.channels, net.options["heads"])
     features = coefficients[..., order.to(coefficients.device)]
     return RadialTable(
         coefficients=features.to(dtype).contiguous(),
         envelope_coefficients=coefficients[..., -1].contiguous(),
-        spacing=net.cutoff / n,
+        spacing=net.cutoff / len(coefficients),
     )
 
 
@@ -115,7 +101,7 @@ def live_table(net: GET, n_intervals: int) -> RadialTable:
     z, dz = functional.linear(torch.stack([gauss * knots.f, rise]), weight).unbind(0)
     gate = torch.sigmoid(z)
     value = z * gate
-    coefficients = _cubics(value, dz * (gate + value * (1.0 - gate)))
+    coefficients = cubics(value, dz * (gate + value * (1.0 - gate)))
     return RadialTable(
         coefficients=coefficients.to(net.radial.weight.dtype),
         envelope_coefficients=knots.envelope,
@@ -155,35 +141,9 @@ def _knots(net: GET, n: int) -> _Knots:
             ds=-net.basis.decay * step * s[:, None],
             f=f[:, None],
             df=df[:, None],
-            envelope=_cubics(f[:, None], df[:, None])[..., 0].contiguous(),
+            envelope=cubics(f[:, None], df[:, None])[..., 0].contiguous(),
         )
     return _KNOTS[key]
-
-
-def _hermite(net: GET, n: int) -> Tensor:
-    """Coefficients float64 [n, 4, channels + 1] of the interpolant with n intervals."""
-    device = net.radial.weight.device
-    r = torch.linspace(0.0, net.cutoff, n + 1, dtype=torch.float64, device=device)
-    value, slope = radial_functions(net, r)
-    value[-1], slope[-1] = 0.0, 0.0  # at the cutoff: zero to rounding already
-    return _cubics(value, slope * (net.cutoff / n))
-
-
-def _cubics(value: Tensor, slope: Tensor) -> Tensor:
-    """Coefficients [n, 4, m] from values and slopes (per interval) at n + 1 knots [n + 1, m]."""
-    step, a, b = value.diff(dim=0), slope[:-1], slope[1:]
-    return torch.stack([value[:-1], a, 3 * step - 2 * a - b, a + b - 2 * step], dim=1)
-
-
-def _slope_error(net: GET, coefficients: Tensor) -> float:
-    """The largest error of any slope, about where it is largest, over the largest slope."""
-    n, t = coefficients.shape[0], 0.2113  # 1/2 - 1/sqrt(12)
-    first = int(NEAREST / net.cutoff * n)
-    knots = torch.arange(first, n, dtype=torch.float64, device=coefficients.device)
-    _, exact = radial_functions(net, (knots + t) * (net.cutoff / n))
-    _, c1, c2, c3 = coefficients[first:].unbind(1)
-    slope = (c1 + t * (2 * c2 + 3 * t * c3)) * (n / net.cutoff)
-    return float((slope - exact).abs().max() / exact.abs().max().clamp(min=1e-300))
 
 
 def head_fastest(channels: int, heads: int) -> Tensor:

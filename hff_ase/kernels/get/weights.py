@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hff_ase.kernels.get.table import RadialTable, live_table, tabulate
+from hff_ase.kernels.kept import Kept
 from hff_ase.nets.get import GET, Attention, LastLayer, MiddleLayer
 
 _NAMES = ("qkv", "qkv_bias", "out", "out_bias", "vec")
@@ -80,46 +80,9 @@ class Weights:
     live: tuple[Tensor, ...] = ()
 
 
-class _State:
-    """The modules and parameters of a network at one moment, to see later whether one changed.
-
-    Walking through `Module.parameters` takes as long as half a molecule; this looks at the same
-    dictionaries in a tenth of that.
-    """
-
-    def __init__(self, net: GET) -> None:
-        modules = list(net.modules())
-        self.modules = [(m._modules, *item) for m in modules for item in m._modules.items()]
-        # Detached tensors keep the memory: no other parameter can come to lie at its address.
-        self.parameters = [
-            (m._parameters, name, p, p.detach(), p._version)
-            for m in modules
-            for name, p in m._parameters.items()
-            if p is not None
-        ]
-
-    def unchanged(self) -> bool:
-        """Whether every parameter is the same tensor with the same content."""
-        for modules, name, module in self.modules:
-            if modules.get(name) is not module:
-                return False
-        for parameters, name, parameter, kept, version in self.parameters:
-            if parameters.get(name) is not parameter:
-                return False
-            if parameter._version != version or parameter.data_ptr() != kept.data_ptr():
-                return False
-        return True
-
-
-_KEPT: WeakKeyDictionary[GET, tuple[_State, Weights]] = WeakKeyDictionary()
-
-
 def fused_weights(net: GET) -> Weights:
     """The weights of a network, remade if a parameter changed since the last call."""
-    kept = _KEPT.get(net)
-    if kept is None or not kept[0].unchanged():
-        kept = _KEPT[net] = (_State(net), make_weights(net))
-    return kept[1]
+    return _KEPT.of(net)
 
 
 @torch.no_grad()
@@ -140,6 +103,9 @@ def make_weights(net: GET) -> Weights:
         layers=tuple(_cast(layer, dtype) for layer in layers),
         table=tabulate(net),
     )
+
+
+_KEPT = Kept(make_weights)
 
 
 def live_weights(net: GET, n_intervals: int) -> Weights:
