@@ -12,6 +12,8 @@ import torch
 
 from hff_ase import HybridFF
 from hff_ase.dynamics.build import build_box
+from hff_ase.dynamics.build.composition import compose
+from hff_ase.dynamics.build.recipe import parse_recipe
 
 RECIPE = Path(__file__).parents[1] / "models" / "recipes" / "electrolyte"
 
@@ -59,3 +61,25 @@ def test_boxes_come_to_their_density_and_molecules_keep_their_shape(sampling: An
     for number in np.unique(molecule.numpy()):
         mine = shift[molecule.numpy() == number]
         assert np.allclose(mine, mine[0], rtol=0, atol=1e-10)
+
+
+def test_random_mixtures_differ_between_rounds_and_are_never_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(RECIPE))
+    liquids = pytest.importorskip("liquids")
+    try:
+        first, second = (liquids.random_mixtures(200, seed) for seed in (0, 1))
+        assert len(first) == len(second) == 200
+        assert first == liquids.random_mixtures(200, 0)
+        assert len(set(first.values()) & set(second.values())) < 30  # neat solvents recur
+        kept_apart = {frozenset(name.split("_")) for name in liquids.LEFT_OUT}
+        for name, recipe in [*first.items(), *second.items()]:
+            assert frozenset(name.split("_")[:-1]) not in kept_apart
+            made = compose(parse_recipe(recipe), 400)
+            asked = [s.name for s in made.recipe.salts]
+            asked += [k for k, long in liquids.SOLVENTS.items() if long in made.recipe.solvents]
+            assert sorted(asked) == sorted(name.split("_")[:-1])
+            assert 250 < made.n_atoms < 550
+    finally:
+        sys.modules.pop("liquids", None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 # name -> recipe of `hff_ase.dynamics.build`; names of the boxes that come labelled are kept.
 LIQUIDS = {
     "EC": "EC",
@@ -48,3 +50,33 @@ LIQUIDS = {
 
 # Compositions that no round ever trains on: what the model does with a mixture that is new to it.
 LEFT_OUT = ("EC_DEC", "LiPF6_EA_EC", "LiFSI_EC_DMC", "LiTFSI_EC_EMC")
+
+SOLVENTS = {  # what frames call them, and what recipes do
+    "EC": "EC", "PC": "PC", "DMC": "DMC", "EMC": "EMC", "DEC": "DEC", "VC": "VC", "FEC": "FEC",
+    "EA": "EA", "EtOH": "ethanol", "ACT": "acetone", "Novec": "Novec7000",
+}  # fmt: skip
+SALTS = {"LiPF6": 2.5, "LiFSI": 4.0, "LiTFSI": 4.0}  # highest mol/kg
+NEAT = 0.25  # share of mixtures without salt
+
+
+def random_mixtures(number: int, seed: int) -> dict[str, str]:
+    """Names and recipes of one to three solvents in random proportion, most with a salt.
+
+    None has the salt and the solvents of one of `LEFT_OUT`.
+    """
+    rng, found = np.random.default_rng(seed), {}
+    while len(found) < number:
+        names = sorted(rng.choice(list(SOLVENTS), rng.integers(1, 4), replace=False))
+        parts = rng.dirichlet(np.ones(len(names))) * 80.0 + 20.0 / len(names)
+        of_solvents = ":".join(SOLVENTS[name] for name in names)
+        recipe = f"{of_solvents} {':'.join(f'{part:.0f}' for part in parts)} w/w"
+        if len(names) == 1:
+            recipe = of_solvents
+        salt = str(rng.choice(list(SALTS)))
+        salts = [] if rng.random() < NEAT else [salt]
+        if salts:
+            recipe = f"{rng.uniform(0.3, SALTS[salt]):.1f} mol/kg {salt} in {recipe}"
+        if any({*salts, *names} == set(left_out.split("_")) for left_out in LEFT_OUT):
+            continue
+        found["_".join([*salts, *names, str(len(found))])] = recipe
+    return found

@@ -21,7 +21,7 @@ from pathlib import Path
 from ase import Atoms
 from ase.io import read
 from frames import make_sets, most_uncertain
-from liquids import LIQUIDS
+from liquids import LIQUIDS, random_mixtures
 from sampling import boxes, draw_starts, sample
 from teacher import label, largest_force, load_teacher
 
@@ -92,6 +92,7 @@ def sampled(args: argparse.Namespace, number: int, model: Path) -> list[Atoms]:
         return list(read(path, ":"))
     calc = HybridFF.load(model)
     liquids = {name: LIQUIDS[name] for name in args.only}
+    liquids |= random_mixtures(args.mixtures, seed=number)
     starts = draw_starts(liquids, seed=100 + number, copies=args.copies)
     structures = boxes(starts, args.atoms, 1000 * number, calc)
     frames: list[Atoms] = []
@@ -119,6 +120,9 @@ def main() -> None:
     )
     parser.add_argument("--threads", type=int, default=1, help="of each training")
     parser.add_argument("--only", nargs="*", choices=list(LIQUIDS), default=list(LIQUIDS))
+    parser.add_argument(
+        "--mixtures", type=int, default=0, help="random ones in each round, besides"
+    )
     parser.add_argument("--copies", type=int, default=1, help="boxes of each liquid per round")
     parser.add_argument("--atoms", type=int, default=200, help="of each box")
     parser.add_argument("--steps", type=int, default=2000)
