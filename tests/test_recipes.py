@@ -14,6 +14,7 @@ from hff_ase import HybridFF
 from hff_ase.dynamics.build import build_box
 from hff_ase.dynamics.build.composition import compose
 from hff_ase.dynamics.build.recipe import parse_recipe
+from hff_ase.training import TrainConfig
 
 RECIPE = Path(__file__).parents[1] / "models" / "recipes" / "electrolyte"
 
@@ -83,3 +84,13 @@ def test_random_mixtures_differ_between_rounds_and_are_never_left_out(
             assert 250 < made.n_atoms < 550
     finally:
         sys.modules.pop("liquids", None)
+
+
+@pytest.mark.parametrize("path", sorted(RECIPE.parent.glob("*/*.yaml")), ids=lambda p: p.stem)
+def test_configurations_are_those_of_a_training(path: Path) -> None:
+    given = ["data.train=[a.db]", "data.validation=[b.db]", "limits.cpu_hours=0.1", "output=out"]
+    if path.parent.name == "ecemc-dft":
+        given.append("model.start=start.hff")
+    config = TrainConfig.from_yaml(path, given)
+    assert config.model.licence
+    assert config.model.provenance
