@@ -21,6 +21,7 @@ PROPERTIES = f"{PREFIX}.properties"
 CHECKPOINTS = (f"{PREFIX}.checkpoint_a", f"{PREFIX}.checkpoint_b")
 CENTROID, BEAD = f"{PREFIX}.centroid.xyz", "bead"
 BEADS_KEPT = 4  # in trajectories: distances of beads decorrelate along the ring, disks are finite
+SPLITTING = "baoab"  # a tenth of the time step's error: docs/decisions/pimd-splitting.md
 VACUUM = 100.0  # Angstrom around a molecule, for i-PI, which always has a cell
 
 
@@ -71,7 +72,7 @@ def input_xml(config: PIMDConfig, atoms: Atoms, address: str = "hff") -> str:
       <temperature units="kelvin">{config.temperature}</temperature>
 {_pressure(config)}    </ensemble>
     <motion mode="dynamics">
-      <dynamics mode="{config.ensemble}">
+      <dynamics mode="{config.ensemble}" splitting="{SPLITTING}">
         <timestep units="femtosecond">{config.timestep}</timestep>{_nmts(config)}
 {_thermostat(config)}
 {_barostat(config)}      </dynamics>
