@@ -191,6 +191,7 @@ def test_a_saved_model_is_a_start(frames: Path, tmp_path: Path) -> None:
     }
     second = train(write_config(tmp_path / "second", frames, model=model))
     assert second.info.details["start"]["name"] == "model"
+    assert second.info.details["settings"]["model"]["start"] == "model.hff"  # no path
     old, new = (dict(c.potential.named_parameters()) for c in (first, second))
     assert all(torch.equal(old[k], new[k]) for k in old if k.startswith("terms.charges."))
     assert not torch.equal(

@@ -196,8 +196,11 @@ def _info(
     last = trainer.rows[-1] if trainer.rows else {}
     errors = {f"{p}_rmse": last[f"{p}_rmse"] for p in FINAL if f"{p}_rmse" in last}
     start = prepared.start
+    settings = config.model_dump(mode="json", exclude={"output", "logging", "data"})
+    if model.start is not None:  # a model goes to others: no paths of this machine
+        settings["model"]["start"] = Path(model.start).name
     details: dict[str, Any] = {
-        "settings": config.model_dump(mode="json", exclude={"output", "logging", "data"}),
+        "settings": settings,
         "validation": errors,
         "frames": {
             "train": len(prepared.train),
