@@ -90,7 +90,7 @@ class ShortRange(Term):
     def features(self, species: Tensor, batch: AtomsBatch, neighbors: Neighborhood) -> Tensor:
         """The network's scalar node features [n_atoms, channels], fused where that is possible."""
         request = self.requests()[0]
-        fused = fused_form(self.net, neighbors.kernels) if neighbors.fast else None
+        fused = fused_form(self.net, neighbors.kernels)
         if fused is not None and neighbors.kernels is not None:
             rows, live = neighbors.rows(request), neighbors.shared.get("parameters")
             return fused(self.net, species, batch, rows, neighbors.kernels, live)

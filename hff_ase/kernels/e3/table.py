@@ -54,18 +54,16 @@ def radial_weights(net: E3Net, layer: Interaction, distance: Tensor) -> tuple[Te
 @torch.no_grad()
 def make_tables(net: E3Net) -> Tables:
     """The tables, computed in float64, stored in the network's precision."""
-    weight, found = net.embedding.weight, []
-    for layer in net.interactions:
-        function = partial(radial_weights, net, layer)
-        coefficients = tabulated(function, net.cutoff, weight.device)
-        found.append(_by_path(coefficients, layer).to(weight.dtype))
-    n_intervals = max(len(table) for table in found)
-    if any(len(table) < n_intervals for table in found):  # an edge has one place in all of them
-        for k, layer in enumerate(net.interactions):
-            function = partial(radial_weights, net, layer)
-            coefficients = tabulated(function, net.cutoff, weight.device, n_intervals)
-            found[k] = _by_path(coefficients, layer).to(weight.dtype)
-    return tuple(found)
+    weight, cutoff, layers = net.embedding.weight, net.cutoff, net.interactions
+    functions = [partial(radial_weights, net, layer) for layer in layers]
+    found = [tabulated(function, cutoff, weight.device) for function in functions]
+    n = max(len(table) for table in found)  # an edge has one place in all of them
+    found = [
+        table if len(table) == n else tabulated(function, cutoff, weight.device, n)
+        for function, table in zip(functions, found, strict=True)
+    ]
+    pairs = zip(found, layers, strict=True)
+    return tuple(_by_path(table, layer).to(weight.dtype) for table, layer in pairs)
 
 
 kept_tables = Kept(make_tables)

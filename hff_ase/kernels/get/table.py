@@ -52,7 +52,8 @@ def tabulate(net: GET, n_intervals: int | None = None) -> RadialTable:
     """The table of a network, computed in float64, stored in the network's precision.
 
     Args:
-        n_intervals: between 0 and the cutoff; None for as many as `TOLERANCE` asks for.
+        n_intervals: between 0 and the cutoff; None for as many as
+            `hff_ase.kernels.cubics.TOLERANCE` asks for.
     """
     device = net.radial.weight.device
     coefficients = tabulated(partial(radial_functions, net), net.cutoff, device, n_intervals)
