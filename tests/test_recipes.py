@@ -9,11 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ase.build import molecule
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import read
 
 from hff_ase import HybridFF
+from hff_ase.data import read_frames, write_database
+from hff_ase.data.frames import frames_text
 from hff_ase.dynamics.build import build_box
 from hff_ase.dynamics.build.composition import compose
 from hff_ase.dynamics.build.recipe import parse_recipe
+from hff_ase.files import write_whole
 from hff_ase.training import TrainConfig
 
 RECIPE = Path(__file__).parents[1] / "models" / "recipes" / "electrolyte"
@@ -70,9 +76,9 @@ def test_random_mixtures_differ_between_rounds_and_are_never_left_out(
     monkeypatch.syspath_prepend(str(RECIPE))
     liquids = pytest.importorskip("liquids")
     try:
-        first, second = (liquids.random_mixtures(200, seed) for seed in (0, 1))
+        first, second = (liquids.random_mixtures(200, seed, n_atoms=400) for seed in (0, 1))
         assert len(first) == len(second) == 200
-        assert first == liquids.random_mixtures(200, 0)
+        assert first == liquids.random_mixtures(200, 0, n_atoms=400)
         assert len(set(first.values()) & set(second.values())) < 30  # neat solvents recur
         kept_apart = {frozenset(name.split("_")) for name in liquids.LEFT_OUT}
         for name, recipe in [*first.items(), *second.items()]:
@@ -82,8 +88,33 @@ def test_random_mixtures_differ_between_rounds_and_are_never_left_out(
             asked += [k for k, long in liquids.SOLVENTS.items() if long in made.recipe.solvents]
             assert sorted(asked) == sorted(name.split("_")[:-1])
             assert 250 < made.n_atoms < 550
+        for recipe in liquids.random_mixtures(50, seed=0, n_atoms=200).values():
+            assert compose(parse_recipe(recipe), 200).n_atoms < 300
     finally:
         sys.modules.pop("liquids", None)
+
+
+def test_frames_of_a_round_are_told_apart_after_they_were_labelled(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(RECIPE))
+    make = pytest.importorskip("make")
+    try:
+        frames = []
+        for system, temperature, step in (("EC", 300.123456789, 600), ("EC", 300.5, 600)):
+            atoms = molecule("H2O")
+            atoms.info = {"system": system, "temperature": temperature, "step": step}
+            frames.append(atoms)
+        text = tmp_path / "sampled.extxyz"
+        write_whole(text, frames_text(frames).encode())
+        frames[1].calc = SinglePointCalculator(frames[1], energy=0.0)
+        write_database(frames[1:], tmp_path / "chosen.db")
+        chosen = {make.place(atoms) for atoms in read_frames(tmp_path / "chosen.db")}
+        told = [make.place(atoms) in chosen for atoms in read(text, ":")]
+        assert told == [False, True]
+    finally:
+        for name in ("make", "frames", "liquids", "sampling", "teacher"):
+            sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize("path", sorted(RECIPE.parent.glob("*/*.yaml")), ids=lambda p: p.stem)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from hff_ase.dynamics.build.composition import compose
+from hff_ase.dynamics.build.recipe import parse_recipe
+from hff_ase.errors import RecipeError
+
 # name -> recipe of `hff_ase.dynamics.build`; names of the boxes that come labelled are kept.
 LIQUIDS = {
     "EC": "EC",
@@ -59,10 +63,11 @@ SALTS = {"LiPF6": 2.5, "LiFSI": 4.0, "LiTFSI": 4.0}  # highest mol/kg
 NEAT = 0.25  # share of mixtures without salt
 
 
-def random_mixtures(number: int, seed: int) -> dict[str, str]:
+def random_mixtures(number: int, seed: int, n_atoms: int) -> dict[str, str]:
     """Names and recipes of one to three solvents in random proportion, most with a salt.
 
-    None has the salt and the solvents of one of `LEFT_OUT`.
+    All of them can be made of so many atoms; none has the salt and the solvents of one of
+    `LEFT_OUT`.
     """
     rng, found = np.random.default_rng(seed), {}
     while len(found) < number:
@@ -77,6 +82,10 @@ def random_mixtures(number: int, seed: int) -> dict[str, str]:
         if salts:
             recipe = f"{rng.uniform(0.3, SALTS[salt]):.1f} mol/kg {salt} in {recipe}"
         if any({*salts, *names} == set(left_out.split("_")) for left_out in LEFT_OUT):
+            continue
+        try:
+            compose(parse_recipe(recipe), n_atoms)
+        except RecipeError:  # less than half a molecule of something
             continue
         found["_".join([*salts, *names, str(len(found))])] = recipe
     return found

@@ -5,7 +5,8 @@
 Rounds of active learning: two networks that differ in their random numbers are trained on what
 there is, the first runs molecular dynamics of every liquid at random temperatures and densities,
 the frames on which the two disagree most are labelled by the teacher and added. The first network
-is then trained on everything for longer. Every training goes on from the one before.
+is then trained for longer, at last with the other frames of the rounds and of random mixtures.
+Every training goes on from the one before.
 Every part is written whole and skipped when it is there: a recipe that was stopped goes on where it
 was.
 """
@@ -16,6 +17,7 @@ import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from ase import Atoms
@@ -27,7 +29,7 @@ from teacher import label, largest_force, load_teacher
 
 from hff_ase.calculators import HybridFF
 from hff_ase.calculators.committee import Committee
-from hff_ase.data import write_database
+from hff_ase.data import read_frames, write_database
 from hff_ase.data.frames import frames_text
 from hff_ase.files import write_whole
 
@@ -38,13 +40,14 @@ CONTINUED = {
     "schedule.warmup": 100,
     "batching.batch_size": 4,  # slower to begin with, better in the end
 }
+WIDE = "wide.db"
 TOO_FAR = 50.0  # eV/Angstrom; frames beyond it tell nothing about liquids
 
 
 def train_members(args: argparse.Namespace, number: int, hours: float, members: int) -> list[Path]:
-    """Train networks on all frames of the rounds before, side by side; paths of their models."""
+    """Train networks on all frames there are so far, side by side; paths of their models."""
     rounds = [args.work / f"round-{k}.db" for k in range(min(number, args.rounds))]
-    sets = [args.work / "train.db", *rounds]
+    sets = [args.work / "train.db", *rounds, *args.work.glob(WIDE)]
     jobs, models = [], []
     for seed in range(members):
         output = args.work / f"round-{number}-seed-{seed}"
@@ -76,23 +79,48 @@ def add_round(args: argparse.Namespace, number: int, models: list[Path], teacher
     target = args.work / f"round-{number}.db"
     if target.exists():
         return
-    frames = sampled(args, number, models[0])
+    liquids = {name: LIQUIDS[name] for name in args.only}
+    frames = sampled(args, f"round-{number}", number, models[0], liquids)
     _, spreads = Committee.load(models).evaluate(frames)
     chosen = most_uncertain(
         frames, [s.largest(0.99) for s in spreads], args.frames, args.per_system
     )
-    labelled = [atoms for atoms in label(chosen, teacher) if largest_force(atoms) < TOO_FAR]
+    write_labelled(chosen, teacher, target)
+
+
+def add_wide(args: argparse.Namespace, number: int, model: Path, teacher: HybridFF) -> None:
+    """What the rounds sampled and did not choose, and random mixtures, all labelled."""
+    target = args.work / WIDE
+    if target.exists() or not args.mixtures:
+        return
+    mixtures = random_mixtures(args.mixtures, seed=number, n_atoms=args.atoms)
+    frames = sampled(args, "mixtures", number, model, mixtures)
+    for k in range(args.rounds):
+        chosen = {place(atoms) for atoms in read_frames(args.work / f"round-{k}.db")}
+        of_the_round = read(args.work / f"round-{k}-sampled.extxyz", ":")
+        frames += [atoms for atoms in of_the_round if place(atoms) not in chosen]
+    write_labelled(frames, teacher, target)
+
+
+def place(atoms: Atoms) -> tuple[str, int]:
+    """What tells a frame of a round from the others."""
+    return f"{atoms.info['system']} {atoms.info['temperature']:.6f}", int(atoms.info["step"])
+
+
+def write_labelled(frames: Sequence[Atoms], teacher: HybridFF, target: Path) -> None:
+    """Labelled frames as a database, without those far from any liquid."""
+    labelled = [atoms for atoms in label(frames, teacher) if largest_force(atoms) < TOO_FAR]
     write_database(labelled, target)
 
 
-def sampled(args: argparse.Namespace, number: int, model: Path) -> list[Atoms]:
-    """Frames of molecular dynamics of every liquid with a model."""
-    path = args.work / f"round-{number}-sampled.extxyz"
+def sampled(
+    args: argparse.Namespace, name: str, number: int, model: Path, liquids: dict[str, str]
+) -> list[Atoms]:
+    """Frames of molecular dynamics of liquids with a model."""
+    path = args.work / f"{name}-sampled.extxyz"
     if path.exists():
         return list(read(path, ":"))
     calc = HybridFF.load(model)
-    liquids = {name: LIQUIDS[name] for name in args.only}
-    liquids |= random_mixtures(args.mixtures, seed=number)
     starts = draw_starts(liquids, seed=100 + number, copies=args.copies)
     structures = boxes(starts, args.atoms, 1000 * number, calc)
     frames: list[Atoms] = []
@@ -121,7 +149,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of each training")
     parser.add_argument("--only", nargs="*", choices=list(LIQUIDS), default=list(LIQUIDS))
     parser.add_argument(
-        "--mixtures", type=int, default=0, help="random ones in each round, besides"
+        "--mixtures", type=int, default=60, help="random ones, sampled before the last training"
     )
     parser.add_argument("--copies", type=int, default=1, help="boxes of each liquid per round")
     parser.add_argument("--atoms", type=int, default=200, help="of each box")
@@ -135,8 +163,11 @@ def main() -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     teacher = load_teacher(args.teacher)
     make_sets(args.boxes, teacher, args.work)
+    models: list[Path] = []
     for number, hours in enumerate(args.hours):
         of_a_round = number < args.rounds
+        if number == len(args.hours) - 1:
+            add_wide(args, number, models[0], teacher)
         models = train_members(args, number, hours, MEMBERS if of_a_round else 1)
         if of_a_round:
             add_round(args, number, models, teacher)
