@@ -125,3 +125,14 @@ def test_configurations_are_those_of_a_training(path: Path) -> None:
     config = TrainConfig.from_yaml(path, given)
     assert config.model.licence
     assert config.model.provenance
+
+
+def test_both_networks_of_the_electrolyte_stand_beside_the_same_terms() -> None:
+    given = ["data.train=[a.db]", "limits.cpu_hours=0.1", "output=out"]
+    get, e3 = (TrainConfig.from_yaml(RECIPE / f"{n}.yaml", given) for n in ("config", "e3"))
+    assert get.model.terms is not None
+    assert e3.model.terms is not None
+    assert get.model.terms["short_range"] != e3.model.terms["short_range"]
+    for name in {*get.model.terms, *e3.model.terms} - {"short_range"}:
+        assert get.model.terms[name] == e3.model.terms[name]
+    assert (get.loss, get.model.elements) == (e3.loss, e3.model.elements)
