@@ -23,7 +23,7 @@ from ase.optimize import BFGS, FIRE
 from ase.vibrations import Vibrations
 from conftest import make_potential, salt_box, water
 
-from hff_ase import HybridFF, available_models
+from hff_ase import HybridFF
 from hff_ase.checkpoint import save_model
 from hff_ase.errors import ConfigError, HFFWarning, StructureError
 from hff_ase.potential import HybridPotential
@@ -316,13 +316,6 @@ def test_save_and_load(small_calculator, tmp_path):
     again = HybridFF.load(tmp_path / "again.hff", dtype="float64")
     same(again.evaluate([salt_box()])[0], small_calculator.evaluate([salt_box()])[0])
     assert again.info == small_calculator.info
-
-
-def test_models_that_are_shipped_load():
-    for name in available_models():
-        calculator = HybridFF.load(name)
-        assert calculator.info.licence
-        assert calculator.info.description
 
 
 def test_potential_of_any_elements(tmp_path):
