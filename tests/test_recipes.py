@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,17 @@ RECIPE = Path(__file__).parents[1] / "models" / "recipes" / "electrolyte"
 
 
 @pytest.fixture
-def sampling(monkeypatch: pytest.MonkeyPatch) -> Any:
+def module(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
+    """A module of the recipe by name; none of them stays behind."""
     monkeypatch.syspath_prepend(str(RECIPE))
-    yield pytest.importorskip("sampling")
-    for name in ("sampling", "liquids", "stability"):
-        sys.modules.pop(name, None)
+    yield pytest.importorskip
+    for path in RECIPE.glob("*.py"):
+        sys.modules.pop(path.stem, None)
+
+
+@pytest.fixture
+def sampling(module: Callable[[str], Any]) -> Any:
+    return module("sampling")
 
 
 def small_boxes(sampling: Any, calc: HybridFF) -> tuple[list[Any], list[Any]]:
@@ -71,50 +78,41 @@ def test_boxes_come_to_their_density_and_molecules_keep_their_shape(sampling: An
 
 
 def test_random_mixtures_differ_between_rounds_and_are_never_left_out(
-    monkeypatch: pytest.MonkeyPatch,
+    module: Callable[[str], Any],
 ) -> None:
-    monkeypatch.syspath_prepend(str(RECIPE))
-    liquids = pytest.importorskip("liquids")
-    try:
-        first, second = (liquids.random_mixtures(200, seed, n_atoms=400) for seed in (0, 1))
-        assert len(first) == len(second) == 200
-        assert first == liquids.random_mixtures(200, 0, n_atoms=400)
-        assert len(set(first.values()) & set(second.values())) < 30  # neat solvents recur
-        kept_apart = {frozenset(name.split("_")) for name in liquids.LEFT_OUT}
-        for name, recipe in [*first.items(), *second.items()]:
-            assert frozenset(name.split("_")[:-1]) not in kept_apart
-            made = compose(parse_recipe(recipe), 400)
-            asked = [s.name for s in made.recipe.salts]
-            asked += [k for k, long in liquids.SOLVENTS.items() if long in made.recipe.solvents]
-            assert sorted(asked) == sorted(name.split("_")[:-1])
-            assert 250 < made.n_atoms < 550
-        for recipe in liquids.random_mixtures(50, seed=0, n_atoms=200).values():
-            assert compose(parse_recipe(recipe), 200).n_atoms < 300
-    finally:
-        sys.modules.pop("liquids", None)
+    liquids = module("liquids")
+    first, second = (liquids.random_mixtures(200, seed, n_atoms=400) for seed in (0, 1))
+    assert len(first) == len(second) == 200
+    assert first == liquids.random_mixtures(200, 0, n_atoms=400)
+    assert len(set(first.values()) & set(second.values())) < 30  # neat solvents recur
+    kept_apart = {frozenset(name.split("_")) for name in liquids.LEFT_OUT}
+    for name, recipe in [*first.items(), *second.items()]:
+        assert frozenset(name.split("_")[:-1]) not in kept_apart
+        made = compose(parse_recipe(recipe), 400)
+        asked = [s.name for s in made.recipe.salts]
+        asked += [k for k, long in liquids.SOLVENTS.items() if long in made.recipe.solvents]
+        assert sorted(asked) == sorted(name.split("_")[:-1])
+        assert 250 < made.n_atoms < 550
+    for recipe in liquids.random_mixtures(50, seed=0, n_atoms=200).values():
+        assert compose(parse_recipe(recipe), 200).n_atoms < 300
 
 
 def test_frames_of_a_round_are_told_apart_after_they_were_labelled(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    module: Callable[[str], Any], tmp_path: Path
 ) -> None:
-    monkeypatch.syspath_prepend(str(RECIPE))
-    make = pytest.importorskip("make")
-    try:
-        frames = []
-        for system, temperature, step in (("EC", 300.123456789, 600), ("EC", 300.5, 600)):
-            atoms = molecule("H2O")
-            atoms.info = {"system": system, "temperature": temperature, "step": step}
-            frames.append(atoms)
-        text = tmp_path / "sampled.extxyz"
-        write_whole(text, frames_text(frames).encode())
-        frames[1].calc = SinglePointCalculator(frames[1], energy=0.0)
-        write_database(frames[1:], tmp_path / "chosen.db")
-        chosen = {make.place(atoms) for atoms in read_frames(tmp_path / "chosen.db")}
-        told = [make.place(atoms) in chosen for atoms in read(text, ":")]
-        assert told == [False, True]
-    finally:
-        for name in ("make", "frames", "liquids", "sampling", "teacher"):
-            sys.modules.pop(name, None)
+    make = module("make")
+    frames = []
+    for system, temperature, step in (("EC", 300.123456789, 600), ("EC", 300.5, 600)):
+        atoms = molecule("H2O")
+        atoms.info = {"system": system, "temperature": temperature, "step": step}
+        frames.append(atoms)
+    text = tmp_path / "sampled.extxyz"
+    write_whole(text, frames_text(frames).encode())
+    frames[1].calc = SinglePointCalculator(frames[1], energy=0.0)
+    write_database(frames[1:], tmp_path / "chosen.db")
+    chosen = {make.place(atoms) for atoms in read_frames(tmp_path / "chosen.db")}
+    told = [make.place(atoms) in chosen for atoms in read(text, ":")]
+    assert told == [False, True]
 
 
 @pytest.mark.parametrize("path", sorted(RECIPE.parent.glob("*/*.yaml")), ids=lambda p: p.stem)

@@ -102,9 +102,10 @@ def add_wide(args: argparse.Namespace, number: int, model: Path, teacher: Hybrid
     write_labelled(frames, teacher, target)
 
 
-def place(atoms: Atoms) -> tuple[str, int]:
+def place(atoms: Atoms) -> tuple[str, float, int]:
     """What tells a frame of a round from the others."""
-    return f"{atoms.info['system']} {atoms.info['temperature']:.6f}", int(atoms.info["step"])
+    info = atoms.info
+    return str(info["system"]), round(float(info["temperature"]), 6), int(info["step"])
 
 
 def write_labelled(frames: Sequence[Atoms], teacher: HybridFF, target: Path) -> None:
@@ -166,7 +167,7 @@ def main() -> None:
     models: list[Path] = []
     for number, hours in enumerate(args.hours):
         of_a_round = number < args.rounds
-        if number == len(args.hours) - 1:
+        if models and number == len(args.hours) - 1:
             add_wide(args, number, models[0], teacher)
         models = train_members(args, number, hours, MEMBERS if of_a_round else 1)
         if of_a_round:
