@@ -28,6 +28,7 @@ from hff_ase.neighbors import NeighborList
 from hff_ase.potential import HybridPotential
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+OF_CHARGES = ("charges", "dipole")  # properties of models with a term that gives charges
 STATE = ("positions", "numbers", "cell", "periodic")  # of where neighbours were last searched
 
 
@@ -83,6 +84,10 @@ class HybridFF(Calculator):
             potential = _remove(potential, without, self.info)
         self.dtype, self.skin = dtype, skin
         self.potential = potential.set_dtype(precision).use_kernels(kernels).to(self.device)
+        if not self._gives_charges():
+            self.implemented_properties = [
+                name for name in self.implemented_properties if name not in OF_CHARGES
+            ]
         self._forget_neighbors()
 
     @classmethod
@@ -213,10 +218,10 @@ class HybridFF(Calculator):
                 raise PropertyNotImplementedError(
                     "expected a periodic structure for a stress, got a molecule without a cell"
                 )
-            terms = self.potential.named_terms()
-            if name in ("charges", "dipole") and not any("charges" in t.gives for _, t in terms):
+            if name in OF_CHARGES and not self._gives_charges():
+                terms = [term for term, _ in self.potential.named_terms()]
                 raise PropertyNotImplementedError(
-                    f"expected a term that gives charges for {name}, got {[n for n, _ in terms]}"
+                    f"expected a term that gives charges for {name}, got {terms}"
                 )
         return super().get_property(name, atoms, allow_calculation)
 
@@ -262,6 +267,9 @@ class HybridFF(Calculator):
             raise ConfigError(f"expected a state with {', '.join(STATE)}, got none of {missing[0]}")
         self.reset()
         self._rebuild_neighbors(state)
+
+    def _gives_charges(self) -> bool:
+        return any("charges" in term.gives for _, term in self.potential.named_terms())
 
     def _forget_neighbors(self) -> None:
         self._neighbors = self.potential.neighbor_list(self.skin, sort=True)

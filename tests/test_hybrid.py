@@ -115,6 +115,8 @@ def test_charges_of_a_model_without_them():
     for ask in (atoms.get_charges, atoms.get_dipole_moment):
         with pytest.raises(PropertyNotImplementedError, match="expected a term that gives charges"):
             ask()
+    assert not {"charges", "dipole"} & set(calculator.implemented_properties)
+    assert {"charges", "dipole"} <= set(HybridFF.implemented_properties)
 
 
 # --- caching -------------------------------------------------------------------------------
