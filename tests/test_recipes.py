@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from ase.build import molecule
-from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read
 
 from hff_ase import HybridFF
@@ -97,22 +96,48 @@ def test_random_mixtures_differ_between_rounds_and_are_never_left_out(
         assert compose(parse_recipe(recipe), 200).n_atoms < 300
 
 
-def test_frames_of_a_round_are_told_apart_after_they_were_labelled(
+def test_frames_of_a_round_are_told_apart_after_they_were_read_and_labelled(
     module: Callable[[str], Any], tmp_path: Path
 ) -> None:
-    make = module("make")
+    make, teacher = module("make"), module("teacher")
     frames = []
     for system, temperature, step in (("EC", 300.123456789, 600), ("EC", 300.5, 600)):
-        atoms = molecule("H2O")
+        atoms = molecule("H2O")  # in vacuum: no label of a stress
         atoms.info = {"system": system, "temperature": temperature, "step": step}
         frames.append(atoms)
     text = tmp_path / "sampled.extxyz"
     write_whole(text, frames_text(frames).encode())
-    frames[1].calc = SinglePointCalculator(frames[1], energy=0.0)
-    write_database(frames[1:], tmp_path / "chosen.db")
+    labelled = teacher.label(read(text, ":"), HybridFF.load("electrolyte"))
+    assert set(labelled[0].calc.results) == {"energy", "forces", "charges"}
+    write_database(labelled[1:], tmp_path / "chosen.db")
     chosen = {make.place(atoms) for atoms in read_frames(tmp_path / "chosen.db")}
     told = [make.place(atoms) in chosen for atoms in read(text, ":")]
     assert told == [False, True]
+
+
+def test_clusters_of_mixtures_are_whole_molecules_in_vacuum(module: Callable[[str], Any]) -> None:
+    make = module("make")
+    frames = []
+    for seed in range(3):
+        frames.append(build_box("1.0 M LiPF6 in EC:DMC 1:1 v/v", 200, seed=seed))
+        frames[-1].info["system"] = f"LiPF6_EC_DMC_{seed}"
+    del frames[0].arrays["molecule"]  # as frames are read back
+    broken = frames[2]
+    hydrogen = int(np.flatnonzero(broken.numbers == 1)[0])
+    del broken[hydrogen]  # a radical is left
+    del broken.arrays["molecule"]
+    clusters = make.clusters_in(frames, 3, seed=1)
+    assert {c.info["system"] for c in clusters} == {"LiPF6_EC_DMC_0", "LiPF6_EC_DMC_1"}
+    for cluster in clusters:
+        assert 8 <= len(cluster) <= 48
+        assert not cluster.pbc.any()
+        ions = cluster.info["molecules"].split()
+        assert cluster.info["charge"] == ions.count("Li") - ions.count("F6P")
+    again = make.clusters_in(frames, 3, seed=1)
+    assert all(
+        np.array_equal(a.positions, b.positions) for a, b in zip(clusters, again, strict=True)
+    )
+    assert len(make.clusters_in(frames, 1, seed=1)) <= 1
 
 
 @pytest.mark.parametrize("path", sorted(RECIPE.parent.glob("*/*.yaml")), ids=lambda p: p.stem)

@@ -5,7 +5,8 @@
 Rounds of active learning: two networks that differ in their random numbers are trained on what
 there is, the first runs molecular dynamics of every liquid at random temperatures and densities,
 the frames on which the two disagree most are labelled by the teacher and added. The first network
-is then trained for longer, at last with the other frames of the rounds and of random mixtures.
+is then trained for longer, at last also on the other frames of the rounds, on random mixtures and
+on clusters cut out of them.
 Every training goes on from the one before.
 Every part is written whole and skipped when it is there: a recipe that was stopped goes on where it
 was.
@@ -20,6 +21,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from ase import Atoms
 from ase.io import read
 from frames import make_sets, most_uncertain
@@ -31,7 +33,9 @@ from hff_ase.calculators import HybridFF
 from hff_ase.calculators.committee import Committee
 from hff_ase.data import read_frames, write_database
 from hff_ase.data.frames import frames_text
+from hff_ase.errors import StructureError
 from hff_ase.files import write_whole
+from hff_ase.labels.clusters import cut_clusters
 
 CONFIG = Path(__file__).with_name("config.yaml")
 MEMBERS = 2
@@ -40,14 +44,15 @@ CONTINUED = {
     "schedule.warmup": 100,
     "batching.batch_size": 4,  # slower to begin with, better in the end
 }
-WIDE = "wide.db"
+WIDE = "wide-{}.db"
+CLUSTERS = {"min_atoms": 8, "max_atoms": 48}  # one molecule and up
 TOO_FAR = 50.0  # eV/Angstrom; frames beyond it tell nothing about liquids
 
 
 def train_members(args: argparse.Namespace, number: int, hours: float, members: int) -> list[Path]:
     """Train networks on all frames there are so far, side by side; paths of their models."""
     rounds = [args.work / f"round-{k}.db" for k in range(min(number, args.rounds))]
-    sets = [args.work / "train.db", *rounds, *args.work.glob(WIDE)]
+    sets = [args.work / "train.db", *rounds, *sorted(args.work.glob(WIDE.format("*")))]
     jobs, models = [], []
     for seed in range(members):
         output = args.work / f"round-{number}-seed-{seed}"
@@ -89,17 +94,37 @@ def add_round(args: argparse.Namespace, number: int, models: list[Path], teacher
 
 
 def add_wide(args: argparse.Namespace, number: int, model: Path, teacher: HybridFF) -> None:
-    """What the rounds sampled and did not choose, and random mixtures, all labelled."""
-    target = args.work / WIDE
-    if target.exists() or not args.mixtures:
+    """Random mixtures and clusters out of them; the first time what the rounds did not choose, too.
+
+    All labelled, before the training of this number.
+    """
+    target = args.work / WIDE.format(number)
+    first = len(args.hours) - len(args.mixtures)
+    if target.exists() or number < first or not args.mixtures[number - first]:
         return
-    mixtures = random_mixtures(args.mixtures, seed=number, n_atoms=args.atoms)
-    frames = sampled(args, "mixtures", number, model, mixtures)
-    for k in range(args.rounds):
+    mixtures = random_mixtures(args.mixtures[number - first], seed=number, n_atoms=args.atoms)
+    frames = sampled(args, f"mixtures-{number}", number, model, mixtures)
+    clusters = clusters_in(frames, args.clusters, seed=number)
+    for k in range(args.rounds if number == first else 0):
         chosen = {place(atoms) for atoms in read_frames(args.work / f"round-{k}.db")}
         of_the_round = read(args.work / f"round-{k}-sampled.extxyz", ":")
         frames += [atoms for atoms in of_the_round if place(atoms) not in chosen]
-    write_labelled(frames, teacher, target)
+    write_labelled([*frames, *clusters], teacher, target)
+
+
+def clusters_in(frames: Sequence[Atoms], number: int, seed: int) -> list[Atoms]:
+    """Clusters of molecules in vacuum, cut out of some of the frames: surfaces, gases, pairs."""
+    rng = np.random.default_rng(seed)
+    found: list[Atoms] = []
+    for k in rng.permutation(len(frames))[:number]:
+        try:
+            clusters = cut_clusters(frames[k], seed=seed + int(k), **CLUSTERS)
+        except StructureError:  # a bond broke: what is left is no molecule
+            continue
+        if clusters:
+            found.append(clusters[rng.integers(len(clusters))])
+            found[-1].info["system"] = frames[k].info["system"]
+    return found
 
 
 def place(atoms: Atoms) -> tuple[str, float, int]:
@@ -150,8 +175,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of each training")
     parser.add_argument("--only", nargs="*", choices=list(LIQUIDS), default=list(LIQUIDS))
     parser.add_argument(
-        "--mixtures", type=int, default=60, help="random ones, sampled before the last training"
+        "--mixtures",
+        type=int,
+        nargs="+",
+        default=[60],
+        help="random ones, sampled before each of the last trainings",
     )
+    parser.add_argument("--clusters", type=int, default=600, help="cut out of each such sample")
     parser.add_argument("--copies", type=int, default=1, help="boxes of each liquid per round")
     parser.add_argument("--atoms", type=int, default=200, help="of each box")
     parser.add_argument("--steps", type=int, default=2000)
@@ -161,13 +191,18 @@ def main() -> None:
     args = parser.parse_args()
     if len(args.hours) <= args.rounds:
         parser.error(f"expected more --hours than {args.rounds} rounds, got {args.hours}")
+    if len(args.mixtures) > len(args.hours) - args.rounds:
+        parser.error(
+            f"expected --mixtures for at most the {len(args.hours) - args.rounds} trainings after "
+            f"the rounds, got {args.mixtures}"
+        )
     args.work.mkdir(parents=True, exist_ok=True)
     teacher = load_teacher(args.teacher)
     make_sets(args.boxes, teacher, args.work)
     models: list[Path] = []
     for number, hours in enumerate(args.hours):
         of_a_round = number < args.rounds
-        if models and number == len(args.hours) - 1:
+        if not of_a_round:
             add_wide(args, number, models[0], teacher)
         models = train_members(args, number, hours, MEMBERS if of_a_round else 1)
         if of_a_round:

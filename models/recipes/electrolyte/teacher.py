@@ -12,6 +12,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from hff_ase.calculators import HybridFF
 
 METHOD = "BAMBOO (published weights), exact gradient"
+LABELS = ("energy", "forces", "stress", "charges")  # clusters have no stress
+KEPT = (str, int, float, np.integer)  # of what a frame says of itself
 BATCH = 16
 
 
@@ -25,12 +27,12 @@ def label(frames: Sequence[Atoms], teacher: HybridFF) -> list[Atoms]:
     labelled = []
     for first in range(0, len(frames), BATCH):
         part = frames[first : first + BATCH]
-        for atoms, results in zip(part, teacher.evaluate(part), strict=True):
+        for atoms, given in zip(part, teacher.evaluate(part), strict=True):
             copy = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-            copy.info = {k: v for k, v in atoms.info.items() if isinstance(v, (str, int, float))}
+            copy.info = {k: v for k, v in atoms.info.items() if isinstance(v, KEPT)}
             copy.info |= {"method": METHOD, "method_dispersion": "bamboo"}
-            kept = {name: results[name] for name in ("energy", "forces", "stress", "charges")}
-            copy.calc = SinglePointCalculator(copy, **kept)
+            results = {name: given[name] for name in LABELS if name in given}
+            copy.calc = SinglePointCalculator(copy, **results)
             labelled.append(copy)
     return labelled
 
