@@ -13,6 +13,7 @@ goes on.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,15 +59,20 @@ def forces_of(committee: Committee, frames: list[Atoms]) -> np.ndarray:
 
 
 def densities(
-    model: Path, boxes: list[Atoms], folder: Path, time: str
+    model: Path, boxes: list[Atoms], folder: Path, times: Sequence[str]
 ) -> list[tuple[float, float]]:
-    """Mean and error of the density of every liquid, g/cm3."""
+    """Mean and error of the density of every liquid, g/cm3, over the last of the times."""
     if RunFolder(folder).has_run:
         run = ReplicaRun.resume(folder)
     else:
-        settings = {"model": str(model), "stages": [f"npt:{time}"], "output": str(folder)}
-        options: dict[str, Any] = {**settings, "timestep": 1.0, "progress": False}
-        run = ReplicaRun.start(ReplicaConfig.from_settings(options), boxes)
+        settings: dict[str, Any] = {
+            "model": str(model),
+            "stages": [f"npt:{time}" for time in times],
+            "output": str(folder),
+            "timestep": 1.0,
+            "progress": False,
+        }
+        run = ReplicaRun.start(ReplicaConfig.from_settings(settings), boxes)
     run.run()
     summary = yaml.safe_load((folder / SUMMARY).read_text())
     found = [entry["averages"]["density[g/cm^3]"] for entry in summary["conditions"]]
@@ -83,6 +89,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("spread"))
     parser.add_argument("--liquids", nargs="+", default=list(LIQUIDS), help="recipes of hff build")
     parser.add_argument("--atoms", type=int, default=120, help="of each box")
+    parser.add_argument("--settle", default="5ps", help="before densities are averaged")
     parser.add_argument("--time", default="20ps")
     args = parser.parse_args()
     keep_memory()
@@ -94,7 +101,7 @@ def main() -> None:
     rows = []
     found = {
         name: [
-            densities(path, boxes, args.folder / f"{name}-{k}", args.time)
+            densities(path, boxes, args.folder / f"{name}-{k}", (args.settle, args.time))
             for k, path in enumerate(own)
         ]
         for name, own in groups.items()
