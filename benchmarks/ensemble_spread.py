@@ -4,10 +4,11 @@
         --students x.hff y.hff z.hff --frames held_out.db --folder spread
 
 Forces: root mean square over all atoms of the spread of their force over the models, as
-`Committee` has it, the error of one model and that of their mean. Densities: every model runs all
-liquids at constant pressure in one batch (`hff md --replicas`), from the same packed boxes; beside
-the standard deviation over the models stands the error of a single run. A study that was stopped
-goes on.
+`Committee` has it, the error of one model and that of their mean; pressures in the same way, by
+frame and of the mean over the frames of a liquid. Densities: every model runs all liquids at
+constant pressure in one batch (`hff md --replicas`), from the same packed boxes; beside the
+standard deviation over the models stands the error of a single run. `--liquids` without any: no
+densities. A study that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -29,33 +30,43 @@ from hff_ase.data.splits import chunks
 from hff_ase.dynamics.build import build_box
 from hff_ase.dynamics.replicas import ReplicaConfig, ReplicaRun
 from hff_ase.dynamics.rundir import SUMMARY, RunFolder
+from hff_ase.units import BAR
 
 ATOMS_AT_ONCE = 4000
+DENSITY_COLUMNS = ("density", "spread", "error of one")
 LIQUIDS = ("EC", "DMC", "EMC", "ethanol", "1.0 M LiPF6 in EC:DMC 1:1 v/v")
 
 
-def force_rows(groups: dict[str, list[Path]], frames: list[Atoms]) -> list[list[str]]:
-    """Spread, and errors of the models and of their mean, meV/Angstrom."""
+def frame_rows(groups: dict[str, list[Path]], frames: list[Atoms]) -> list[list[str]]:
+    """Spread of forces, errors of the models and of their mean, meV/A; spread of pressures, bar.
+
+    What models say of the mean pressure of a liquid, on the same frames, is what moves its
+    density, without the noise of a run; root mean square over the liquids.
+    """
     labels = np.concatenate([atoms.get_forces() for atoms in frames])
+    systems = np.array([atoms.info["system"] for atoms in frames])
     rows = []
     for name, paths in groups.items():
-        committee = Committee.load(paths)
-        members = forces_of(committee, frames)
-        spread = np.sqrt(np.mean(np.var(members, axis=0).sum(-1)))
-        errors = [np.sqrt(np.mean((own - labels) ** 2)) for own in members]
-        mean = np.sqrt(np.mean((np.mean(members, axis=0) - labels) ** 2))
-        cells = (spread, float(np.mean(errors)), mean)
-        rows.append([name, str(len(paths)), *(f"{1e3 * value:.1f}" for value in cells)])
+        forces, pressures = evaluated(Committee.load(paths), frames)
+        errors = [np.sqrt(np.mean((own - labels) ** 2)) for own in forces]
+        mean = np.sqrt(np.mean((np.mean(forces, axis=0) - labels) ** 2))
+        spread = np.sqrt(np.mean(np.var(forces, axis=0).sum(-1)))
+        of_liquids = [np.var(pressures[:, systems == one].mean(1)) for one in np.unique(systems)]
+        cells = [f"{1e3 * value:.1f}" for value in (spread, float(np.mean(errors)), mean)]
+        cells += [f"{np.sqrt(np.mean(np.var(pressures, axis=0))):.0f}"]
+        cells += [f"{np.sqrt(np.mean(of_liquids)):.0f}"]
+        rows.append([name, str(len(paths)), *cells])
     return rows
 
 
-def forces_of(committee: Committee, frames: list[Atoms]) -> np.ndarray:
-    """Forces of every model on all atoms, [n_models, n_atoms, 3]."""
-    found = []
+def evaluated(committee: Committee, frames: list[Atoms]) -> tuple[np.ndarray, np.ndarray]:
+    """Every model's forces [n_models, n_atoms, 3] and pressures [n_models, n_frames] in bar."""
+    forces, pressures = [], []
     for part in chunks(frames, ATOMS_AT_ONCE):
         for members in committee.evaluate_members(part):
-            found.append(np.array([results["forces"] for results in members]))
-    return np.concatenate(found, axis=1)
+            forces.append(np.array([results["forces"] for results in members]))
+            pressures.append([-results["stress"][:3].mean() / BAR for results in members])
+    return np.concatenate(forces, axis=1), np.array(pressures).T
 
 
 def densities(
@@ -79,33 +90,17 @@ def densities(
     return [(one["mean"], one["error"] or 0.0) for one in found]
 
 
-def main() -> None:
-    """Print both tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--teachers", type=Path, nargs="+", required=True)
-    parser.add_argument("--students", type=Path, nargs="+", required=True)
-    parser.add_argument("--frames", type=Path, required=True, help="labelled frames")
-    parser.add_argument("--every", type=int, default=1)
-    parser.add_argument("--folder", type=Path, default=Path("spread"))
-    parser.add_argument("--liquids", nargs="+", default=list(LIQUIDS), help="recipes of hff build")
-    parser.add_argument("--atoms", type=int, default=120, help="of each box")
-    parser.add_argument("--settle", default="5ps", help="before densities are averaged")
-    parser.add_argument("--time", default="20ps")
-    args = parser.parse_args()
-    keep_memory()
-    groups = {"teachers": args.teachers, "students": args.students}
-    frames = read_frames(args.frames)[:: args.every]
-    header = ["", "models", "spread, meV/A", "error of one", "error of their mean"]
-    print(markdown(header, force_rows(groups, frames)), "\n", flush=True)
+def density_rows(groups: dict[str, list[Path]], args: argparse.Namespace) -> list[list[str]]:
+    """Per liquid and group: mean over its models, their standard deviation, error of one, g/cm3."""
     boxes = [build_box(recipe, args.atoms, seed=5) for recipe in args.liquids]
-    rows = []
+    times = (args.settle, args.time)
     found = {
         name: [
-            densities(path, boxes, args.folder / f"{name}-{k}", (args.settle, args.time))
-            for k, path in enumerate(own)
+            densities(path, boxes, args.folder / f"{name}-{k}", times) for k, path in enumerate(own)
         ]
         for name, own in groups.items()
     }
+    rows = []
     for k, recipe in enumerate(args.liquids):
         row = [recipe]
         for own in found.values():
@@ -114,8 +109,31 @@ def main() -> None:
             width = np.std(values[:, 0], ddof=1)
             row += [f"{values[:, 0].mean():.3f}", f"{width:.3f}", f"{noise:.3f}"]
         rows.append(row)
-    names = [f"{name}: {what}" for name in groups for what in ("density", "spread", "error of one")]
-    print(markdown(["liquid", *names], rows))
+    return rows
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--teachers", type=Path, nargs="+", required=True)
+    parser.add_argument("--students", type=Path, nargs="+", required=True)
+    parser.add_argument("--frames", type=Path, required=True, help="labelled frames")
+    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--folder", type=Path, default=Path("spread"))
+    parser.add_argument("--liquids", nargs="*", default=list(LIQUIDS), help="recipes of hff build")
+    parser.add_argument("--atoms", type=int, default=120, help="of each box")
+    parser.add_argument("--settle", default="5ps", help="before densities are averaged")
+    parser.add_argument("--time", default="20ps")
+    args = parser.parse_args()
+    keep_memory()
+    groups = {"teachers": args.teachers, "students": args.students}
+    frames = read_frames(args.frames)[:: args.every]
+    header = ["", "models", "spread, meV/A", "error of one", "error of their mean"]
+    header += ["pressure, bar", "its mean by liquid, bar"]
+    print(markdown(header, frame_rows(groups, frames)), "\n", flush=True)
+    if args.liquids:
+        names = [f"{name}: {what}" for name in groups for what in DENSITY_COLUMNS]
+        print(markdown(["liquid", *names], density_rows(groups, args)))
 
 
 if __name__ == "__main__":
