@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 
 from hff_ase.batch import AtomsBatch, total_charge
+from hff_ase.calculators.arguments import device_of, precision_of, without_terms
 from hff_ase.calculators.results import (
     check_finite,
     check_overlap,
@@ -20,14 +20,13 @@ from hff_ase.calculators.results import (
     split_results,
 )
 from hff_ase.checkpoint import ModelInfo, load_model, save_model
-from hff_ase.errors import ConfigError, HFFWarning, StructureError
+from hff_ase.errors import ConfigError, StructureError
 from hff_ase.importers.bamboo import from_bamboo
 from hff_ase.longrange.qeq.history import history_state, restore_history
 from hff_ase.models import model_path
 from hff_ase.neighbors import NeighborList
 from hff_ase.potential import HybridPotential
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 OF_CHARGES = ("charges", "dipole")  # properties of models with a term that gives charges
 STATE = ("positions", "numbers", "cell", "periodic")  # of where neighbours were last searched
 
@@ -76,12 +75,12 @@ class HybridFF(Calculator):
     ) -> None:
         super().__init__()
         self.info = info or ModelInfo("unnamed")
-        self.device = _device(device)
-        precision = _precision(dtype)
+        self.device = device_of(device)
+        precision = precision_of(dtype)
         if not (isinstance(skin, (int, float)) and 0 <= skin < float("inf")):
             raise ConfigError(f"expected a skin of at least 0 Angstrom, got {skin!r}")
         if without:
-            potential = _remove(potential, without, self.info)
+            potential = without_terms(potential, without, self.info)
         self.dtype, self.skin = dtype, skin
         self.potential = potential.set_dtype(precision).use_kernels(kernels).to(self.device)
         if not self._gives_charges():
@@ -107,8 +106,8 @@ class HybridFF(Calculator):
             CheckpointError: no such model, or the file is damaged, newer, or fails its own check.
             ConfigError: as the constructor.
         """
-        _device(device)  # what is wrong there is said before the file is read
-        potential, info = load_model(model_path(name_or_path), _precision(dtype))
+        device_of(device)  # what is wrong there is said before the file is read
+        potential, info = load_model(model_path(name_or_path), precision_of(dtype))
         return cls(
             potential,
             info,
@@ -298,40 +297,3 @@ class HybridFF(Calculator):
         built_at = state["_neighbors_built_at"]
         self.__dict__.update({k: v for k, v in state.items() if k != "_neighbors_built_at"})
         self._rebuild_neighbors(built_at)
-
-
-def _precision(name: str) -> torch.dtype:
-    if not isinstance(name, str) or name not in DTYPES:
-        raise ConfigError(f"expected dtype 'float32' or 'float64', got {name!r}")
-    return DTYPES[name]
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-    except (RuntimeError, TypeError):
-        raise ConfigError(f"expected device 'cpu' or 'cuda', got {name!r}") from None
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"expected device 'cpu' or 'cuda', got {name!r}")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"expected a CUDA device for device={name!r}, got a machine without one")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"expected a CUDA device below {torch.cuda.device_count()}, got {name!r}")
-    return device
-
-
-def _remove(potential: HybridPotential, without: Sequence[str], info: ModelInfo) -> HybridPotential:
-    names = [name for name, _ in potential.named_terms()]
-    without = [without] if isinstance(without, str) else list(without)
-    unknown = [name for name in without if name not in names]
-    if unknown:
-        raise ConfigError(f"expected terms to leave out among {names}, got {unknown[0]!r}")
-    trained = [name for name in without if name in info.trained_with]
-    if trained:
-        warnings.warn(
-            f"{info.name}: left out {', '.join(trained)}, which the model was trained with; "
-            "what remains is not a complete force field",
-            HFFWarning,
-            stacklevel=3,
-        )
-    return potential.subset([name for name in names if name not in without])
