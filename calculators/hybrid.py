@@ -83,7 +83,7 @@ class HybridFF(Calculator):
             potential = without_terms(potential, without, self.info)
         self.dtype, self.skin = dtype, skin
         self.potential = potential.set_dtype(precision).use_kernels(kernels).to(self.device)
-        if not self._gives_charges():
+        if not any("charges" in term.gives for _, term in potential.named_terms()):
             self.implemented_properties = [
                 name for name in self.implemented_properties if name not in OF_CHARGES
             ]
@@ -217,7 +217,7 @@ class HybridFF(Calculator):
                 raise PropertyNotImplementedError(
                     "expected a periodic structure for a stress, got a molecule without a cell"
                 )
-            if name in OF_CHARGES and not self._gives_charges():
+            if name in OF_CHARGES and name not in self.implemented_properties:
                 terms = [term for term, _ in self.potential.named_terms()]
                 raise PropertyNotImplementedError(
                     f"expected a term that gives charges for {name}, got {terms}"
@@ -266,9 +266,6 @@ class HybridFF(Calculator):
             raise ConfigError(f"expected a state with {', '.join(STATE)}, got none of {missing[0]}")
         self.reset()
         self._rebuild_neighbors(state)
-
-    def _gives_charges(self) -> bool:
-        return any("charges" in term.gives for _, term in self.potential.named_terms())
 
     def _forget_neighbors(self) -> None:
         self._neighbors = self.potential.neighbor_list(self.skin, sort=True)
