@@ -9,9 +9,7 @@ import torch
 
 from hff_ase.checkpoint import ModelInfo
 from hff_ase.errors import ConfigError, HFFWarning
-from hff_ase.potential import HybridPotential
-
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
+from hff_ase.potential import PRECISIONS, HybridPotential
 
 
 def precision_of(name: str) -> torch.dtype:
@@ -20,9 +18,9 @@ def precision_of(name: str) -> torch.dtype:
     Raises:
         ConfigError: another name.
     """
-    if not isinstance(name, str) or name not in DTYPES:
+    if not isinstance(name, str) or name not in PRECISIONS:
         raise ConfigError(f"expected dtype 'float32' or 'float64', got {name!r}")
-    return DTYPES[name]
+    return PRECISIONS[name]
 
 
 def device_of(name: str) -> torch.device:

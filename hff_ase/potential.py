@@ -17,6 +17,8 @@ from hff_ase.kernels.live import LiveParameters
 from hff_ase.neighbors import NeighborList, PairRequest
 from hff_ase.terms.term import Fields, Term
 
+PRECISIONS = {"float32": torch.float32, "float64": torch.float64}  # of networks
+
 
 @dataclass(frozen=True)
 class Evaluation:

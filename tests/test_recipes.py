@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -138,6 +139,37 @@ def test_clusters_of_mixtures_are_whole_molecules_in_vacuum(module: Callable[[st
         np.array_equal(a.positions, b.positions) for a, b in zip(clusters, again, strict=True)
     )
     assert len(make.clusters_in(frames, 1, seed=1)) <= 1
+
+
+def test_mixtures_come_before_the_training_they_are_given_for(
+    module: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    make = module("make")
+    of_rounds = [molecule("H2O") for _ in range(3)]
+    for k, atoms in enumerate(of_rounds):
+        atoms.info = {"system": "water", "temperature": 300.0, "step": k}
+    write_whole(tmp_path / "round-0-sampled.extxyz", frames_text(of_rounds).encode())
+    labelled = module("teacher").label(of_rounds[:1], HybridFF.load("electrolyte"))
+    write_database(labelled, tmp_path / "round-0.db")
+    asked: dict[int, int] = {}
+    written: dict[str, int] = {}
+
+    def sampled(args: Any, name: str, number: int, model: Path, liquids: dict[str, str]) -> list:
+        asked[number] = len(liquids)
+        return [molecule("CH4")]
+
+    def write_labelled(frames: list, teacher: Any, target: Path) -> None:
+        written[target.name] = len(frames)
+
+    monkeypatch.setattr(make, "sampled", sampled)
+    monkeypatch.setattr(make, "write_labelled", write_labelled)
+    args = argparse.Namespace(
+        work=tmp_path, rounds=1, mixtures=[0, 3, 5], clusters=0, atoms=200, hours=[0.1] * 5
+    )
+    for number in range(1, 5):
+        make.add_wide(args, number, Path("model.hff"), None)
+    assert asked == {2: 3, 3: 5}  # none for the first training after the rounds, none for the last
+    assert written == {"wide-2.db": 1 + 2, "wide-3.db": 1}  # what the round did not choose, once
 
 
 @pytest.mark.parametrize("path", sorted(RECIPE.parent.glob("*/*.yaml")), ids=lambda p: p.stem)

@@ -9,11 +9,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
 from hff_ase.data.dataset import Dataset, MemoryDataset
 from hff_ase.errors import ConfigError, StoppedError
-from hff_ase.potential import HybridPotential
+from hff_ase.potential import PRECISIONS, HybridPotential
 from hff_ase.training.config import TrainConfig
 from hff_ase.training.loop.clock import Clock
 from hff_ase.training.loop.diagnosis import explain_nonfinite
@@ -27,8 +25,6 @@ from hff_ase.training.loop.state import STATE, load_state, save_state
 from hff_ase.training.loop.step import Squares, Stepper, add_squares, summed
 from hff_ase.training.loop.validation import evaluate, rmse
 from hff_ase.training.losses import LossWeights
-
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 class StopSource(Protocol):
@@ -66,7 +62,7 @@ class Trainer:
         self.train, self.validation, self._stop = train, validation, stop
         self.folder = Path(config.output)
         self.device = device_of_process(config.precision.device)
-        self.potential = potential.set_dtype(DTYPES[config.precision.networks]).to(self.device)
+        self.potential = potential.set_dtype(PRECISIONS[config.precision.networks]).to(self.device)
         self.processes.same_everywhere(list(potential.parameters()))
         self.optimizer = make_optimizer(potential, config.optimizer)
         self.average = Average(potential, config.ema.decay)

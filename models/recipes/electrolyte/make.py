@@ -99,10 +99,11 @@ def add_wide(args: argparse.Namespace, number: int, model: Path, teacher: Hybrid
     All labelled, before the training of this number.
     """
     target = args.work / WIDE.format(number)
-    first = len(args.hours) - len(args.mixtures)
-    if target.exists() or number < first or not args.mixtures[number - first]:
+    wanted = dict(enumerate(args.mixtures, start=args.rounds))
+    if target.exists() or not wanted.get(number):
         return
-    mixtures = random_mixtures(args.mixtures[number - first], seed=number, n_atoms=args.atoms)
+    first = min(training for training, mixtures in wanted.items() if mixtures)
+    mixtures = random_mixtures(wanted[number], seed=number, n_atoms=args.atoms)
     frames = sampled(args, f"mixtures-{number}", number, model, mixtures)
     clusters = clusters_in(frames, args.clusters, seed=number)
     for k in range(args.rounds if number == first else 0):
@@ -179,7 +180,7 @@ def main() -> None:
         type=int,
         nargs="+",
         default=[60],
-        help="random ones, sampled before each of the last trainings",
+        help="random ones, sampled before each training after the rounds; none where none is given",
     )
     parser.add_argument("--clusters", type=int, default=600, help="cut out of each such sample")
     parser.add_argument("--copies", type=int, default=1, help="boxes of each liquid per round")
