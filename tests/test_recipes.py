@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from hff_ase.data.frames import frames_text
 from hff_ase.dynamics.build import build_box
 from hff_ase.dynamics.build.composition import compose
 from hff_ase.dynamics.build.recipe import parse_recipe
+from hff_ase.dynamics.observables.density import mass_density
 from hff_ase.files import write_whole
 from hff_ase.training import TrainConfig
 
@@ -170,6 +172,45 @@ def test_mixtures_come_before_the_training_they_are_given_for(
         make.add_wide(args, number, Path("model.hff"), None)
     assert asked == {2: 3, 3: 5}  # none for the first training after the rounds, none for the last
     assert written == {"wide-2.db": 1 + 2, "wide-3.db": 1}  # what the round did not choose, once
+
+
+def test_a_stability_record_goes_on_and_tells_of_what_blew_up(
+    module: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stability, card = module("stability"), module("card")
+    argv = "stability.py electrolyte --npt 0.1 --nvt 0.02 --atoms 60 --only EC DMC --work"
+    monkeypatch.setattr(sys, "argv", [*argv.split(), str(tmp_path)])
+    stability.main()
+    # DMC had blown up in the first run, with a bond broken
+    folder = tmp_path / "npt" / "replica-001"
+    last = read(folder / "final.extxyz")
+    carbon = int(np.flatnonzero(last.numbers == 6)[0])
+    bonded = np.argsort(last.get_distances(carbon, range(len(last)), mic=True))[1]
+    last.positions[bonded] += 3.0
+    write_whole(folder / "failed.extxyz", frames_text([last]).encode())
+    (folder / "final.extxyz").unlink()
+    shutil.rmtree(tmp_path / "nvt")
+    before = (folder / "statistics.dat").read_bytes()
+    stability.main()
+    assert (folder / "statistics.dat").read_bytes() == before
+    first, second = (line.strip("| ").split(" | ") for line in card.stability_of(tmp_path)[-2:])
+    assert [first[k] for k in (0, 1, 2, 4)] == ["EC", "0.1", "0.02", "0"]
+    assert second[:3] == ["DMC", "0.1", "0"]
+    assert int(second[4]) >= 1
+    final = read(tmp_path / "npt" / "replica-000" / "final.extxyz")
+    assert float(first[3].split(" +- ")[0]) == pytest.approx(mass_density(final), rel=0.05)
+
+
+def test_bonds_across_a_boundary_are_not_broken(module: Callable[[str], Any]) -> None:
+    stability = module("stability")
+    box = build_box("1.0 M LiPF6 in EC:DMC 1:1 v/v", 100, seed=1)
+    bonds = stability.bonds_of(box)
+    of_each = {"EC": 10, "DMC": 11, "PF6": 6, "Li": 0}
+    assert bonds.shape[1] == sum(of_each[name] for name in box.info["molecules"])
+    wrapped = box.copy()
+    wrapped.positions += [3.0, 4.0, 5.0]
+    wrapped.wrap()
+    assert stability.broken_bonds(wrapped, bonds) == 0
 
 
 @pytest.mark.parametrize("path", sorted(RECIPE.parent.glob("*/*.yaml")), ids=lambda p: p.stem)

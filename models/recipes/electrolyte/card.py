@@ -10,7 +10,7 @@ import argparse
 import csv
 from pathlib import Path
 
-import numpy as np
+from stability import TABLE
 
 from hff_ase.allocator import keep_memory
 from hff_ase.calculators import HybridFF
@@ -43,26 +43,21 @@ def errors_of(model: Path, work: Path, every: int) -> list[str]:
 
 def stability_of(folder: Path) -> list[str]:
     """How long every liquid ran, its density and broken bonds."""
-    rows = list(csv.DictReader((folder / "stability.csv").open()))
     lines = [
         "",
         "## Molecular dynamics",
         "",
-        "Small boxes from random packing, 1 fs: ps without a failure, density over "
-        "the second half of NPT at 300 K and 1 bar, bonds broken at the end.",
+        "Small boxes from random packing, 1 fs: ps without a failure, density over the second half "
+        "of NPT at 300 K and 1 bar with the error of that mean, bonds broken at the end.",
         "",
         "| liquid | NPT 300 K (ps) | NVT 450 K (ps) | density (g/cm3) | broken bonds |",
         "|---|---|---|---|---|",
     ]
-    for name in dict.fromkeys(row["liquid"] for row in rows):
-        mine = [row for row in rows if row["liquid"] == name]
-        density = [float(row["density"]) for row in mine if row["ensemble"] == "npt"]
-        hot = [row for row in mine if row["ensemble"] == "nvt"]
-        settled = density[len(density) // 2 :]
-        lines.append(
-            f"| {name} | {len(density)} | {len(hot)} | {np.mean(settled):.3f} +- "
-            f"{np.std(settled):.3f} | {mine[-1]['broken']} |"
-        )
+    for row in csv.DictReader((folder / TABLE).open()):
+        found = (row["density[g/cm^3]"], row["error[g/cm^3]"])  # empty where too short to tell
+        density = " +- ".join(f"{float(value):.3f}" for value in found if value)
+        cells = (row["liquid"], row["npt[ps]"], row["nvt[ps]"], density, row["broken"])
+        lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 

@@ -27,11 +27,11 @@ from hff_ase.dynamics.engine import (
 )
 from hff_ase.dynamics.guards import Limits
 from hff_ase.errors import StructureError
-from hff_ase.units import BAR
 
 SQUEEZE_STEPS = 500  # until every box has its density
 SQUEEZES = 25
 RELAX_STEPS, RELAX_FORCE = 200, 0.3  # of the first relaxation: at most, eV/Angstrom
+FRICTION = 5.0  # 1/ps
 LIMITS = Limits(displacement=0.6, temperature=6000.0)
 
 
@@ -118,26 +118,17 @@ class Boxes:
         first = batch.positions, momenta, batch.cell
         return cls(calc, list(starts), list(structures), *first, seed)
 
-    def run(
-        self,
-        n_steps: int,
-        timestep: float,
-        ensemble: str = "nvt",
-        friction: float = 5.0,
-        pressure: float = 0.0,
-    ) -> None:
-        """So many steps; pressure in bar, friction of Langevin dynamics in 1/ps."""
+    def run(self, n_steps: int, timestep: float) -> None:
+        """So many steps of Langevin dynamics."""
         last = self.step + n_steps
         while self.step < last and self.structures:
             batch = AtomsBatch.from_atoms(self.structures)
             kelvin = torch.tensor([s.temperature for s in self.starts], dtype=torch.float64)
-            conditions = conditions_of(
-                batch, self.structures, kelvin, pressure, friction=friction, timestep=timestep
-            )
+            conditions = conditions_of(batch, self.structures, kelvin, timestep)
             forces = PotentialForces(self.calc.potential, self.calc.skin)
             place = self.positions, self.momenta, self.cell
             noise = Noise(self.seed, batch)
-            loop = loop_at(ensemble, conditions, forces, place, self.step, noise)
+            loop = loop_at(conditions, forces, place, self.step, noise)
             bad = run(loop, last - self.step)
             state, self.step = loop.state, loop.step
             self.positions, self.momenta, self.cell = state.positions, state.momenta, state.cell
@@ -179,42 +170,36 @@ def conditions_of(
     batch: AtomsBatch,
     structures: Sequence[Atoms],
     temperature: Tensor,
-    pressure: float,
-    *,
-    friction: float,
     timestep: float,
 ) -> Conditions:
-    """What is held constant: temperature [n_systems] in K, pressure in bar, friction in 1/ps."""
+    """Boxes at their temperatures [n_systems], K, with a time step in fs."""
     return Conditions(
         batch=batch,
         masses=torch.as_tensor(np.concatenate([a.get_masses() for a in structures]))[:, None],
         temperature=temperature,
-        pressure=torch.full_like(temperature, pressure * BAR),
+        pressure=torch.zeros_like(temperature),  # of no use at constant volume, like what follows
         timestep=timestep * units.fs,
-        friction=friction / (1000 * units.fs),
+        friction=FRICTION / (1000 * units.fs),
         tdamp=100 * units.fs,
         pdamp=1000 * units.fs,
     )
 
 
 def loop_at(
-    ensemble: str,
     conditions: Conditions,
     forces: PotentialForces,
     place: tuple[Tensor, Tensor, Tensor],
     step: int,
-    noise: Noise | None,
+    noise: Noise,
 ) -> Loop:
-    """Dynamics that goes on from a place: positions, momenta, cells."""
+    """Langevin dynamics that goes on from a place: positions, momenta, cells."""
     positions, momenta, cell = place
     result = forces.evaluate_checked(conditions.batch.moved(positions, cell))
     if result.forces is None or result.stress is None:
         raise StructureError("expected forces and a stress, got an evaluation without")
     state = begin(conditions, positions, momenta, cell)
     state = with_forces(state, conditions, result.energy, result.forces, result.stress)
-    integrator = INTEGRATORS[ensemble](conditions)
-    if not integrator.draws_noise:
-        noise = None
+    integrator = INTEGRATORS["nvt"](conditions)
     return Loop(integrator, forces, integrator.start(state), step, LIMITS, noise)
 
 
