@@ -7,8 +7,11 @@ Forces: root mean square over all atoms of the spread of their force over the mo
 `Committee` has it, the error of one model and that of their mean; pressures in the same way, by
 frame and of the mean over the frames of a liquid. Densities: every model runs all liquids at
 constant pressure in one batch (`hff md --replicas`), from the same packed boxes; beside the
-standard deviation over the models stands the error of a single run. `--liquids` without any: no
-densities. A study that was stopped goes on.
+standard deviation over the models stands the error of a single run, and the deviation that follows
+from their mean pressures on the same frames, those of the first run: d rho = rho kappa_T dP, with
+kappa_T = var(V) / (kT <V>) of that run (Allen and Tildesley, Computer Simulation of Liquids, 2nd
+ed., eq. 2.89), to first order in what the models differ by and without the noise of separate runs.
+`--liquids` without any: no densities. A study that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ from typing import Any
 import numpy as np
 import yaml
 from ase import Atoms
+from ase.io import read
+from ase.units import kB
 from performance_page import markdown
 
 from hff_ase.allocator import keep_memory
@@ -29,11 +34,14 @@ from hff_ase.data import read_frames
 from hff_ase.data.splits import chunks
 from hff_ase.dynamics.build import build_box
 from hff_ase.dynamics.replicas import ReplicaConfig, ReplicaRun
-from hff_ase.dynamics.rundir import SUMMARY, RunFolder
+from hff_ase.dynamics.replicas.files import replica_folder
+from hff_ase.dynamics.reporting import read_statistics
+from hff_ase.dynamics.rundir import STATISTICS, SUMMARY, TRAJECTORY, RunFolder
 from hff_ase.units import BAR
 
 ATOMS_AT_ONCE = 4000
-DENSITY_COLUMNS = ("density", "spread", "error of one")
+DENSITY_COLUMNS = ("density", "spread", "error of one", "from pressures")
+FRAMES_OF_A_RUN = 100
 LIQUIDS = ("EC", "DMC", "EMC", "ethanol", "1.0 M LiPF6 in EC:DMC 1:1 v/v")
 
 
@@ -90,8 +98,31 @@ def densities(
     return [(one["mean"], one["error"] or 0.0) for one in found]
 
 
+def from_pressures(models: list[Path], folder: Path, n_liquids: int) -> np.ndarray:
+    """Standard deviations of the densities of some models by liquid, from pressures, g/cm3.
+
+    Args:
+        folder: of a run of all liquids, whose frames of the last stage they are evaluated on.
+    """
+    committee, widths = Committee.load(models), []
+    for k in range(n_liquids):
+        own = replica_folder(RunFolder(folder), k)
+        statistics = read_statistics(own[STATISTICS])
+        last = statistics["stage"] == statistics["stage"][-1]  # what was averaged
+        volume, kelvin = statistics["volume[A^3]"][last], statistics["temperature[K]"][last]
+        compressibility = np.var(volume) / (kB * kelvin.mean() * volume.mean())  # A^3/eV
+        begin = statistics["step"][last][0]
+        frames = [atoms for atoms in read(own[TRAJECTORY], ":") if atoms.info["step"] >= begin]
+        _, pressures = evaluated(committee, frames[:: max(1, len(frames) // FRAMES_OF_A_RUN)])
+        width = np.std(pressures.mean(axis=1), ddof=1) * BAR
+        density = statistics["density[g/cm^3]"][last].mean()
+        widths.append(density * compressibility * width)
+    return np.array(widths)
+
+
 def density_rows(groups: dict[str, list[Path]], args: argparse.Namespace) -> list[list[str]]:
-    """Per liquid and group: mean over its models, their standard deviation, error of one, g/cm3."""
+    """Per liquid and group: mean over its models, standard deviation, error of one, and the
+    deviation from pressures, g/cm3; root mean squares of the deviations at the end."""
     boxes = [build_box(recipe, args.atoms, seed=5) for recipe in args.liquids]
     times = (args.settle, args.time)
     found = {
@@ -100,16 +131,15 @@ def density_rows(groups: dict[str, list[Path]], args: argparse.Namespace) -> lis
         ]
         for name, own in groups.items()
     }
-    rows = []
-    for k, recipe in enumerate(args.liquids):
-        row = [recipe]
-        for own in found.values():
-            values = np.array([one[k] for one in own])
-            noise = np.sqrt(np.mean(values[:, 1] ** 2))
-            width = np.std(values[:, 0], ddof=1)
-            row += [f"{values[:, 0].mean():.3f}", f"{width:.3f}", f"{noise:.3f}"]
-        rows.append(row)
-    return rows
+    first = args.folder / f"{next(iter(groups))}-0"
+    columns: list[list[str]] = [[*args.liquids, "root mean square"]]
+    for name, own in groups.items():
+        values, noise = np.moveaxis(np.array(found[name]), -1, 0)  # [n_models, n_liquids]
+        widths = [np.std(values, axis=0, ddof=1), np.sqrt(np.mean(noise**2, axis=0))]
+        widths.append(from_pressures(own, first, len(args.liquids)))
+        columns.append([*(f"{value:.3f}" for value in values.mean(axis=0)), ""])
+        columns += [[f"{x:.4f}" for x in (*own, np.sqrt(np.mean(own**2)))] for own in widths]
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
 def main() -> None:
