@@ -9,8 +9,8 @@ frame and of the mean over the frames of a liquid. Densities: every model runs a
 constant pressure in one batch (`hff md --replicas`), from the same packed boxes; beside the
 standard deviation over the models stands the error of a single run, and the deviation that follows
 from their mean pressures on the same frames, those of the first run: d rho = rho kappa_T dP, with
-kappa_T = var(V) / (kT <V>) of that run (Allen and Tildesley, Computer Simulation of Liquids, 2nd
-ed., eq. 2.89), to first order in what the models differ by and without the noise of separate runs.
+kappa_T = var(V) / (kT <V>) of that run (Allen and Tildesley, Computer Simulation of Liquids,
+section 2.5), to first order in what the models differ by and without the noise of separate runs.
 `--liquids` without any: no densities. A study that was stopped goes on.
 """
 

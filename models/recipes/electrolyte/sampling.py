@@ -177,7 +177,8 @@ def conditions_of(
         batch=batch,
         masses=torch.as_tensor(np.concatenate([a.get_masses() for a in structures]))[:, None],
         temperature=temperature,
-        pressure=torch.zeros_like(temperature),  # of no use at constant volume, like what follows
+        # nothing here works with pressure, tdamp and pdamp
+        pressure=torch.zeros_like(temperature),
         timestep=timestep * units.fs,
         friction=FRICTION / (1000 * units.fs),
         tdamp=100 * units.fs,
