@@ -21,7 +21,8 @@ def row(path: Path) -> str:
     """One line of the table."""
     potential, info = load_model(path, verify=False)
     errors = info.details["validation"]
-    cells = [path.parent.name, str(sum(p.numel() for p in potential.parameters()))]
+    n_parameters = sum(p.numel() for p in potential.parameters())
+    cells = [path.parent.name, str(n_parameters), str(info.details["steps"])]
     for key, factor in COLUMNS.values():
         found = [value for name, value in errors.items() if name.endswith(f"{key}_rmse")]
         cells.append(f"{factor * found[0]:.1f}" if found else "")
@@ -33,8 +34,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     args = parser.parse_args()
-    print("| network | parameters | " + " | ".join(COLUMNS) + " |")
-    print("|---" * (2 + len(COLUMNS)) + "|")
+    print("| network | parameters | steps | " + " | ".join(COLUMNS) + " |")
+    print("|---" * (3 + len(COLUMNS)) + "|")
     for path in sorted(args.folder.glob("*/model.hff")):
         print(row(path))
 
