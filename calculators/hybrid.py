@@ -4,31 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import numpy as np
-import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 
-from hff_ase.batch import AtomsBatch, total_charge
+from hff_ase.batch import AtomsBatch
 from hff_ase.calculators.arguments import device_of, precision_of, without_terms
-from hff_ase.calculators.results import (
-    check_finite,
-    check_overlap,
-    refusing_what_is_too_large,
-    split_results,
-)
+from hff_ase.calculators.results import split_results
 from hff_ase.checkpoint import ModelInfo, load_model, save_model
 from hff_ase.errors import ConfigError, StructureError
+from hff_ase.evaluator import Evaluator
 from hff_ase.importers.bamboo import from_bamboo
-from hff_ase.longrange.qeq.history import history_state, restore_history
 from hff_ase.models import model_path
-from hff_ase.neighbors import NeighborList
 from hff_ase.potential import HybridPotential
+from hff_ase.structures import total_charge
 
 OF_CHARGES = ("charges", "dipole")  # properties of models with a term that gives charges
-STATE = ("positions", "numbers", "cell", "periodic")  # of where neighbours were last searched
 
 
 class HybridFF(Calculator):
@@ -59,8 +53,7 @@ class HybridFF(Calculator):
     ]  # fmt: skip
     ignored_changes: set[str] = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
 
-    _neighbors: NeighborList
-    _checked_build: int  # the search whose closest pair was looked at
+    _evaluator: Evaluator
 
     def __init__(
         self,
@@ -87,7 +80,8 @@ class HybridFF(Calculator):
             self.implemented_properties = [
                 name for name in self.implemented_properties if name not in OF_CHARGES
             ]
-        self._forget_neighbors()
+        self._evaluator = Evaluator(self.potential, skin)
+        self._lock = RLock()
 
     @classmethod
     def load(
@@ -189,17 +183,10 @@ class HybridFF(Calculator):
             raise StructureError("expected a structure to evaluate, got none")
         try:
             batch = AtomsBatch.from_atoms(self.atoms, self.device)
-            self.potential.check_elements(batch)
-            with refusing_what_is_too_large(batch):
-                result = self.potential(batch, self._neighbors)
-            if self._neighbors.n_builds != self._checked_build:
-                check_overlap(self._neighbors, batch)
-                self._checked_build = self._neighbors.n_builds
-            check_finite(result, batch)
+            result = self._evaluator.evaluate(batch)
         except BaseException:
-            # Half of a neighbour list, or of the results, must not serve the next structure.
             self.reset()
-            self._forget_neighbors()
+            self._evaluator.forget()
             raise
         self.results = split_results(result, batch)[0]
 
@@ -238,22 +225,12 @@ class HybridFF(Calculator):
             StructureError: one of them cannot be evaluated; the message names it.
         """
         batch = AtomsBatch.from_atoms(structures, self.device)
-        self.potential.check_elements(batch)
-        neighbors = self.potential.neighbor_list()
-        with refusing_what_is_too_large(batch):
-            result = self.potential(batch, neighbors)
-        check_overlap(neighbors, batch)
-        check_finite(result, batch)
-        return split_results(result, batch)
+        fresh = Evaluator(self.potential, trajectory=False)
+        return split_results(fresh.evaluate(batch), batch)
 
     def get_state(self) -> dict[str, np.ndarray]:
         """What a restart needs to go on bit for bit: where the neighbour list was built."""
-        reference = self._neighbors.reference
-        if reference is None:
-            return {}
-        names = STATE if reference.order is None else (*STATE, "order")
-        state = {name: getattr(reference, name).cpu().numpy().copy() for name in names}
-        return state | history_state(self._neighbors)
+        return self._evaluator.get_state()
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Rebuild the neighbour list where `get_state` found it.
@@ -261,36 +238,18 @@ class HybridFF(Calculator):
         Raises:
             ConfigError: not what `get_state` gave.
         """
-        missing = [name for name in STATE if state and name not in state]
-        if missing:
-            raise ConfigError(f"expected a state with {', '.join(STATE)}, got none of {missing[0]}")
+        self._evaluator.set_state(state)
         self.reset()
-        self._rebuild_neighbors(state)
-
-    def _forget_neighbors(self) -> None:
-        self._neighbors = self.potential.neighbor_list(self.skin, sort=True)
-        self._neighbors.memory = {}  # what ASE asks for is one trajectory, step after step
-        self._checked_build = 0
-
-    def _rebuild_neighbors(self, state: Mapping[str, np.ndarray]) -> None:
-        self._forget_neighbors()
-        if state:
-            names = (*STATE, "order") if "order" in state else STATE
-            tensors = {name: torch.tensor(state[name], device=self.device) for name in names}
-            system = torch.zeros_like(tensors["numbers"])
-            charge = torch.zeros(1, dtype=torch.float64, device=self.device)
-            self._neighbors.build(AtomsBatch(**tensors, system=system, charge=charge))
-            restore_history(self._neighbors, state)
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: a neighbour list belongs to the terms that it was made for."""
         state = self.__dict__.copy()
-        del state["_neighbors"], state["_checked_build"]
-        state["_neighbors_built_at"] = self.get_state()
-        return state
+        del state["_evaluator"], state["_lock"]
+        return state | {"_evaluated_at": self.get_state()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A copy goes on with its own neighbour list, bit for bit as the original."""
-        built_at = state["_neighbors_built_at"]
-        self.__dict__.update({k: v for k, v in state.items() if k != "_neighbors_built_at"})
-        self._rebuild_neighbors(built_at)
+        self.__dict__.update({k: v for k, v in state.items() if k != "_evaluated_at"})
+        self._lock = RLock()
+        self._evaluator = Evaluator(self.potential, self.skin)
+        self._evaluator.set_state(state["_evaluated_at"])

@@ -24,6 +24,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from hff_ase._version import __version__
+from hff_ase.arrays import ALWAYS
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import CheckpointError
 from hff_ase.files import write_whole
@@ -216,12 +217,9 @@ def _reference_arrays(potential: HybridPotential, atoms: Atoms) -> dict[str, np.
     result = potential(batch)
     if result.forces is None:
         raise CheckpointError("expected forces from the potential, got none")
+    arrays = {name: batch.arrays[name] for name in ALWAYS if name != "system"}
     return {
-        "numbers": batch.numbers.numpy(),
-        "positions": batch.positions.numpy(),
-        "cell": batch.cell.numpy(),
-        "periodic": batch.periodic.numpy(),
-        "charge": batch.charge.numpy(),
+        **{name: array.numpy() for name, array in arrays.items()},
         "energy": result.energy.numpy(),
         "forces": result.forces.numpy(),
     }
@@ -253,14 +251,8 @@ def _check_references(
 
 def _differences(potential: HybridPotential, stored: dict[str, Tensor]) -> tuple[float, float]:
     """Largest deviation from a stored energy (eV per atom) and from stored forces (eV/A)."""
-    batch = AtomsBatch(
-        positions=stored["positions"],
-        numbers=stored["numbers"],
-        system=torch.zeros_like(stored["numbers"]),
-        cell=stored["cell"],
-        periodic=stored["periodic"],
-        charge=stored["charge"],
-    )
+    arrays = {name: stored[name] for name in ALWAYS if name != "system"}
+    batch = AtomsBatch.of({**arrays, "system": torch.zeros_like(stored["numbers"])})
     result = potential(batch, stress=False)
     energy = float((result.energy - stored["energy"]).abs().max()) / batch.n_atoms
     return energy, float((result.forces - stored["forces"]).abs().max())

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
+
+PairKind = Literal["full", "half", "isolated"]
+
+
+@dataclass(frozen=True)
+class PairRequest:
+    """What a term wants: pairs within ``cutoff`` (Angstrom).
+
+    ``full``: both directions of each pair, sorted by receiver ``i`` (message passing).
+    ``half``: each pair once (pair terms). ``isolated``: each pair of a system without periods once,
+    at any distance (direct sums); periodic systems have none.
+    """
+
+    cutoff: float
+    kind: PairKind
 
 
 @dataclass(frozen=True)
@@ -87,7 +103,7 @@ def index_of(rows: Rows) -> PairIndex:
     return PairIndex(i, rows.j.index_select(0, slot).long(), rows.shift[slot].double())
 
 
-def molecule_rows(batch: AtomsBatch) -> Rows:
+def isolated_rows(batch: AtomsBatch) -> Rows:
     """Each pair of atoms of a non-periodic system once, without a search: rows without gaps."""
     device = batch.device
     index = torch.arange(batch.n_atoms, device=device)

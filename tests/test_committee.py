@@ -148,7 +148,7 @@ def test_restart_is_bit_for_bit():
         atoms.positions += move
         calc.get_property("forces", atoms)
     state, other = calc.get_state(), make()
-    assert any(name.startswith("member1_history") for name in state)
+    assert any(name.startswith("member1_memory") for name in state)
     other.set_state(state)
     assert np.array_equal(other.get_property("forces", atoms), calc.get_property("forces", atoms))
     for move in moves[4:]:

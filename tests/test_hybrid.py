@@ -29,16 +29,11 @@ from hff_ase.errors import ConfigError, HFFWarning, StructureError
 from hff_ase.potential import HybridPotential
 
 
-def evaluations(calculator: HybridFF, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def evaluations(calculator: HybridFF) -> list[int]:
     """A list that grows with every evaluation."""
     seen: list[int] = []
-    forward = calculator.potential.forward
-
-    def counted(batch, *args, **kwargs):
-        seen.append(batch.n_atoms)
-        return forward(batch, *args, **kwargs)
-
-    monkeypatch.setattr(calculator.potential, "forward", counted)
+    _, first = calculator.potential.named_terms()[0]
+    first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].n_atoms))
     return seen
 
 
@@ -122,10 +117,10 @@ def test_charges_of_a_model_without_them():
 # --- caching -------------------------------------------------------------------------------
 
 
-def test_nothing_is_computed_twice(small_calculator, monkeypatch):
+def test_nothing_is_computed_twice(small_calculator):
     atoms = salt_box()
     atoms.calc = small_calculator
-    seen = evaluations(small_calculator, monkeypatch)
+    seen = evaluations(small_calculator)
     atoms.get_potential_energy()
     for ask in (atoms.get_forces, atoms.get_stress, atoms.get_charges, atoms.get_dipole_moment):
         ask()
@@ -160,11 +155,11 @@ def unwrap(atoms: Atoms) -> None:
 
 
 @pytest.mark.parametrize("change", [charge, move, stretch, swap, unwrap])
-def test_every_change_is_seen(small_calculator, monkeypatch, change):
+def test_every_change_is_seen(small_calculator, change):
     atoms = salt_box()
     atoms.calc = small_calculator
     before = atoms.get_potential_energy()
-    seen = evaluations(small_calculator, monkeypatch)
+    seen = evaluations(small_calculator)
     change(atoms)
     assert small_calculator.check_state(atoms)
     after = atoms.get_potential_energy()
@@ -175,11 +170,11 @@ def test_every_change_is_seen(small_calculator, monkeypatch, change):
     assert after == pytest.approx(fresh.get_property("energy", atoms), abs=1e-6)
 
 
-def test_charge_of_zero_is_no_charge(small_calculator, monkeypatch):
+def test_charge_of_zero_is_no_charge(small_calculator):
     atoms = water()
     atoms.calc = small_calculator
     atoms.get_potential_energy()
-    seen = evaluations(small_calculator, monkeypatch)
+    seen = evaluations(small_calculator)
     atoms.info["charge"] = 0
     atoms.get_potential_energy()
     assert seen == []
@@ -470,12 +465,12 @@ def twin(atoms: Atoms, how: str) -> Atoms:
 
 
 @pytest.mark.parametrize("how", ["deepcopy", "pickle", "copy"])
-def test_copies_go_on_alone(small_calculator, monkeypatch, how):
+def test_copies_go_on_alone(small_calculator, how):
     atoms = salt_box()
     atoms.calc = small_calculator
     energy = atoms.get_potential_energy()
     other = twin(atoms, how)
-    seen = evaluations(other.calc, monkeypatch)
+    seen = evaluations(other.calc)
     assert other.get_potential_energy() == energy
     assert seen == []  # results came along
     for each in (atoms, other):

@@ -170,9 +170,7 @@ def fresh(potential: HybridPotential, seed: int) -> HybridPotential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         terms = {name: TERMS[t.kind](**t.config()) for name, t in potential.named_terms()}
-    out = HybridPotential(terms, potential.elements)
-    out.kernels = potential.kernels
-    out.set_dtype(potential.dtype).to(potential.known.device)
+    out = potential.with_terms(terms)
     set_trainable(out, ())
     return out.train()
 

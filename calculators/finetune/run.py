@@ -78,9 +78,7 @@ class Run:
             trainer = Trainer(trainable, data, held_out, config, stop=self.stop)
             trained = merge(trainer.run().to("cpu"))
         terms = dict(potential.named_terms()) | dict(trained.named_terms())
-        whole = HybridPotential(terms, potential.elements)
-        whole.kernels = potential.kernels
-        whole.set_dtype(trained.dtype).to(home)
+        whole = potential.with_terms(terms, dtype=trained.dtype).to(home)
         return whole.requires_grad_(False).eval()
 
     def _check_labels(self) -> None:

@@ -7,7 +7,7 @@ the host. Nothing loops over systems or atoms in Python.
 
 from __future__ import annotations
 
-from hff_ase.dynamics.engine.forces import Forces, PotentialForces, SplitForces
+from hff_ase.dynamics.engine.forces import Forces, SplitForces
 from hff_ase.dynamics.engine.integrators import Integrator
 from hff_ase.dynamics.engine.langevin import Langevin
 from hff_ase.dynamics.engine.loop import Loop
@@ -34,7 +34,6 @@ __all__ = [
     "Loop",
     "Noise",
     "NoseHoover",
-    "PotentialForces",
     "Respa",
     "SplitForces",
     "SplitState",

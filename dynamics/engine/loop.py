@@ -73,7 +73,7 @@ class Loop:
         self._count = torch.zeros(1, dtype=torch.int64, device=device)
         self._run_tick: Callable[[], Evaluation] = self._tick
         if capture:
-            self._run_tick = CapturedStep(self._tick, forces.layout, self._idle)
+            self._run_tick = CapturedStep(self._tick, lambda: forces.layout, self._idle)
 
     @property
     def state(self) -> State:
@@ -94,7 +94,8 @@ class Loop:
     def evaluation(self) -> Evaluation:
         """The results at the state."""
         if self._evaluation is None:
-            self._evaluation = self.forces.evaluate(self.integrator.conditions.moved(self._state))
+            here = self.integrator.conditions.moved(self._state)
+            self._evaluation = self.forces.evaluate_prepared(here)
         return self._evaluation
 
     def advance(self, n_steps: int) -> Tensor:
@@ -115,7 +116,7 @@ class Loop:
     def _look(self) -> Tensor:
         """One step under the eyes of the host."""
         noise = self._noise_of(1)
-        before = self.forces.version()
+        before = self.forces.version
         new, evaluation = self.integrator.step(
             self._state, None if noise is None else noise[0], self.forces, checked
         )
@@ -123,7 +124,7 @@ class Loop:
         self._store(new, None)
         self._evaluation = evaluation
         self.step += 1
-        self._pace.looked(searched=self.forces.version() != before)
+        self._pace.looked(searched=self.forces.version != before)
         return row[None].to("cpu", copy=True)
 
     def _run_block(self, n_steps: int) -> Tensor:
@@ -201,7 +202,7 @@ class Loop:
 
 def checked(forces: Forces, batch: AtomsBatch) -> Evaluation:
     """An evaluation under the eyes of the host."""
-    return forces.evaluate_checked(batch)
+    return forces.evaluate(batch)
 
 
 class Unseen:
@@ -217,7 +218,7 @@ class Unseen:
     def __call__(self, forces: Forces, batch: AtomsBatch) -> Evaluation:
         """An evaluation with what is prepared."""
         sound = self.sound & ~forces.outdated(batch)
-        evaluation = forces.evaluate(batch)
+        evaluation = forces.evaluate_prepared(batch)
         for result in (evaluation.energy, *forces_and_stress(evaluation)):
             sound &= torch.isfinite(result).all()
         self.sound = sound

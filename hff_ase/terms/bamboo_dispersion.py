@@ -13,7 +13,8 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError
 from hff_ase.kernels.pair import ElementTables
 from hff_ase.kernels.pair.tables import Remembered, Table
-from hff_ase.neighbors import Neighborhood, PairRequest
+from hff_ase.neighborhood import Neighborhood
+from hff_ase.pairs import PairRequest
 from hff_ase.terms.element_check import refuse_unknown
 from hff_ase.terms.pairwise import (
     ElementPairTerm,

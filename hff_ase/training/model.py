@@ -70,8 +70,7 @@ def in_training(potential: HybridPotential, section: ModelSection) -> HybridPote
         terms[name] = changed(name, terms[name], changes)
     if not section.train_as:
         return potential
-    changed_potential = HybridPotential(terms, potential.elements).set_dtype(potential.dtype)
-    return changed_potential.train(potential.training)
+    return potential.with_terms(terms).train(potential.training)
 
 
 def shipped(
@@ -91,12 +90,11 @@ def shipped(
     for name, changes in section.save_as.items():
         if name in terms:
             terms[name] = changed(name, terms[name], changes)
-    potential = HybridPotential(terms, whole.elements)
+    potential = whole.with_terms(terms, dtype=trained.dtype)
     new = {name: entry for name, entry in section.save_as.items() if name not in terms}
     if new:
         potential = add_heads(potential, new)
-    potential.set_dtype(trained.dtype).to(trained.known.device)
-    return potential.requires_grad_(False).eval()
+    return potential.to(trained.known.device).requires_grad_(False).eval()
 
 
 def check_save_as(section: ModelSection, names: list[str]) -> None:

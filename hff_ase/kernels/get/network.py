@@ -23,8 +23,8 @@ from hff_ase.kernels import Backend
 from hff_ase.kernels.cubics import training_intervals
 from hff_ase.kernels.get.weights import Weights, fused_weights, live_weights
 from hff_ase.kernels.live import LiveParameters
-from hff_ase.neighbors import Rows
 from hff_ase.nets.get import GET
+from hff_ase.pairs import Rows
 
 
 class Evaluation(Protocol):

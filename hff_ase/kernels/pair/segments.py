@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hff_ase.kernels.jit import jit
-from hff_ase.neighbors import Rows
+from hff_ase.pairs import Rows
 
 
 class Segments(NamedTuple):

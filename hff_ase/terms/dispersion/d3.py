@@ -13,9 +13,11 @@ from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError
+from hff_ase.halo import exchange
 from hff_ase.kernels.pair import ElementTables, InterpolatedC6, counts
 from hff_ase.kernels.pair.tables import Remembered, Table
-from hff_ase.neighbors import Neighborhood, PairRequest
+from hff_ase.neighborhood import Neighborhood
+from hff_ase.pairs import PairRequest
 from hff_ase.terms.dispersion.coordination import (
     coordination_numbers,
     count,
@@ -147,7 +149,13 @@ class D3Dispersion(ElementPairTerm):
         """Coordination numbers [n_atoms]."""
         radius = plan.tables.covalent_radius[plan.row]
         pairs = neighbors.pairs(self.cn_request)
-        return coordination_numbers(pairs, radius, self.cn_request.cutoff, self.switch_width)
+        found = coordination_numbers(pairs, radius, self.cn_request.cutoff, self.switch_width)
+        return exchange(found, neighbors.halo)
+
+    @property
+    def reach(self) -> float:
+        """An atom's energy depends on its partners' coordination numbers."""
+        return self.pair_request.cutoff + self.cn_request.cutoff
 
     def pair_energies(self, batch: AtomsBatch, neighbors: Neighborhood) -> Tensor:
         """Atomic energies [n_atoms], eV."""
