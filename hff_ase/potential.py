@@ -111,6 +111,11 @@ class HybridPotential(nn.Module):
         """The largest cutoff of any term, Angstrom."""
         return max(term.cutoff for _, term in self.named_terms())
 
+    @property
+    def reach(self) -> float:
+        """How far away atoms have a part in an atom's energy, Angstrom."""
+        return max(term.reach for _, term in self.named_terms())
+
     def named_terms(self) -> list[tuple[str, Term]]:
         """Names and terms, in the order of evaluation."""
         return [(name, term) for name, term in self.terms.items() if isinstance(term, Term)]
