@@ -102,6 +102,7 @@ class Committee(Calculator):
     Attributes:
         members: the calculators.
         spread: at the last calculation; None before.
+        energy_terms: eV per term at the last calculation, where all members have the same terms.
 
     Raises:
         ConfigError: fewer than two members, one that is no calculator or has no forces, or another
@@ -126,6 +127,7 @@ class Committee(Calculator):
             raise ConfigError(f"expected drive 'mean' or 'first', got {drive!r}")
         self.drive = drive
         self.spread: Spread | None = None
+        self.energy_terms: dict[str, float] = {}
         given = [set(member.implemented_properties) for member in self.members]
         wanted = set.intersection(*given) if drive == "mean" else given[0]
         self.implemented_properties = [name for name in AVERAGED if name in wanted]
@@ -176,7 +178,9 @@ class Committee(Calculator):
                 self._shared.forget()
             raise
         self.spread = spread_of(found)
-        self.results = mean_of(found) if self.drive == "mean" else dict(found[0])
+        results = mean_of(found) if self.drive == "mean" else dict(found[0])
+        self.energy_terms = results.pop("energy_terms", {})
+        self.results = results
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What changed since the last calculation, the total charge included."""
@@ -297,7 +301,7 @@ def results_of(member: Any, atoms: Atoms) -> Results:
             found[name] = value
     if np.shape(found.get("stress", ())) == (3, 3):
         found["stress"] = full_3x3_to_voigt_6_stress(found["stress"])
-    if "energy_terms" in member.results:
-        found["energy_terms"] = member.results["energy_terms"]
+    if getattr(member, "energy_terms", None):
+        found["energy_terms"] = member.energy_terms
     found.setdefault("free_energy", found["energy"])
     return found

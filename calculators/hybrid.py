@@ -30,8 +30,8 @@ class HybridFF(Calculator):
 
     Results are ASE's: ``energy``, ``free_energy`` (eV), ``energies`` (per atom), ``forces``
     (eV/Angstrom), ``stress`` (Voigt xx yy zz yz xz xy, eV/Angstrom^3; periodic structures),
-    ``charges`` (e) and ``dipole`` (e Angstrom, of the positions as given), and ``energy_terms``,
-    a dict of eV per term. The total charge is ``atoms.info["charge"]``.
+    ``charges`` (e) and ``dipole`` (e Angstrom, of the positions as given). The total charge is
+    ``atoms.info["charge"]``. Threads may share a calculator: they take turns.
 
     Args:
         potential: the terms; used as it is, so that its device and precision are set in place.
@@ -42,6 +42,9 @@ class HybridFF(Calculator):
         skin: how far atoms may move, together, before neighbours are searched again, Angstrom.
         kernels: "auto" runs fused kernels where there are some for the device (float32 only),
             "reference" the plain torch operations: slower, the same numbers to 1e-5 in forces.
+
+    Attributes:
+        energy_terms: eV per term, of the last structure.
 
     Raises:
         ConfigError: an unknown term, dtype, device or choice of kernels, a term removed that
@@ -80,6 +83,8 @@ class HybridFF(Calculator):
             self.implemented_properties = [
                 name for name in self.implemented_properties if name not in OF_CHARGES
             ]
+        self.energy_terms: dict[str, float] = {}
+        self._charge = 0.0  # of the last structure
         self._evaluator = Evaluator(self.potential, skin)
         self._lock = RLock()
 
@@ -178,17 +183,21 @@ class HybridFF(Calculator):
         Raises:
             StructureError: the structure cannot be evaluated, with the reason.
         """
-        super().calculate(atoms, properties, system_changes)
-        if self.atoms is None:
-            raise StructureError("expected a structure to evaluate, got none")
-        try:
-            batch = AtomsBatch.from_atoms(self.atoms, self.device)
-            result = self._evaluator.evaluate(batch)
-        except BaseException:
-            self.reset()
-            self._evaluator.forget()
-            raise
-        self.results = split_results(result, batch)[0]
+        with self._lock:
+            super().calculate(atoms, properties, system_changes)
+            if self.atoms is None:
+                raise StructureError("expected a structure to evaluate, got none")
+            try:
+                batch = AtomsBatch.from_atoms(self.atoms, self.device)
+                result = self._evaluator.evaluate(batch)
+            except BaseException:
+                self.reset()
+                self._evaluator.forget()
+                raise
+            self._charge = float(batch.charge[0])
+            (results,) = split_results(result, batch)
+            self.energy_terms = results.pop("energy_terms")
+            self.results = results
 
     def get_property(
         self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
@@ -209,17 +218,23 @@ class HybridFF(Calculator):
                 raise PropertyNotImplementedError(
                     f"expected a term that gives charges for {name}, got {terms}"
                 )
-        return super().get_property(name, atoms, allow_calculation)
+        with self._lock:
+            return super().get_property(name, atoms, allow_calculation)
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What changed since the last calculation, the total charge included."""
         changes = list(super().check_state(atoms, tol=tol))
-        if self.atoms is not None and total_charge(self.atoms) != total_charge(atoms):
+        # ASE's copy of the atoms may share what their info holds
+        if self.atoms is not None and self._charge != total_charge(atoms):
             changes.append("charge")
         return changes
 
     def evaluate(self, structures: Sequence[Atoms]) -> list[dict[str, Any]]:
         """Results of many structures in one batched pass, in order.
+
+        Returns:
+            A dict of ASE's properties for each, and ``energy_terms`` beside them;
+            `results_to_atoms` makes structures of them that ASE writes.
 
         Raises:
             StructureError: one of them cannot be evaluated; the message names it.

@@ -2,14 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from ase import Atoms
+from ase.calculators.calculator import all_properties
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from hff_ase.batch import AtomsBatch
+from hff_ase.errors import ConfigError
 from hff_ase.potential import Evaluation
+
+
+def results_to_atoms(
+    structures: Sequence[Atoms], results: Sequence[Mapping[str, Any]]
+) -> list[Atoms]:
+    """Copies of structures that carry their results, for writing and for ASE's tools.
+
+    Several structures that share one calculator all show what it computed last.
+
+    Args:
+        structures: as evaluated.
+        results: of `HybridFF.evaluate`, in the same order.
+
+    Raises:
+        ConfigError: not as many results as structures.
+    """
+    if len(structures) != len(results):
+        raise ConfigError(
+            f"expected results of {len(structures)} structures, got those of {len(results)}"
+        )
+    copies = []
+    for atoms, found in zip(structures, results, strict=True):
+        copy = atoms.copy()
+        known = {name: value for name, value in found.items() if name in all_properties}
+        copy.calc = SinglePointCalculator(copy, **known)
+        copies.append(copy)
+    return copies
 
 
 def split_results(result: Evaluation, batch: AtomsBatch) -> list[dict[str, Any]]:

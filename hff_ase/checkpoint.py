@@ -125,9 +125,11 @@ def load_model(
     description, tensors = read_file(path)
     info = dict(description["info"])
     try:
-        terms = {
-            entry["name"]: TERMS[entry["kind"]](**entry["config"]) for entry in description["terms"]
-        }
+        with torch.random.fork_rng(devices=[]):  # weights that are drawn here are not kept
+            terms = {
+                entry["name"]: TERMS[entry["kind"]](**entry["config"])
+                for entry in description["terms"]
+            }
         potential = HybridPotential(terms, description["elements"])
         info["trained_with"] = tuple(info["trained_with"])
         model_info = ModelInfo(**info)

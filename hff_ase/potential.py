@@ -21,6 +21,7 @@ from hff_ase.memory import Memory
 from hff_ase.neighborhood import Neighborhood
 from hff_ase.neighbors import NeighborList, PairSource
 from hff_ase.pairs import PairRequest
+from hff_ase.precision import full_precision
 from hff_ase.terms.term import Fields, Term
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}  # of networks
@@ -236,6 +237,10 @@ class HybridPotential(nn.Module):
 
     def compute(self, batch: AtomsBatch, neighbors: PairSource, wanted: Wanted) -> Evaluation:
         """`forward` with a list as it is, for a batch in its order."""
+        with full_precision(batch.device):
+            return self._compute(batch, neighbors, wanted)
+
+    def _compute(self, batch: AtomsBatch, neighbors: PairSource, wanted: Wanted) -> Evaluation:
         strained = wanted.stress or wanted.molecular_stress
         differentiate = wanted.forces or strained
         if differentiate and torch.is_inference_mode_enabled():

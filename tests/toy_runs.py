@@ -56,4 +56,4 @@ class Still(ListedLennardJones):
 
     def calculate(self, atoms=None, properties=(), system_changes=()):
         zero = np.zeros((len(atoms), 3))
-        self.results = {"energy": 0.0, "forces": zero, "stress": np.zeros(6), "energy_terms": {}}
+        self.results = {"energy": 0.0, "forces": zero, "stress": np.zeros(6)}
