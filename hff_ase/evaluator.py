@@ -20,7 +20,7 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.checks import check_finite, check_overlap, refusing_what_is_too_large
 from hff_ase.errors import ConfigError
 from hff_ase.halo import Halo
-from hff_ase.kernels.live import LiveParameters
+from hff_ase.kept import LiveParameters
 from hff_ase.kernels.networks import differentiable_parameters
 from hff_ase.memory import Memory
 from hff_ase.neighbors import GivenPairs, NeighborList, PairSource

@@ -18,9 +18,9 @@ import torch
 from vesin import NeighborList as VesinNeighborList
 
 from hff_ase.arrays import ALWAYS
+from hff_ase.backends import available
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import HFFWarning, StructureError
-from hff_ase.kernels import available
 from hff_ase.pairs import PairIndex, Rows, index_of
 
 # (batch, cutoff, half) -> rows; `half`: each pair in one of its two rows instead of in both

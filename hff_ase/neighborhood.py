@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from hff_ase.backends import Backend
 from hff_ase.batch import AtomsBatch
 from hff_ase.halo import Halo
-from hff_ase.kernels import Backend
-from hff_ase.kernels.live import LiveParameters
+from hff_ase.kept import LiveParameters
 from hff_ase.memory import Memory
 from hff_ase.pairs import PairRequest, Pairs, Rows
 

@@ -26,7 +26,7 @@ class PairRequest:
     kind: PairKind
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rows:
     """Pairs in rows: those of atom i are the slots start[i] ... start[i] + count[i].
 
@@ -56,7 +56,7 @@ class Rows:
         return row, slot
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PairIndex:
     """Pairs ``i``, ``j`` int64 [n_pairs]; j sits in the image ``shift`` float64 [n_pairs, 3]."""
 
@@ -83,7 +83,7 @@ class PairIndex:
         return vectors + torch.einsum("pa,pab->pb", self.shift, cell)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pairs:
     """Pairs of one evaluation: indices [n_pairs], ``vector`` r_j - r_i [n_pairs, 3] and
     ``distance`` [n_pairs], float64 and differentiable. Pairs beyond the cutoff may be among them

@@ -10,13 +10,13 @@ import torch
 from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor, nn
 
+from hff_ase.backends import Backend, backend_for, check_choice
 from hff_ase.batch import AtomsBatch
 from hff_ase.derivatives import energy_gradient, molecular_stress_of, stress_of
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.fields import check_fields
 from hff_ase.halo import Halo
-from hff_ase.kernels import Backend, backend_for, check_choice
-from hff_ase.kernels.live import LiveParameters
+from hff_ase.kept import LiveParameters
 from hff_ase.memory import Memory
 from hff_ase.neighborhood import Neighborhood
 from hff_ase.neighbors import NeighborList, PairSource

@@ -11,8 +11,8 @@ from ase import Atoms
 from core_models import ELEMENTS, mixed_systems
 
 from hff_ase.batch import AtomsBatch
+from hff_ase.kept import LiveParameters
 from hff_ase.kernels.cubics import TOLERANCE
-from hff_ase.kernels.live import LiveParameters
 from hff_ase.kernels.networks import fused_form
 from hff_ase.nets.e3 import E3Net
 from hff_ase.potential import HybridPotential, Wanted

@@ -13,9 +13,10 @@ from torch.nn import functional
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError
 from hff_ase.halo import reciprocal_energies
+from hff_ase.kept import Kept
 from hff_ase.kernels.explicit import given_gradient
 from hff_ase.kernels.pair import pair_sums
-from hff_ase.kernels.pair.tables import Remembered, Table, tabulate
+from hff_ase.kernels.pair.tables import Table, tabulate
 from hff_ase.longrange.ewald import (
     ReciprocalEwald,
     explicit_corrections,
@@ -30,6 +31,8 @@ from hff_ase.pairs import PairRequest, Pairs
 from hff_ase.terms.pairwise import KernelInput, following_pair_term
 from hff_ase.terms.term import Fields, Term
 from hff_ase.units import COULOMB_CONSTANT
+
+_TABLES: Kept[Table] = Kept()
 
 
 class ReciprocalSum(Protocol):
@@ -113,7 +116,6 @@ class Coulomb(Term):
         self.real_cutoff = float(cutoff)
         self.alpha = splitting_parameter(cutoff, tolerance)
         self.reciprocal = reciprocal_sum(method, self.alpha, tolerance)
-        self._tables: Remembered[Table] = Remembered()
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments."""
@@ -255,5 +257,5 @@ class Coulomb(Term):
                 return self.prefactor * self._bare(r)[0]
             return self.prefactor * self._short_range(r, torch.ones_like(r))[0]
 
-        key = (request, device, self.alpha, self.damping, self.prefactor)
-        return self._tables.get(key, lambda: tabulate(energy, request.cutoff, 1, device))
+        key = (request, device)
+        return _TABLES.of(self, lambda: tabulate(energy, request.cutoff, 1, device), key)

@@ -21,11 +21,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from hff_ase.backends import backend_for
 from hff_ase.batch import AtomsBatch
 from hff_ase.data.labels import Labels
 from hff_ase.errors import ConfigError
-from hff_ase.kernels import backend_for
-from hff_ase.kernels.live import LiveParameters
+from hff_ase.kept import LiveParameters
 from hff_ase.kernels.networks import differentiable_parameters
 from hff_ase.neighbors import PairSource
 from hff_ase.potential import Evaluation, HybridPotential, Wanted

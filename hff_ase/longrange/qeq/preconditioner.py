@@ -20,8 +20,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hff_ase.backends import Backend
 from hff_ase.batch import AtomsBatch
-from hff_ase.kernels import Backend
 from hff_ase.pairs import Rows
 
 RADIUS = 5.0  # Angstrom

@@ -14,8 +14,9 @@ from torch import Tensor
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError
 from hff_ase.halo import exchange
+from hff_ase.kept import Kept
 from hff_ase.kernels.pair import ElementTables, InterpolatedC6, counts
-from hff_ase.kernels.pair.tables import Remembered, Table
+from hff_ase.kernels.pair.tables import Table
 from hff_ase.neighborhood import Neighborhood
 from hff_ase.pairs import PairRequest
 from hff_ase.terms.dispersion.coordination import (
@@ -49,6 +50,10 @@ class Plan:
     tables: ReferenceTables
     constants: tuple[Tensor, ...]
     present: PresentElements
+
+
+_ATTRACTION: Kept[Table] = Kept()
+_COUNTING: Kept[Table] = Kept()
 
 
 class D3Dispersion(ElementPairTerm):
@@ -115,8 +120,6 @@ class D3Dispersion(ElementPairTerm):
         self.pair_request = PairRequest(cutoff, "half")
         self.cn_request = PairRequest(cn_cutoff, "half")
         self.switch_width = switch_width
-        self._attraction: Remembered[Table] = Remembered()
-        self._counting: Remembered[Table] = Remembered()
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments (a method's parameters are spelled out)."""
@@ -179,10 +182,9 @@ class D3Dispersion(ElementPairTerm):
             return None
         n_kinds = len(present.key)
         key = (present.key, batch.device)
-        counting = ElementTables(
-            present.kind, self._counting.get(key, lambda: self._count_table(plan)), n_kinds
-        )
-        attraction = self._attraction.get(key, lambda: self._attraction_table(plan))
+        counted = _COUNTING.of(self, lambda: self._count_table(plan), key)
+        counting = ElementTables(present.kind, counted, n_kinds)
+        attraction = _ATTRACTION.of(self, lambda: self._attraction_table(plan), key)
         with torch.no_grad():
             cn = counts(batch, neighbors, self.cn_request, counting)
             weights = reference_weights(cn, plan.row, plan.tables)
