@@ -44,6 +44,7 @@ from hff_ase.dynamics.starting import (
 from hff_ase.dynamics.stopping import StopRequest
 from hff_ase.dynamics.summary import environment
 from hff_ase.errors import ConfigError
+from hff_ase.reading import with_own_names
 
 if TYPE_CHECKING:  # torch is imported only where the calculator uses it
     from hff_ase.calculators.committee import Committee
@@ -96,7 +97,7 @@ class MDRun:
             HFFError: settings, structure and model do not fit each other, the atoms are on top of
                 each other, or the folder holds a run or cannot be written.
         """
-        atoms = read_structure(config) if atoms is None else atoms
+        atoms = read_structure(config) if atoms is None else with_own_names(atoms)
         check_structure(atoms, config)
         atoms = with_heavy_hydrogen(atoms, config)
         folder = RunFolder(config.output)

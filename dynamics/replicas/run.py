@@ -33,6 +33,7 @@ from hff_ase.dynamics.starting import (
 from hff_ase.dynamics.stopping import StopRequest
 from hff_ase.dynamics.summary import environment
 from hff_ase.errors import HFFError, SimulationError
+from hff_ase.reading import with_own_names
 
 
 class ReplicaRun:
@@ -158,7 +159,10 @@ def first_of_each(config: ReplicaConfig, structures: Sequence[Atoms] | None) -> 
     for number, file in enumerate(config.structures):
         shared = config.shared.model_copy(update={"structure": file})
         with naming(number, len(config.structures)):
-            atoms = read_structure(shared) if structures is None else structures[number]
+            if structures is None:
+                atoms = read_structure(shared)
+            else:
+                atoms = with_own_names(structures[number])
             check_structure(atoms, shared)
             given.append(with_heavy_hydrogen(atoms, shared))
     return given

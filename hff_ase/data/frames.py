@@ -19,6 +19,8 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from hff_ase.data.database import SUFFIXES, read_database
 from hff_ase.data.labels import result_of, source_of
 from hff_ase.errors import StructureError
+from hff_ase.reading import with_own_names
+from hff_ase.structures import check_cell
 
 __all__ = ["frames_text", "read_folder", "read_frames", "read_path"]
 
@@ -37,7 +39,7 @@ def read_frames(path: Path | str) -> list[Atoms]:
     """
     path = Path(path)
     if path.suffix in SUFFIXES:
-        return [with_stress(atoms) for atoms in read_database(path)]
+        return [with_stress(with_own_names(atoms)) for atoms in read_database(path)]
     inner = path.with_suffix("") if path.suffix == ".xz" else path
     frames: list[Atoms] = []
     try:
@@ -63,7 +65,7 @@ def read_frames(path: Path | str) -> list[Atoms]:
         raise StructureError(f"expected labelled frames in {path}, got none")
     for index, atoms in enumerate(frames):
         atoms.info["source"] = f"{path.name.split('.')[0]}:{index}"
-    return [with_stress(atoms) for atoms in frames]
+    return [with_stress(with_own_names(atoms, f" in frame {source_of(atoms)}")) for atoms in frames]
 
 
 def read_folder(folder: Path | str) -> list[list[Atoms]]:
@@ -120,6 +122,7 @@ def with_stress(atoms: Atoms) -> Atoms:
             f"expected a virial of 3x3 numbers, got shape {virial.shape} in frame "
             f"{source_of(atoms)}"
         )
+    check_cell(np.asarray(atoms.cell), f" in frame {source_of(atoms)}")
     stress = full_3x3_to_voigt_6_stress(-virial.reshape(3, 3) / atoms.get_volume())
     results = dict(atoms.calc.results) if isinstance(atoms.calc, Calculator) else {}
     atoms.calc = SinglePointCalculator(atoms, **results, stress=stress)
