@@ -59,7 +59,8 @@ def with_own_names(atoms: Atoms, place: str = "") -> Atoms:
         known = renamed.info.setdefault("charge", value)
         if not np.array_equal(known, value):
             raise StructureError(
-                f"expected one total charge, got charge {known!r:.30} and {key} {value!r:.30}{place}"
+                f"expected one total charge, got charge {known!r:.30} and {key} {value!r:.30}"
+                f"{place}"
             )
     return renamed
 
