@@ -192,7 +192,8 @@ class Committee(Calculator):
     def evaluate_members(self, structures: Sequence[Atoms], skip: int = 0) -> list[list[Results]]:
         """Results [structure][member] of all members but the first `skip`, in batched passes.
 
-        What was computed before has no influence on them, to the last bit.
+        What members of this package computed before has no influence, to the last bit; other
+        calculators are asked as they are, with what lists they keep.
 
         Raises:
             StructureError: a structure cannot be evaluated.

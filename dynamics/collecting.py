@@ -65,8 +65,10 @@ class Watch:
     """Looks at the spread of the committee every few steps.
 
     The files and the step of the last frame are part of the checkpoint, so that a killed run
-    collects the same frames as one that was not. Members are asked without their past: their
-    results do not depend on when the run was resumed.
+    collects the same frames as one that was not. Members of this package are asked without their
+    past: their results do not depend on when the run was resumed. Other calculators may keep lists
+    (ASE's LennardJones does), and sum in another order after a restart: digits beyond those that
+    are written.
 
     Args:
         committee: the first member is the model of the run.
@@ -175,12 +177,14 @@ def table_row(moment: Moment, spread: Spread, collected: bool) -> str:
 def spread_frame(atoms: Atoms, moment: Moment, spread: Spread) -> str:
     """A frame as extended xyz: positions, cell, total charge, and spreads.
 
-    It holds no energy and no forces: those of the model must not be taken for labels.
+    It holds no energy and no forces: those of the model must not be taken for labels. The spread of
+    the energy, a difference of large numbers, has the digits of spread.dat.
     """
     copy = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     if "charge" in atoms.info:
         copy.info["charge"] = atoms.info["charge"]
-    copy.info.update(step=moment.step, time_ps=moment.time, energy_spread=spread.energy)
+    energy = float(f"{spread.energy:.8g}")
+    copy.info.update(step=moment.step, time_ps=moment.time, energy_spread=energy)
     copy.set_array("forces_spread", spread.forces)
     text = io.StringIO()
     write(text, copy, format="extxyz")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -41,6 +41,12 @@ class Stage:
 
     ensemble: str
     n_steps: int
+
+
+def steps_of(stages: Iterable[str], timestep: float) -> tuple[Stage, ...]:
+    """Stages such as ``nvt:10ps`` in steps of so many fs (lengths are rounded to whole steps)."""
+    parts = [stage.partition(":") for stage in stages]
+    return tuple(Stage(name, round(parse_time(length) / timestep)) for name, _, length in parts)
 
 
 class MDConfig(BaseModel):
@@ -224,10 +230,7 @@ class MDConfig(BaseModel):
     @property
     def plan(self) -> tuple[Stage, ...]:
         """The stages in steps (lengths are rounded to whole steps)."""
-        parts = [stage.partition(":") for stage in self._stages()]
-        return tuple(
-            Stage(name, round(parse_time(length) / self.timestep)) for name, _, length in parts
-        )
+        return steps_of(self._stages(), self.timestep)
 
     @property
     def look_interval(self) -> int:

@@ -15,6 +15,7 @@ from vesin import NeighborList
 
 from hff_ase.errors import StructureError
 from hff_ase.labels.molecules import BOND_TOLERANCE, IONS
+from hff_ase.structures import check_structure
 
 HYDROGEN = 1
 
@@ -63,6 +64,7 @@ def bound_to(atoms: Atoms, hydrogens: np.ndarray) -> np.ndarray:
     binds = (atoms.numbers != HYDROGEN) & ~np.isin(atoms.symbols, list(IONS))
     radii = covalent_radii[atoms.numbers]
     reach = BOND_TOLERANCE * (covalent_radii[HYDROGEN] + float(radii[binds].max(initial=0.0)))
+    check_structure(atoms)
     periodic = bool(atoms.pbc.all())
     first, second, distance = NeighborList(cutoff=reach, full_list=True).compute(
         points=atoms.positions,

@@ -28,10 +28,11 @@ from hff_ase.dynamics.checkpointing import (
 )
 from hff_ase.dynamics.collecting import assemble, refuse_collected
 from hff_ase.dynamics.config import MDConfig
+from hff_ase.dynamics.extending import asked_of, goes_on
 from hff_ase.dynamics.guards import check_contacts, check_results
 from hff_ase.dynamics.movers import choose_engine
 from hff_ase.dynamics.progress import Screen
-from hff_ase.dynamics.rundir import CHECKPOINT, RunFolder
+from hff_ase.dynamics.rundir import CHECKPOINT, CONFIG, RunFolder
 from hff_ase.dynamics.session import Session
 from hff_ase.dynamics.sitting import sit
 from hff_ase.dynamics.starting import (
@@ -44,6 +45,7 @@ from hff_ase.dynamics.starting import (
 from hff_ase.dynamics.stopping import StopRequest
 from hff_ase.dynamics.summary import environment
 from hff_ase.errors import ConfigError
+from hff_ase.reading import with_own_names
 
 if TYPE_CHECKING:  # torch is imported only where the calculator uses it
     from hff_ase.calculators.committee import Committee
@@ -96,7 +98,7 @@ class MDRun:
             HFFError: settings, structure and model do not fit each other, the atoms are on top of
                 each other, or the folder holds a run or cannot be written.
         """
-        atoms = read_structure(config) if atoms is None else atoms
+        atoms = read_structure(config) if atoms is None else with_own_names(atoms)
         check_structure(atoms, config)
         atoms = with_heavy_hydrogen(atoms, config)
         folder = RunFolder(config.output)
@@ -146,7 +148,9 @@ class MDRun:
             folder: where it is (it may have been moved).
             calc: the calculator of the run; None loads its model.
             committee: the further calculators of the run; None loads them.
-            settings: what the user asks for now; it must agree with the run.
+            settings: what the user asks for now; it must agree with the run, except that it may
+                be made longer (``extend``, `hff_ase.dynamics.extending`). So must what was edited
+                in its config.yaml.
             console: where to show progress.
 
         Raises:
@@ -157,10 +161,11 @@ class MDRun:
         checkpoint = load_checkpoint(run_folder[CHECKPOINT])
         # runs from before there was a choice were moved by ASE
         config = MDConfig(**{"engine": "ase", **checkpoint.config})
-        if settings:
-            config = check_same(config, settings)
+        asked = asked_of(run_folder[CONFIG], config.resolved(), settings or {})
+        if asked:
+            config = check_same(config, asked)
         together = None
-        if checkpoint.phase != "finished":
+        if checkpoint.phase != "finished" or config.plan != MDConfig(**checkpoint.config).plan:
             calc = load_calculator(config) if calc is None else calc
             members = load_members(config) if committee is None else committee
             calc, together = assemble(config, calc, members)
@@ -168,7 +173,8 @@ class MDRun:
         return cls(run_folder, config, calc, console, together)
 
     def run(self) -> dict[str, Any]:
-        """Go on to the end; what summary.yaml holds. A finished run is left as it is.
+        """Go on to the end; what summary.yaml holds. A finished run is left as it is, unless it
+        was made longer.
 
         Raises:
             SimulationError: the run blew up (the message names the atoms, the frame is saved), was
@@ -180,7 +186,7 @@ class MDRun:
                 self.folder, self.config, checkpoint, self._calc, screen, stop, self._committee
             )
 
-        return sit(self.folder, self.config, self._console, make)
+        return sit(self.folder, self.config, self._console, make, self.config.resolved())
 
 
 def check_same(config: MDConfig, settings: Mapping[str, Any]) -> MDConfig:
@@ -191,7 +197,7 @@ def check_same(config: MDConfig, settings: Mapping[str, Any]) -> MDConfig:
     """
     if settings.get("engine") == "auto":  # it was chosen when the run was started
         settings = {name: value for name, value in settings.items() if name != "engine"}
-    asked = MDConfig(**{**settings_without_stages(config, settings), **settings}).resolved()
+    asked = MDConfig(**{**config.resolved(), **settings}).resolved()
     return MDConfig(**with_changes(config.resolved(), asked))
 
 
@@ -201,17 +207,14 @@ def with_changes(run: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, 
     Raises:
         ConfigError: another setting differs; names it.
     """
+    free = set(NOT_PHYSICS)
+    if goes_on(run["stages"], asked["stages"], run["timestep"]):
+        free.add("stages")
+        if run["pressure"] is None:  # no stage needed one so far
+            free.add("pressure")
     for name, value in run.items():
-        if name not in NOT_PHYSICS and asked[name] != value:
+        if name not in free and asked[name] != value:
             raise ConfigError(
                 f"expected the settings of the run to resume, {name} {value!r}, got {asked[name]!r}"
             )
-    return {**run, **{name: asked[name] for name in NOT_PHYSICS}}
-
-
-def settings_without_stages(config: MDConfig, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The resolved settings, without stages where ensemble or time are given instead."""
-    resolved = config.resolved()
-    if "ensemble" in settings or "time" in settings:
-        resolved.pop("stages")
-    return resolved
+    return {**run, **{name: asked[name] for name in free}}

@@ -137,14 +137,13 @@ class Session(Sitting):
     def _energy(self) -> tuple[float, int]:
         return float(self._moving.results["energy"]), len(self._moving.atoms)
 
-    def _collect_state(self, stage_begun: bool) -> None:
+    def _collect_state(self) -> None:
         state, mover = self._state, self._moving
         state.lengths = self._outputs.sync()
         if self._watch:
             state.lengths |= self._watch.sync()
         state.rng = dict(self._rng.bit_generator.state)
         state.atoms = pack_atoms(mover.atoms)
-        state.integrator = mover.get_state() if stage_begun else {}
         state.calculator = mover.get_surroundings()
 
     def _finish(self) -> dict[str, Any]:
@@ -162,7 +161,8 @@ class Session(Sitting):
             except OSError as error:
                 raise WriteError(f"cannot write {self._folder[PLOT]}: {error.strerror}") from error
         self._state.phase = "finished"
-        self._checkpoint(stage_begun=False)
+        self._collect_state()  # with the integrator of the last stage's end
+        self._save()
         self._say(f"finished: {self._state.step} steps, {speed:.3g} ns/day")
         return summary
 

@@ -7,8 +7,9 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 from rich.console import Console
 
 from hff_ase.dynamics.checkpointing import (
@@ -17,16 +18,30 @@ from hff_ase.dynamics.checkpointing import (
     load_checkpoint,
     save_checkpoint,
 )
-from hff_ase.dynamics.config import MDConfig
+from hff_ase.dynamics.config import MDConfig, to_yaml
+from hff_ase.dynamics.extending import take_changes
 from hff_ase.dynamics.progress import Screen
 from hff_ase.dynamics.reporting import Moment, ns_per_day
-from hff_ase.dynamics.rundir import CHECKPOINT, RunFolder
+from hff_ase.dynamics.rundir import CHECKPOINT, CONFIG, RunFolder
 from hff_ase.dynamics.stopping import StopRequest, stop_on_signals
 from hff_ase.dynamics.summary import environment, read_summary
 from hff_ase.errors import HFFWarning, SimulationError
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 SAME_MODEL = 1e-3  # eV per atom: a larger difference of recomputed energies is another model
+
+
+class Stateful(Protocol):
+    """What moves atoms, of one system or many."""
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """The integrator's variables."""
+
+
+def has_cell(checkpoint: Checkpoint) -> bool:
+    """Whether every structure of a checkpoint is periodic."""
+    found = [array for name, array in checkpoint.atoms.items() if name.rpartition("/")[2] == "pbc"]
+    return all(bool(array.all()) for array in found)
 
 
 class Sitting(ABC):
@@ -96,9 +111,14 @@ class Sitting(ABC):
     def _energy(self) -> tuple[float, int]:
         """Potential energy of all that is moved, eV, and the number of atoms."""
 
+    @property
     @abstractmethod
-    def _collect_state(self, stage_begun: bool) -> None:
-        """Put atoms, integrator and files into the checkpoint."""
+    def _moving(self) -> Stateful:
+        """What moves the atoms."""
+
+    @abstractmethod
+    def _collect_state(self) -> None:
+        """Put atoms and files into the checkpoint."""
 
     @abstractmethod
     def _finish(self) -> dict[str, Any]:
@@ -142,14 +162,20 @@ class Sitting(ABC):
             if due or time.perf_counter() - self._saved > SECONDS_BETWEEN_CHECKPOINTS:
                 self._checkpoint()
         state.stage, state.stage_step = index + 1, 0
-        self._checkpoint(stage_begun=False)
+        # the run may be made longer: the last stage's integrator is kept
+        self._checkpoint(stage_begun=index + 1 == len(self._settings.plan))
 
     def _steps_until_due(self, n_left: int, *intervals: int) -> int:
         """Steps until the next multiple of one of the intervals: nobody needs the atoms before."""
         return min(n_left, *(every - self._state.step % every for every in intervals))
 
     def _checkpoint(self, stage_begun: bool = True) -> None:
-        self._collect_state(stage_begun)
+        """Save everything; the integrator's variables only where its stage has begun."""
+        self._collect_state()
+        self._state.integrator = self._moving.get_state() if stage_begun else {}
+        self._save()
+
+    def _save(self) -> None:
         self._state.energy, _ = self._energy()
         seconds = time.perf_counter() - self._started
         self._state.notes["seconds"] = self._seconds_before + seconds
@@ -196,6 +222,7 @@ def sit(
     settings: MDConfig,
     console: Console | None,
     make: Callable[[Checkpoint, Screen, StopRequest], Sitting],
+    resolved: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Go on with the run in a folder to its end; what summary.yaml holds.
 
@@ -206,12 +233,18 @@ def sit(
         settings: of the run, or those that all its replicas share.
         console: where to show progress.
         make: the sitting from a checkpoint.
+        resolved: settings of the whole run, with which it may have become longer; None for those
+            of the checkpoint.
 
     Raises:
         SimulationError: see `Sitting.run`, or the run is going on in another process.
     """
     with folder.locked(), stop_on_signals(settings.max_hours) as stop:
         checkpoint = load_checkpoint(folder[CHECKPOINT])
+        if resolved and take_changes(checkpoint, resolved, has_cell(checkpoint)):
+            if checkpoint.phase != "start":
+                folder.write(CONFIG, to_yaml(checkpoint.config))
+            save_checkpoint(folder[CHECKPOINT], checkpoint)
         n_steps = sum(stage.n_steps for stage in settings.plan)
         screen = Screen(settings.progress, n_steps, settings.timestep, console)
         if checkpoint.phase == "finished":

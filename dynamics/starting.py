@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import cast
-
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
+from hff_ase import reading, structures
 from hff_ase.dynamics.config import MDConfig
 from hff_ase.dynamics.trajectory_formats import check_frames
 from hff_ase.errors import ConfigError, StructureError
@@ -38,49 +36,26 @@ def read_structure(config: MDConfig) -> Atoms:
         ConfigError: no structure is given.
         StructureError: the file cannot be read.
     """
-    from ase.io import read
-
     if config.structure is None:
         raise ConfigError("expected a structure file, got none")
-    path = Path(config.structure)
-    if not path.is_file():
-        raise StructureError(f"expected a structure file, got {path}, which does not exist")
-    try:
-        return cast(Atoms, read(path, index=-1))  # one index gives one structure
-    except Exception as error:  # ASE's readers raise whatever they meet
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise StructureError(f"cannot read a structure from {path}: {reason}") from error
+    return reading.read_structure(config.structure)
 
 
 def check_structure(atoms: Atoms, config: MDConfig) -> None:
     """Refuse a structure that these settings cannot move.
 
     Raises:
-        StructureError: too few atoms, constraints, not finite, or a cell that the trajectory's
-            format cannot hold.
+        StructureError: too few atoms, constraints, what `hff_ase.structures.check_structure`
+            refuses, or a cell that the trajectory's format cannot hold.
         ConfigError: a changing volume or a pressure tensor without a periodic cell, or no
             library for the trajectory's format.
     """
     if len(atoms) < 2:
         raise StructureError(f"expected at least two atoms, got {len(atoms)}")
-    if atoms.constraints:
-        kinds = ", ".join(sorted({type(entry).__name__ for entry in atoms.constraints}))
-        raise StructureError(f"expected atoms without constraints, got {kinds}")
-    finite = np.isfinite(atoms.positions).all(axis=1)
-    if not finite.all():
-        bad = int(np.argmin(finite))
-        raise StructureError(
-            f"expected finite positions, got {atoms.positions[bad].tolist()} for atom {bad} "
-            f"({atoms.symbols[bad]})"
-        )
-    if atoms.pbc.any() and not atoms.pbc.all():
-        raise StructureError(
-            f"expected periodic boundaries in all directions or none, got {atoms.pbc.tolist()}"
-        )
+    reading.refuse_constraints(atoms)
+    structures.check_structure(atoms)
     if config.needs_cell and not atoms.pbc.all():
         raise ConfigError("expected a periodic box for npt, got a structure without one")
-    if atoms.pbc.all() and not atoms.get_volume() > 0:
-        raise StructureError(f"expected a cell with a volume, got {np.array(atoms.cell).tolist()}")
     if config.pressure_interval is not None and not atoms.pbc.all():
         raise ConfigError("expected a periodic box for pressure_interval, got a structure without")
     check_frames(config.trajectory_format, atoms)

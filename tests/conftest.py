@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 # The systems of tests are small: threads would only wait for each other, for minutes where other
 # work shares the cores. Subprocesses of tests inherit this.
@@ -27,6 +28,8 @@ from hff_ase.terms.short_range import ShortRange
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+NO_DATA = "no ../shared/data beside the repository"
 ELEMENTS = ("H", "Li", "C", "O", "F", "P")
 C6 = {"H": 3.0, "Li": 270.0, "C": 19.0, "O": 7.6, "F": 5.0, "P": 104.0}  # eV A^6
 R0 = {"H": 2.2, "Li": 3.5, "C": 2.9, "O": 2.5, "F": 2.3, "P": 3.5}  # A
@@ -74,10 +77,20 @@ def small_calculator(small_model_path: Path) -> HybridFF:
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder with reference data beside the repository; the test is skipped where absent."""
-    folder = Path(__file__).parents[1] / ".." / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip(f"no reference data at {folder.resolve()}")
-    return folder.resolve()
+    if not SHARED_DATA.is_dir():
+        pytest.skip(NO_DATA)
+    return SHARED_DATA
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say in one line what a run without the reference data has not compared."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    without = sum(NO_DATA in str(report.longrepr) for report in skipped)
+    if without:
+        terminalreporter.write_line(
+            f"{without} tests, parity with the published checkpoint among them, were skipped: "
+            f"they compare with reference data in {SHARED_DATA}, which is not there"
+        )
 
 
 def water() -> Atoms:

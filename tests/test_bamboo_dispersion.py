@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import torch
 from ase import Atoms
 from ase.data import atomic_numbers
 from ase.neighborlist import neighbor_list
+from conftest import NO_DATA, SHARED_DATA
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError, StructureError
@@ -20,7 +20,7 @@ from hff_ase.potential import HybridPotential
 from hff_ase.terms.bamboo_dispersion import BambooDispersion
 from hff_ase.units import KCAL_PER_MOL
 
-DATA = Path(__file__).parents[2] / "shared" / "data" / "bamboo"
+DATA = SHARED_DATA / "bamboo"
 BOXES = ["DMC", "EC", "LiPF6_EC_DMC", "LiFSI_DMC_hi", "EtOH", "DMC_triclinic", "EC_tiny_cell"]
 C6 = {"H": 3.0, "Li": 270.0, "C": 19.1, "O": 7.6}
 R0 = {"H": 2.18, "Li": 3.50, "C": 2.91, "O": 2.48}
@@ -55,7 +55,7 @@ def numpy_energy(atoms: Atoms, cutoff: float) -> float:
 @pytest.mark.parametrize("name", BOXES)
 def test_matches_the_published_model(name: str, kernels: str) -> None:
     if not (DATA / "reference.npz").exists():
-        pytest.skip("the published model's reference outputs are not in this checkout")
+        pytest.skip(NO_DATA)
     reference, weights = np.load(DATA / "reference.npz"), np.load(DATA / "weights.npz")
     elements = ["H", "Li", "C", "N", "O", "F", "P", "S"]
     rows = [atomic_numbers[symbol] for symbol in elements]

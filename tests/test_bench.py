@@ -25,7 +25,7 @@ from hff_ase.bench.report import as_json, as_text, number
 from hff_ase.bench.results import Row, Spread
 from hff_ase.calculators import HybridFF
 from hff_ase.cli import app
-from hff_ase.errors import ConfigError, StructureError
+from hff_ase.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
@@ -236,14 +236,6 @@ def test_command_refuses(
     with pytest.raises(ConfigError) as error:
         CliRunner().invoke(app, ["bench", *arguments], catch_exceptions=False)
     assert message in str(error.value)
-
-
-def test_structures_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(StructureError, match="got none at"):
-        boxes.read_structure(tmp_path / "none.xyz")
-    (tmp_path / "bad.xyz").write_text("what\n")
-    with pytest.raises(StructureError, match="which it cannot"):
-        boxes.read_structure(tmp_path / "bad.xyz")
 
 
 # --- the page and the peers --------------------------------------------------------------------

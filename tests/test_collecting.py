@@ -27,19 +27,24 @@ class KilledError(Exception):
     """Stands in for a power cut."""
 
 
+class Forgetful(LennardJones):
+    """ASE's keeps its list while nothing moves far: the order of its sums depends on the past."""
+
+    n_calls: int | None = None
+
+    def calculate(self, *args: Any, **options: Any) -> None:
+        if self.n_calls is not None:
+            self.n_calls -= 1
+            if self.n_calls < 0:
+                raise KilledError
+        self.nl = None
+        super().calculate(*args, **options)
+
+
 def other(n_calls: int | None = None) -> LennardJones:
     """A member that differs, and dies at a given evaluation."""
-    calc = LennardJones(sigma=3.35, epsilon=0.03, rc=5.0, smooth=True)
-    if n_calls is not None:
-        calculate, left = calc.calculate, [n_calls]
-
-        def limited(*args: Any, **options: Any) -> None:
-            left[0] -= 1
-            if left[0] < 0:
-                raise KilledError
-            calculate(*args, **options)
-
-        calc.calculate = limited
+    calc = Forgetful(sigma=3.35, epsilon=0.03, rc=5.0, smooth=True)
+    calc.n_calls = n_calls
     return calc
 
 

@@ -142,7 +142,8 @@ def test_threads_change_rounding_only(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         torch.set_num_threads(before)
     assert torch.equal(results[1].forces, results[2].forces)  # and the same every time
-    assert torch.equal(results[0].energies, results[1].energies)
+    # products of matrices are shared out by the library that computes them, as it likes
+    assert relative(results[1].energies, results[0].energies) < 1e-6
     assert relative(results[1].forces, results[0].forces) < 1e-6
 
 

@@ -330,7 +330,7 @@ def test_structures_that_cannot_run(tmp_path):
     for atoms, message in (
         (Atoms("Ar"), "at least two atoms"),
         (fixed, "FixAtoms"),
-        (slab, "all directions or none"),
+        (slab, "all three directions or in none"),
     ):
         with pytest.raises(StructureError, match=message):
             run(config, atoms=atoms)

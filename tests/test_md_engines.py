@@ -125,7 +125,6 @@ def test_killed_at_random_moments(tmp_path):
     environment = {
         **os.environ,
         "PYTHONPATH": str(PROGRAM.parents[1]),
-        "OMP_NUM_THREADS": "1",
         "NUMBA_NUM_THREADS": "1",
     }
 

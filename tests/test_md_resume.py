@@ -45,7 +45,7 @@ def outputs(folder: Path) -> dict[str, bytes]:
 
 def launch(folder: Path, stages: str) -> subprocess.Popen[bytes]:
     root = Path(__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(root)}
     return subprocess.Popen(
         [sys.executable, str(PROGRAM), str(folder), stages], env=environment, cwd=root
     )
@@ -178,7 +178,7 @@ def test_full_disk_leaves_the_checkpoint(tmp_path):
     folder, stages = tmp_path / "full", "nvt:1.2ps"
     done = subprocess.run(
         [sys.executable, "-c", code, str(PROGRAM), str(folder), stages],
-        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(root)},
         capture_output=True,
         text=True,
         check=False,

@@ -29,7 +29,7 @@ SETTINGS = {
 def test_a_run_killed_at_twenty_random_moments_loses_nothing(tmp_path: Path) -> None:
     write(tmp_path / "box.extxyz", build_box("1.0 M LiPF6 in EC:DMC 1:1 v/v", 150))
     root = str(Path(__file__).parents[1])
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": root}
+    environment = os.environ | {"PYTHONPATH": root}
 
     def launch(folder: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "hff_ase", "md", "box.extxyz", "--resume", folder]

@@ -28,7 +28,7 @@ PROGRAM = Path(__file__).with_name("toy_replicas.py")
 
 def launch(folder: Path) -> subprocess.Popen[bytes]:
     root = PROGRAM.parents[1]
-    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(root)}
     return subprocess.Popen([sys.executable, str(PROGRAM), str(folder)], env=environment, cwd=root)
 
 

@@ -251,3 +251,16 @@ def test_tensorboard_gets_every_row(frames: Path, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     written = {event.step: event.value for event in events.Scalars("forces_rmse")}
     assert written == pytest.approx({row["step"]: row["forces_rmse"] for row in rows})
+
+
+def test_a_training_says_which_labels_of_how_many_frames_it_uses(
+    frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = frames.read_text().replace(":forces:R:3", ":dft_forces:R:3")
+    renamed = tmp_path / "renamed.extxyz"
+    renamed.write_text(text)
+    sections = {"schedule": {"steps": 1}, "logging": {"plot": False}}
+    train(write_config(tmp_path / "named", renamed, **sections))
+    said = (tmp_path / "named/run/labels.txt").read_text()
+    assert said.startswith("train: 9 frames: energy 9, forces 9 (from dft_forces), stress 0")
+    assert said in capsys.readouterr().err

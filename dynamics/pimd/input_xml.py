@@ -10,11 +10,12 @@ from xml.sax.saxutils import escape
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_masses
-from ase.io import read
 
 from hff_ase.dynamics.pimd.config import PIMDConfig
 from hff_ase.dynamics.pimd.force_fields import START, force_fields_xml, forces_xml
-from hff_ase.errors import ConfigError, StructureError
+from hff_ase.errors import ConfigError
+from hff_ase.reading import read_structure, refuse_constraints
+from hff_ase.structures import check_structure
 
 PREFIX = "pimd"
 PROPERTIES = f"{PREFIX}.properties"
@@ -29,18 +30,13 @@ def load_start(path: str) -> Atoms:
     """The last frame of a file as i-PI wants it: first lattice vector along x, second in xy.
 
     Raises:
-        StructureError: it cannot be read, or its cell is left-handed.
+        StructureError: it cannot be read, has constraints, or no energy can be computed for it.
     """
-    try:
-        atoms = read(path, index=-1)
-    except Exception as error:  # ASE's readers raise whatever their format makes them
-        raise StructureError(f"expected a structure that ASE reads, got {path}: {error}") from error
-    assert isinstance(atoms, Atoms)
+    atoms = read_structure(path)
     atoms.calc = None
-    atoms.set_constraint()
+    refuse_constraints(atoms, f" in {path}")
+    check_structure(atoms, f" in {path}")
     if atoms.pbc.all():
-        if atoms.cell.handedness != 1:
-            raise StructureError(f"expected a right-handed cell with a volume in {path}, got none")
         upright, rotation = atoms.cell.standard_form()
         positions = atoms.positions @ rotation.T
         atoms.set_cell(upright)

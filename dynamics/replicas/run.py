@@ -15,6 +15,7 @@ from hff_ase.dynamics.checkpointing import (
     load_checkpoint,
     save_checkpoint,
 )
+from hff_ase.dynamics.extending import asked_of
 from hff_ase.dynamics.guards import check_contacts, check_results
 from hff_ase.dynamics.md import with_changes
 from hff_ase.dynamics.movers import choose_engine
@@ -22,7 +23,7 @@ from hff_ase.dynamics.progress import Screen
 from hff_ase.dynamics.replicas.config import ReplicaConfig
 from hff_ase.dynamics.replicas.keeping import pack_structures
 from hff_ase.dynamics.replicas.session import ReplicaSession
-from hff_ase.dynamics.rundir import CHECKPOINT, RunFolder
+from hff_ase.dynamics.rundir import CHECKPOINT, CONFIG, RunFolder
 from hff_ase.dynamics.sitting import sit
 from hff_ase.dynamics.starting import (
     check_structure,
@@ -33,6 +34,7 @@ from hff_ase.dynamics.starting import (
 from hff_ase.dynamics.stopping import StopRequest
 from hff_ase.dynamics.summary import environment
 from hff_ase.errors import HFFError, SimulationError
+from hff_ase.reading import with_own_names
 
 
 class ReplicaRun:
@@ -110,7 +112,7 @@ class ReplicaRun:
         Args:
             folder: where it is (it may have been moved).
             calc: the HybridFF of the run; None loads its model.
-            settings: what the user asks for now; it must agree with the run.
+            settings: what the user asks for now, as for `MDRun.resume`.
             console: where to show progress.
 
         Raises:
@@ -121,10 +123,11 @@ class ReplicaRun:
         checkpoint = load_checkpoint(run_folder[CHECKPOINT])
         if not has_replicas(checkpoint):
             raise SimulationError(f"expected a run of replicas in {folder}, got one of one system")
-        config = ReplicaConfig.from_settings(checkpoint.config)
-        if settings:
-            config = check_same(config, settings)
-        if checkpoint.phase != "finished":
+        config = run = ReplicaConfig.from_settings(checkpoint.config)
+        asked = asked_of(run_folder[CONFIG], run.resolved(), settings or {})
+        if asked:
+            config = check_same(run, asked)
+        if checkpoint.phase != "finished" or config.shared.plan != run.shared.plan:
             calc = load_calculator(config.shared) if calc is None else calc
             choose_engine(config.shared, calc)
         return cls(run_folder, config, calc, console)
@@ -140,7 +143,7 @@ class ReplicaRun:
         def make(checkpoint: Checkpoint, screen: Screen, stop: StopRequest) -> ReplicaSession:
             return ReplicaSession(self.folder, self.config, checkpoint, self._calc, screen, stop)
 
-        return sit(self.folder, self.config.shared, self._console, make)
+        return sit(self.folder, self.config.shared, self._console, make, self.config.resolved())
 
 
 def has_replicas(checkpoint: Checkpoint) -> bool:
@@ -158,7 +161,10 @@ def first_of_each(config: ReplicaConfig, structures: Sequence[Atoms] | None) -> 
     for number, file in enumerate(config.structures):
         shared = config.shared.model_copy(update={"structure": file})
         with naming(number, len(config.structures)):
-            atoms = read_structure(shared) if structures is None else structures[number]
+            if structures is None:
+                atoms = read_structure(shared)
+            else:
+                atoms = with_own_names(structures[number])
             check_structure(atoms, shared)
             given.append(with_heavy_hydrogen(atoms, shared))
     return given
@@ -182,8 +188,5 @@ def check_same(config: ReplicaConfig, settings: Mapping[str, Any]) -> ReplicaCon
         ConfigError: a setting that shapes the trajectories differs; names it.
     """
     run = config.resolved()
-    known = {**run, **settings}
-    if "ensemble" in settings or "time" in settings:
-        known.pop("stages", None)
-    asked = ReplicaConfig.from_settings(known).resolved()
+    asked = ReplicaConfig.from_settings({**run, **settings}).resolved()
     return ReplicaConfig.from_settings(with_changes(run, asked))

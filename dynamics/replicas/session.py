@@ -161,12 +161,11 @@ class ReplicaSession(Sitting):
         n_atoms = sum(len(replica.atoms) for replica in self._moving.replicas)
         return self._moving.energy(), n_atoms
 
-    def _collect_state(self, stage_begun: bool) -> None:
+    def _collect_state(self) -> None:
         state, mover = self._state, self._moving
         for outputs in self._outputs.values():  # beside those of replicas that have failed
             state.lengths |= outputs.sync()
         state.atoms = pack_structures(self._structures) | pack_places(mover)
-        state.integrator = mover.get_state() if stage_begun else {}
         state.calculator = mover.get_surroundings()
 
     def _finish(self) -> dict[str, Any]:
@@ -182,7 +181,8 @@ class ReplicaSession(Sitting):
         whole = run_summary(self._config, self._state, summaries, speed)
         self._folder.write(SUMMARY, to_yaml(whole))
         self._state.phase = "finished"
-        self._checkpoint(stage_begun=False)
+        self._collect_state()  # with the integrator of the last stage's end
+        self._save()
         for line in table(whole):
             self._say(line)
         n_done = len(summaries)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from ase import Atoms
-from ase.io import read
 
 from hff_ase.dynamics.build import build_box
-from hff_ase.errors import ConfigError, StructureError
+from hff_ase.errors import ConfigError
 
 PACKED = 5000  # atoms; packing more takes minutes, repeating a packed box does not
 RATTLE = 0.03  # Angstrom, about the thermal motion of a bonded atom
@@ -55,23 +52,3 @@ def rattled(atoms: Atoms, seed: int) -> Atoms:
 def copies(atoms: Atoms, n_systems: int) -> list[Atoms]:
     """``n_systems`` copies for one batch, each rattled in its own way but the first."""
     return [atoms, *(rattled(atoms, seed) for seed in range(1, n_systems))]
-
-
-def read_structure(path: str | Path) -> Atoms:
-    """The last frame of a file that ASE reads.
-
-    Raises:
-        StructureError: no such file, or ASE cannot read it.
-    """
-    if not Path(path).is_file():
-        raise StructureError(f"expected a file with a structure, got none at {path}")
-    try:
-        frame = read(path)
-    except Exception as error:  # ASE's readers raise anything at all
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise StructureError(
-            f"expected a file that ASE reads, got {path}, which it cannot: {reason}"
-        ) from None
-    if not isinstance(frame, Atoms):
-        raise StructureError(f"expected one structure in {path}, got {type(frame).__name__}")
-    return frame

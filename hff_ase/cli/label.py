@@ -225,6 +225,7 @@ def _read(sources: list[Path], every: int) -> list[Atoms]:
     from ase.io import read
 
     from hff_ase.errors import ConfigError, StructureError
+    from hff_ase.reading import with_own_names
 
     if every < 1:
         raise ConfigError(f"expected --every of at least 1, got {every}")
@@ -238,7 +239,7 @@ def _read(sources: list[Path], every: int) -> list[Atoms]:
         for number, atoms in enumerate(found):
             atoms.info.setdefault("source", f"{path.name.split('.')[0]}:{number * every}")
             atoms.calc = None
-        structures += found
+            structures.append(with_own_names(atoms, f" in {path}"))
     if not structures:
         raise StructureError(f"expected structures in {', '.join(map(str, sources))}, got none")
     return structures

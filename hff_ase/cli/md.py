@@ -169,6 +169,10 @@ def md(
         Path | None,
         option(RUN, "Folder of a run to continue; started there if a structure is given."),
     ] = None,
+    extend: Annotated[
+        Text,
+        option(RUN, "With --resume: so much longer (10ps), or a further stage (nvt:10ps)."),
+    ] = None,
     force: Annotated[bool, option(RUN, "Replace a run in the output folder.", "--force")] = False,
 ) -> None:
     """Run molecular dynamics; a killed run continues bit for bit with --resume FOLDER."""
@@ -195,6 +199,8 @@ def _run(settings: dict[str, Any], resume: Path | None, force: bool) -> None:
     from hff_ase.errors import ConfigError
 
     if resume is None:
+        if "extend" in settings:
+            raise ConfigError("expected --resume FOLDER with --extend, got none")
         _start(settings, force)
         return
     if force:

@@ -12,6 +12,7 @@ from ase import Atoms
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.data.database import frame_sizes, open_database, read_row
+from hff_ase.data.frames import in_own_names
 from hff_ase.data.labels import Frame, labels_of
 from hff_ase.errors import StructureError
 from hff_ase.potential import HybridPotential
@@ -93,8 +94,9 @@ class DatabaseDataset:
         return frame_of(self.atoms(k), self.fixed)
 
     def atoms(self, k: int) -> Atoms:
-        """A frame as it is in the database."""
-        return read_row(open_database(self.path), int(self.ids[k]), self.source(k))
+        """A frame of the database, as `hff_ase.data.frames.read_frames` would give it."""
+        row = read_row(open_database(self.path), int(self.ids[k]), self.source(k))
+        return in_own_names([row], self.path)[0]
 
     def source(self, k: int) -> str:
         """What messages call a frame: the file's name and the index."""

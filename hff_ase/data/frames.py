@@ -18,7 +18,10 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from hff_ase.data.database import SUFFIXES, read_database
 from hff_ase.data.labels import result_of, source_of
+from hff_ase.data.synonyms import with_known_labels
 from hff_ase.errors import StructureError
+from hff_ase.reading import with_own_names
+from hff_ase.structures import check_cell
 
 __all__ = ["frames_text", "read_folder", "read_frames", "read_path"]
 
@@ -29,15 +32,16 @@ FOLDER_PATTERNS = ("*.extxyz", "*.extxyz.xz", *(f"*{suffix}" for suffix in SUFFI
 def read_frames(path: Path | str) -> list[Atoms]:
     """All frames of a file: extended xyz (.xz is unpacked), an ASE database, what else ASE reads.
 
-    Each has ``info["source"]``, the name of the file and its index there. A ``virial`` (eV) in
-    place of a stress becomes the stress -virial/V; ``info["stress_from"]`` says so.
+    Each has ``info["source"]``, the name of the file and its index there. Labels under other names
+    are taken as `hff_ase.data.synonyms` says. A ``virial`` (eV) in place of a stress becomes the
+    stress -virial/V; ``info["stress_from"]`` says so.
 
     Raises:
         StructureError: the file is missing, empty or cannot be read.
     """
     path = Path(path)
     if path.suffix in SUFFIXES:
-        return [with_stress(atoms) for atoms in read_database(path)]
+        return in_own_names(read_database(path), path)
     inner = path.with_suffix("") if path.suffix == ".xz" else path
     frames: list[Atoms] = []
     try:
@@ -63,7 +67,17 @@ def read_frames(path: Path | str) -> list[Atoms]:
         raise StructureError(f"expected labelled frames in {path}, got none")
     for index, atoms in enumerate(frames):
         atoms.info["source"] = f"{path.name.split('.')[0]}:{index}"
-    return [with_stress(atoms) for atoms in frames]
+    return in_own_names(frames, path)
+
+
+def in_own_names(frames: Sequence[Atoms], path: Path) -> list[Atoms]:
+    """Frames with masses, charge and labels where this package looks for them.
+
+    Raises:
+        StructureError: names that contradict each other.
+    """
+    named = [with_own_names(atoms, f" in frame {source_of(atoms)}") for atoms in frames]
+    return [with_stress(atoms) for atoms in with_known_labels(named, f" in {path.name}")]
 
 
 def read_folder(folder: Path | str) -> list[list[Atoms]]:
@@ -120,6 +134,7 @@ def with_stress(atoms: Atoms) -> Atoms:
             f"expected a virial of 3x3 numbers, got shape {virial.shape} in frame "
             f"{source_of(atoms)}"
         )
+    check_cell(np.asarray(atoms.cell), f" in frame {source_of(atoms)}")
     stress = full_3x3_to_voigt_6_stress(-virial.reshape(3, 3) / atoms.get_volume())
     results = dict(atoms.calc.results) if isinstance(atoms.calc, Calculator) else {}
     atoms.calc = SinglePointCalculator(atoms, **results, stress=stress)

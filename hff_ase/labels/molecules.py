@@ -14,6 +14,7 @@ from scipy.sparse.csgraph import breadth_first_order, connected_components, mini
 from vesin import NeighborList
 
 from hff_ase.errors import ConfigError, StructureError
+from hff_ase.structures import check_structure
 
 # A bond is shorter than this times the sum of covalent radii. In boxes of electrolytes up to 600 K
 # molecules hold together at 1.15; what is closest without a bond, ethanol's H...O, begins at 1.65.
@@ -64,8 +65,10 @@ def find_molecules(atoms: Atoms) -> Molecules:
     and alkaline-earth metals are ions that bond to nothing.
 
     Raises:
-        StructureError: a molecule is bonded to its own image, as in a crystal or polymer.
+        StructureError: what `hff_ase.structures.check_structure` refuses (a slab, a cell without
+            a volume), or a molecule bonded to its own image, as in a crystal or polymer.
     """
+    check_structure(atoms)
     first, second, shift, distance = _bonds(atoms)
     if "molecule" in atoms.arrays:
         _, index = np.unique(atoms.arrays["molecule"], return_inverse=True)

@@ -17,6 +17,7 @@ from hff_ase.labels.chelpg import MARGIN, SPACING, chelpg_charges, chelpg_points
 from hff_ase.labels.dispersion import d3_dispersion
 from hff_ase.labels.electrons import closed_shell_charge
 from hff_ase.labels.labeller import Label, check_threads, failed
+from hff_ase.structures import check_structure
 from hff_ase.units import BOHR, HARTREE
 
 CHARGES = ("chelpg", "mulliken", "iao")
@@ -91,6 +92,7 @@ class PySCFLabeller:
         """Refuse a periodic or open-shell structure, or an element without basis functions."""
         if atoms.pbc.any():
             raise StructureError("expected a molecule without a cell for PySCF, got a periodic box")
+        check_structure(atoms)
         closed_shell_charge(atoms)
         if self.charges == "chelpg":
             chelpg_radii(atoms.numbers)

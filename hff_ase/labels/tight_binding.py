@@ -14,6 +14,7 @@ from ase import Atoms
 from hff_ase.errors import ConfigError
 from hff_ase.labels.electrons import closed_shell_charge
 from hff_ase.labels.labeller import Label, check_threads, failed
+from hff_ase.structures import check_structure
 from hff_ase.units import BOHR, HARTREE
 
 METHODS = {"GFN2-xTB": "d4", "GFN1-xTB": "d3bj"}  # and the dispersion that each contains
@@ -58,11 +59,12 @@ class XTBLabeller:
         }
 
     def check(self, atoms: Atoms) -> None:
-        """Refuse an odd number of electrons.
+        """Refuse an odd number of electrons, and periods in some directions only.
 
         Raises:
-            StructureError: how many, and where.
+            StructureError: how many electrons, or what else is wrong.
         """
+        check_structure(atoms)
         closed_shell_charge(atoms)
 
     def label(self, atoms: Atoms, threads: int = 1) -> Label:
@@ -73,6 +75,7 @@ class XTBLabeller:
         from tblite.exceptions import TBLiteRuntimeError
 
         check_threads(threads)
+        self.check(atoms)
         start = time.perf_counter()
         facts: dict[str, Any] = {
             "method": self.method_name,

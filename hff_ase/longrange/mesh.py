@@ -58,6 +58,7 @@ class MeshGroup:
         damping: B-spline part of the influence function along each axis, float64 [size].
         splines: their product on the half spectrum, 0 at k = 0.
         multiplicity: how many of +-k each entry of the half spectrum stands for, float64.
+        basis: [n_group, 3, 3], see `hff_ase.longrange.reduction`; None where all are the identity.
         known: what is kept while the cells stay as they are.
     """
 
@@ -69,6 +70,7 @@ class MeshGroup:
     damping: tuple[Tensor, Tensor, Tensor]
     splines: Tensor
     multiplicity: Tensor
+    basis: Tensor | None = None
     known: KnownInfluence = field(default_factory=KnownInfluence, compare=False)
 
     def of_atoms(self, per_atom: Tensor) -> Tensor:
@@ -78,6 +80,11 @@ class MeshGroup:
     def of_systems(self, per_system: Tensor) -> Tensor:
         """The group's part of a per-system quantity of the batch."""
         return per_system if self.systems is None else per_system[self.systems]
+
+    def lattice(self, cell: Tensor) -> Tensor:
+        """Lattice vectors that the meshes lie along [n_group, 3, 3], from the batch's cells."""
+        own = self.of_systems(cell)
+        return own if self.basis is None else self.basis @ own
 
     def mesh_units(self, positions: Tensor, reciprocal: Tensor) -> Tensor:
         """u [n_group_atoms, 3]: fractional coordinates times the mesh size."""
@@ -100,9 +107,17 @@ class MeshGroup:
 
 
 def group_systems(
-    batch: AtomsBatch, shape: tuple[int, int, int], members: list[int], order: int
+    batch: AtomsBatch,
+    shape: tuple[int, int, int],
+    members: list[int],
+    order: int,
+    basis: Tensor | None = None,
 ) -> MeshGroup:
-    """The group of the systems ``members`` of a batch, on meshes of one shape."""
+    """The group of the systems ``members`` of a batch, on meshes of one shape.
+
+    Args:
+        basis: of all systems of the batch (`hff_ase.longrange.reduction.reductions`).
+    """
     systems = atoms = None
     local = batch.system
     if len(members) < batch.n_systems:
@@ -128,6 +143,7 @@ def group_systems(
         damping=(b1.to(batch.device), b2.to(batch.device), b3.to(batch.device)),
         splines=splines.to(batch.device),
         multiplicity=multiplicity.to(batch.device),
+        basis=basis if basis is None or systems is None else basis[systems],
     )
 
 

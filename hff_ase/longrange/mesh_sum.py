@@ -34,9 +34,15 @@ class MeshSum:
         self.reciprocal, self.volume = reciprocal_lattice(self.batch.cell)
         self._parts = [(group, self._stencil(group)) for group in plan]
 
+    def _along(self, group: MeshGroup) -> Tensor:
+        """Reciprocal vectors of the lattice that the meshes lie along [n_group, 3, 3]."""
+        if group.basis is None:
+            return group.of_systems(self.reciprocal)
+        return reciprocal_lattice(group.lattice(self.batch.cell))[0]
+
     def _stencil(self, group: MeshGroup) -> Stencil:
         positions = group.of_atoms(self.batch.positions)
-        return Stencil(group.mesh_units(positions, group.of_systems(self.reciprocal)), group.grid)
+        return Stencil(group.mesh_units(positions, self._along(group)), group.grid)
 
     @torch.no_grad()
     def potential(self, charges: Tensor) -> Tensor:
@@ -45,7 +51,7 @@ class MeshSum:
         for group, stencil in self._parts:
             density = stencil.spread(group.of_atoms(charges)[:, None], VALUE)
             spectrum = torch.fft.rfftn(density, dim=(1, 2, 3))
-            spectrum *= group.influence(group.of_systems(self.batch.cell), self.alpha)
+            spectrum *= group.influence(group.lattice(self.batch.cell), self.alpha)
             part = stencil.interpolate(_inverse(spectrum, group), VALUE)[:, 0]
             phi = part if group.atoms is None else phi.index_copy(0, group.atoms, part)
         return phi
@@ -72,7 +78,7 @@ class MeshSum:
 
     def _per_length(self, group: MeshGroup, slopes: Tensor) -> Tensor:
         """Derivatives by mesh units [n_group_atoms, 3] to derivatives by Angstrom."""
-        to_length = group.size[:, None] * group.of_systems(self.reciprocal)  # du_a/dx_b
+        to_length = group.size[:, None] * self._along(group)  # du_a/dx_b
         if group.grid.n_systems == 1:
             return slopes @ to_length[0]
         return torch.einsum("na,nab->nb", slopes, to_length[group.grid.system])
@@ -84,7 +90,7 @@ class MeshSum:
         dE/dstrain_ab = sum_k P (1/k^2 + 1/4 alpha^2) k_a k_b - E delta_ab with P = |S|^2 G and
         E = 1/2 sum_k P.
         """
-        reciprocal = group.of_systems(self.reciprocal)
+        reciprocal = self._along(group)
         metric = wave_metric(reciprocal)
         backend = backend_for(spectrum.device)
         if backend == "triton":
@@ -95,7 +101,7 @@ class MeshSum:
                 spectrum, group.damping, metric, volume, group.grid.shape[2], self.alpha
             )
         else:
-            influence = group.influence(group.of_systems(self.batch.cell), self.alpha)
+            influence = group.influence(group.lattice(self.batch.cell), self.alpha)
             if backend == "numba":
                 from hff_ase.kernels.mesh import cpu_convolution as cpu
 

@@ -24,6 +24,7 @@ from hff_ase.longrange.mesh import (
 )
 from hff_ase.longrange.mesh_sum import MeshSum
 from hff_ase.longrange.pairs import common_factor
+from hff_ase.longrange.reduction import reductions
 
 
 class ReciprocalPME:
@@ -47,7 +48,9 @@ class ReciprocalPME:
     def prepare(self, batch: AtomsBatch) -> list[MeshGroup]:
         """Choose a mesh for each periodic system and group the systems by it."""
         shapes: dict[tuple[int, int, int], list[int]] = {}
-        lengths = torch.linalg.vector_norm(batch.cell, dim=-1).tolist()
+        basis = reductions(batch.cell, batch.periodic)
+        lattice = batch.cell if basis is None else basis @ batch.cell
+        lengths = torch.linalg.vector_norm(lattice, dim=-1).tolist()
         for system, (periodic, abc) in enumerate(
             zip(batch.periodic.tolist(), lengths, strict=True)
         ):
@@ -55,7 +58,7 @@ class ReciprocalPME:
                 n1, n2, n3 = (mesh_size(a * self.margin, self.spacing) for a in abc)
                 refuse_huge(n1 * n2 * n3, "mesh points", abc)
                 shapes.setdefault((n1, n2, n3), []).append(system)
-        return [group_systems(batch, *group, self.order) for group in shapes.items()]
+        return [group_systems(batch, *group, self.order, basis) for group in shapes.items()]
 
     def bind(self, batch: AtomsBatch, plan: list[MeshGroup]) -> MeshSum:
         """The sum at this configuration, for any charges, without a graph."""
@@ -72,7 +75,7 @@ class ReciprocalPME:
             return self.bind(batch, plan).potential(charges)
         phi = torch.zeros_like(charges)
         for group in plan:
-            cell = group.of_systems(batch.cell)
+            cell = group.lattice(batch.cell)
             u = group.mesh_units(group.of_atoms(batch.positions), reciprocal_lattice(cell)[0])
             part = MeshPotential.apply(
                 group.of_atoms(charges),

@@ -70,7 +70,7 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """One tensor [n, 2 l + 1, width] per degree from features [n, rows, channels]."""
-        return [x[:, rows(degree)] @ weight for degree, weight in enumerate(self.weights)]
+        return [times(x[:, rows(degree)], weight) for degree, weight in enumerate(self.weights)]
 
 
 class ElementLinear(nn.Module):
@@ -104,12 +104,22 @@ class ElementLinear(nn.Module):
         for degree in range(self.l_max + 1):
             groups = sorted_x[:, rows(degree)].split(counts)
             parts = [
-                own @ matrix
+                times(own, matrix)
                 for own, matrix in zip(groups, self.weight[:, degree], strict=True)
                 if len(own)
             ]
             found.append(torch.cat(parts).index_select(0, back))
         return found
+
+
+def times(x: Tensor, weight: Tensor) -> Tensor:
+    """x @ weight, [n, rows, width], as one product of matrices.
+
+    Of three dimensions `matmul` makes one product or n of them, as the weight wants a gradient or
+    not: a model that is trained and the same one loaded would differ in their last digits.
+    """
+    n, size, channels = x.shape
+    return (x.reshape(-1, channels) @ weight).view(n, size, weight.shape[1])
 
 
 def gate(parts: list[Tensor], channels: int) -> Tensor:

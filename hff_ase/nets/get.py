@@ -179,6 +179,16 @@ class Attention(nn.Module):
         return (functional.silu(product @ head) * edges.cut[:, None]) @ head.T
 
 
+def of_rows(linear: nn.Linear, v: Tensor) -> Tensor:
+    """A linear map of the last of three dimensions as one product of matrices.
+
+    `torch.nn.Linear` makes one product or n of them, as its weight wants a gradient or not, with
+    other last digits.
+    """
+    out: Tensor = linear(v.flatten(0, 1))
+    return out.view(*v.shape[:-1], out.shape[1])
+
+
 class FirstLayer(Attention):
     """x <- x + O(m); V <- M."""
 
@@ -209,7 +219,7 @@ class MiddleLayer(Attention):
     def forward(self, x: Tensor, v: Tensor, edges: Edges) -> tuple[Tensor, Tensor | None]:
         """New scalars and vectors."""
         m, vectors = self.messages(x, edges)
-        a, b, c = self.vec(v).chunk(3, dim=-1)
+        a, b, c = of_rows(self.vec, v).chunk(3, dim=-1)
         o1, o2, o3 = self.out(m).chunk(3, dim=-1)
         x = x + (a * b).sum(1) * o2 + o3
         return x, v + c * o1[:, None, :] + vectors
@@ -229,6 +239,6 @@ class LastLayer(Attention):
     def forward(self, x: Tensor, v: Tensor, edges: Edges) -> tuple[Tensor, Tensor | None]:
         """New scalars."""
         m, _ = self.messages(x, edges)
-        a, b = self.vec(v).chunk(2, dim=-1)
+        a, b = of_rows(self.vec, v).chunk(2, dim=-1)
         o2, o3 = self.out(m).chunk(2, dim=-1)
         return x + (a * b).sum(1) * o2 + o3, None

@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
+from rich.console import Console
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.checkpoint import ModelInfo
+from hff_ase.data.counts import described
 from hff_ase.data.dataset import DatabaseDataset, Dataset, MemoryDataset
 from hff_ase.data.labels import source_of
 from hff_ase.errors import ConfigError, StructureError
@@ -47,6 +49,7 @@ class Prepared:
     train: Dataset
     validation: Dataset | None
     start: ModelInfo | None
+    labels: tuple[str, ...] = ()  # what is known of the frames' labels, in words
 
 
 def train_from_config(
@@ -72,6 +75,11 @@ def train_from_config(
         if group.first:
             folder.mkdir(parents=True, exist_ok=True)
             write_whole(folder / "config.yaml", config.to_yaml().encode())
+            if prepared.labels:
+                text = "\n".join(prepared.labels)
+                write_whole(folder / "labels.txt", f"{text}\n".encode())
+                if config.logging.progress:
+                    Console(stderr=True, highlight=False).print(text, soft_wrap=True)
         trainer = Trainer(
             prepared.trainable,
             prepared.train,
@@ -90,6 +98,7 @@ def prepare(config: TrainConfig, model: ModelSection, data: DataSection) -> Prep
     check_save_as(model, [name for name, _ in whole.named_terms()])
     trainable, fixed = split_fixed(whole)
     trainable = in_training(trainable, model)
+    labels: tuple[str, ...] = ()
     validation: Dataset | None = None
     train: Dataset
     if data.in_memory:
@@ -102,13 +111,16 @@ def prepare(config: TrainConfig, model: ModelSection, data: DataSection) -> Prep
             frames = complete_labels(frames, whole, mode)
         held_out = complete_labels(held_out, whole, mode)
         check_elements(whole, [*frames, *held_out])
+        labels = (f"train: {described(frames)}",)
+        labels += (f"validation: {described(held_out)}",) if held_out else ()
         train = MemoryDataset.from_atoms(frames, fixed)
         validation = MemoryDataset.from_atoms(held_out, fixed) if held_out else None
     else:
         train = _database(data.train, fixed)
         validation = _database(data.validation, fixed) if data.validation else None
     set_references(trainable, train, model, data)
-    return Prepared(whole, trainable, train, validation, None if start is None else start.info)
+    info = None if start is None else start.info
+    return Prepared(whole, trainable, train, validation, info, labels)
 
 
 def set_references(
