@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import importlib.util
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,12 @@ def doubled(x):
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "kernel.py").write_text(SOURCE)
     spare = tmp_path / "spare"
     monkeypatch.setattr(cache, "spare_folder", lambda: str(spare))
     monkeypatch.setattr(cache, "_said", set())
-    yield tmp_path
+    return tmp_path
 
 
 def run(place: Path) -> tuple[float, Any]:

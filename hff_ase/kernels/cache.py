@@ -37,7 +37,7 @@ class DamagedError(Exception):
     """A file that is not what was written."""
 
 
-class CheckedFile(IndexDataCacheFile):  # type: ignore[misc]
+class CheckedFile(IndexDataCacheFile):
     """numba's index and data files, data with a digest in front.
 
     The index holds names only; whatever it says, data of another function or cut short are refused.
@@ -74,7 +74,7 @@ def _checked(raw: bytes) -> bytes:
     return content
 
 
-class SafeCache(FunctionCache):  # type: ignore[misc]
+class SafeCache(FunctionCache):
     """numba's cache of one function, in its own folder or else in one of this user under /tmp."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
