@@ -7,6 +7,8 @@ from typing import Any
 
 from numba import njit
 
+from hff_ase.kernels.cache import SafeCache, say_once
+
 OPTIONS: dict[str, Any] = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
 
 
@@ -14,11 +16,17 @@ def jit(function: Callable[..., Any], **options: Any) -> Any:
     """Compile at the first call and keep the result on disk for later processes.
 
     The file lies beside the source, or in the user's cache folder where that cannot be written;
-    where neither can, every process compiles anew. Functions made inside another one may use its
+    where neither can, every process compiles anew, which is said (`hff_ase.kernels.cache`).
+    Functions made inside another one may use its
     numbers as constants (each set of numbers has its own file), but no other compiled function: a
     file with one is never found again. ``options`` are numba's, besides ours.
     """
+    compiled = njit(**{**OPTIONS, **options})(function)
     try:
-        return njit(**{**OPTIONS, **options}, cache=True)(function)
+        compiled._cache = SafeCache(function)  # what cache=True does with numba's own
     except RuntimeError:  # numba's "cannot cache function: no locator available"
-        return njit(**{**OPTIONS, **options})(function)
+        say_once(
+            "compiled kernels are not kept, every process compiles for half a minute: no folder "
+            "that can be written; set NUMBA_CACHE_DIR to one"
+        )
+    return compiled

@@ -21,13 +21,17 @@ CHUNKS = 4  # per thread: the last one is not waited for long where a core is bu
 _pool: ThreadPoolExecutor | None = None
 
 
-def _forget() -> None:
+def _after_fork() -> None:
+    """A child has none of its parent's threads: no pool of ours, and one thread for torch, whose
+    OpenMP would wait for ever for the others (a process made by "spawn" has its own)."""
     global _pool
     _pool = None
+    if torch.get_num_threads() > 1:
+        torch.set_num_threads(1)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)  # a child has none of its parent's threads
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def share(kernel: Callable[..., None], n: int, *args: Any, fewest: int = FEWEST) -> None:
