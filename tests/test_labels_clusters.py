@@ -8,8 +8,7 @@ from ase import Atoms
 from ase.build import molecule
 
 from hff_ase import HybridFF
-from hff_ase.dynamics.build import build_box
-from hff_ase.dynamics.build.library import find_salt
+from hff_ase.dynamics.build import build_box, find_salt
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.labels import choose_diverse, cluster_features, cut_clusters, find_molecules
 from hff_ase.labels.clusters import clusters_of
