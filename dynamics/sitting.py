@@ -32,6 +32,9 @@ SAME_MODEL = 1e-3  # eV per atom: a larger difference of recomputed energies is 
 class Sitting(ABC):
     """From a checkpoint to the end, or to wherever it is killed; the folder must be locked.
 
+    Attributes:
+        resumed_by: the command that goes on with such a run, before the folder.
+
     Args:
         folder: of the run.
         settings: of the run, or those that all its replicas share.
@@ -39,6 +42,8 @@ class Sitting(ABC):
         screen: where progress is shown.
         stop: asked whether to stop.
     """
+
+    resumed_by = "hff md --resume"
 
     def __init__(
         self,
@@ -131,18 +136,22 @@ class Sitting(ABC):
         stage, state = self._settings.plan[index], self._state
         self._begin_stage(stage.ensemble)
         self._folder.log(f"stage {index + 1}: {stage.ensemble}, {stage.n_steps} steps")
-        while state.stage_step < stage.n_steps:
+        while not self._is_over(index):
             self._advance(index, stage.n_steps - state.stage_step)
             if self._stop.signal_name is not None:
                 self._checkpoint()
                 raise self._stop.error(
-                    f"at step {state.step}; continue with hff md --resume {self._folder.path}"
+                    f"at step {state.step}; continue with {self.resumed_by} {self._folder.path}"
                 )
             due = state.step % self._settings.checkpoint_interval == 0
             if due or time.perf_counter() - self._saved > SECONDS_BETWEEN_CHECKPOINTS:
                 self._checkpoint()
         state.stage, state.stage_step = index + 1, 0
         self._checkpoint(stage_begun=False)
+
+    def _is_over(self, index: int) -> bool:
+        """Whether a stage has come to its end; asked before each advance."""
+        return self._state.stage_step >= self._settings.plan[index].n_steps
 
     def _steps_until_due(self, n_left: int, *intervals: int) -> int:
         """Steps until the next multiple of one of the intervals: nobody needs the atoms before."""
@@ -170,7 +179,7 @@ class Sitting(ABC):
         self._screen.minimizing(step, energy, force)
         if self._stop.signal_name is not None:
             raise self._stop.error(
-                f"while minimising; start again with hff md --resume {self._folder.path}"
+                f"while minimising; start again with {self.resumed_by} {self._folder.path}"
             )
 
     def _say_minimized(self, done: Mapping[str, float], what: str = "") -> None:
@@ -224,7 +233,7 @@ def sit(
             except WriteError as error:
                 raise SimulationError(
                     f"{error}; the checkpoint is intact, continue with "
-                    f"hff md --resume {folder.path}"
+                    f"{sitting.resumed_by} {folder.path}"
                 ) from error
             except SimulationError as error:
                 with contextlib.suppress(WriteError):
