@@ -194,6 +194,13 @@ def test_judge_on_synthetic_boxes():
     assert list(bad.reasons) == [f"{DENSITY}: {bad.found[DENSITY].reason}"]
     drifting = [one + 0.05 * np.arange(n) / n for one in still]
     assert not judge({DENSITY: drifting, POTENTIAL: energy}, interval).settled
+    packed = judge({DENSITY: still, POTENTIAL: energy}, interval, packed=0.75)
+    assert not packed.settled
+    assert packed.needs == pytest.approx(packed.length * np.log(0.5) / np.log(0.75))
+    assert (
+        judge({DENSITY: still, "first shell: F": [still[0] * 0, still[1] * 0 + 1]}, interval).needs
+        == np.inf
+    )
     seldom = [one[::10] for one in still]
     assert judge({DENSITY: still, "first shell: EC": seldom}, interval).settled
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from hff_ase.dynamics.config import parse_time
+from hff_ase.dynamics.config import MOVES_CELL, parse_time
 from hff_ase.dynamics.replicas.config import ReplicaConfig
 from hff_ase.errors import ConfigError
 
@@ -51,6 +51,11 @@ class Phase:
     time: float
     heat: float = 1.0
     pdamp: float = 1000.0
+
+    @property
+    def under_pressure(self) -> bool:
+        """Whether the volume moves."""
+        return self.ensemble in MOVES_CELL
 
 
 @dataclass(frozen=True)

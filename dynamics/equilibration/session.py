@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from hff_ase.dynamics.checkpointing import Checkpoint
@@ -13,21 +12,22 @@ from hff_ase.dynamics.config import DEFAULT_PRESSURE, MDConfig, parse_time, to_y
 from hff_ase.dynamics.engine.record import COLUMNS
 from hff_ase.dynamics.equilibration.corridor import bonds_of, broken, cause
 from hff_ase.dynamics.equilibration.groups import states
+from hff_ase.dynamics.equilibration.judging import judge_replicas
 from hff_ase.dynamics.equilibration.protocol import EquilibrationConfig, Phase
-from hff_ase.dynamics.equilibration.shells import cations, composition, kept, members
+from hff_ase.dynamics.equilibration.shells import begin_record, look
 from hff_ase.dynamics.equilibration.table import density_table
-from hff_ase.dynamics.equilibration.verdict import DENSITY, POTENTIAL, SHELL, Verdict, judge
+from hff_ase.dynamics.equilibration.verdict import FORGOTTEN, Verdict, why_not
 from hff_ase.dynamics.progress import Screen
 from hff_ase.dynamics.replicas.files import replica_folder
 from hff_ase.dynamics.replicas.mover import Replica, ReplicaMover
 from hff_ase.dynamics.replicas.session import ReplicaSession
-from hff_ase.dynamics.reporting import read_statistics
-from hff_ase.dynamics.rundir import CONFIG, STATISTICS, RunFolder
+from hff_ase.dynamics.reporting import frame, read_statistics
+from hff_ase.dynamics.rundir import CONFIG, FINAL, STATISTICS, RunFolder
 from hff_ase.dynamics.stopping import StopRequest
 from hff_ase.errors import SimulationError
 from hff_ase.units import GRAM_PER_CM3
 
-FORGOTTEN = 0.5  # share of the packed first shells that may be left
+VERDICT, TABLE = "verdict.yaml", "densities.txt"
 LOOK = 100  # steps between two looks at the shells
 VOLUME = COLUMNS.index("volume")
 
@@ -66,12 +66,10 @@ class EquilibrationSession(ReplicaSession):
     def _prepare(self) -> None:
         super()._prepare()
         self._folder.write(CONFIG, to_yaml(self._all.resolved()))
-        shells = {}
-        for replica in self._moving.replicas:
-            if len(cations(replica.atoms)):
-                first = [sorted(shell) for shell in members(replica.atoms)]
-                shells[str(replica.index)] = {"first": first, "kept": [], "counts": {}, "step": []}
-        self._state.notes["shells"] = shells
+        records = {
+            str(replica.index): begin_record(replica.atoms) for replica in self._moving.replicas
+        }
+        self._state.notes["shells"] = {name: one for name, one in records.items() if one}
 
     def _begin_stage(self, ensemble: str) -> None:
         """A mover at the temperature and with the barostat of the phase."""
@@ -82,6 +80,8 @@ class EquilibrationSession(ReplicaSession):
             for replica, atoms in zip(mover.replicas, mover.all_atoms(), strict=True)
         ]
         self._mover = ReplicaMover(replicas, self._calc, mover.get_surroundings())
+        kelvin = " and ".join(f"{one * phase.heat:.0f}" for one in self._config.temperatures)
+        self._say(f"{phase.name}: {ensemble} at {kelvin} K, up to {phase.time * 1e-3:g} ps")
         super()._begin_stage(ensemble)
 
     def _is_over(self, index: int) -> bool:
@@ -98,14 +98,24 @@ class EquilibrationSession(ReplicaSession):
             return False
         verdicts = self._judge()
         self._write_verdicts(verdicts)
-        if all(one.settled for one in verdicts.values()):
+        if self._settled_twice(all(one.settled for one in verdicts.values())):
             return True
         if ended:
             self._checkpoint()
+            self._write_last_frames()
             for line in density_table(self._state.notes["verdicts"], self._all.measured):
                 self._say(line)
             raise UnsettledError(self._unsettled(verdicts))
         return False
+
+    def _settled_twice(self, settled: bool) -> bool:
+        """Whether this look and the one before found so: of many looks one errs by chance."""
+        before = self._state.notes.get("settled_at")
+        if not settled:
+            self._state.notes["settled_at"] = None
+        elif before is None:
+            self._state.notes["settled_at"] = self._state.step
+        return settled and before is not None and before < self._state.step
 
     # --- what is watched ----------------------------------------------------------------------
 
@@ -117,16 +127,12 @@ class EquilibrationSession(ReplicaSession):
 
     def _look_at_shells(self, stage: int) -> None:
         mover, notes = self._moving, self._state.notes["shells"]
-        under_pressure = self._phases[stage].ensemble.startswith("npt")
+        if not notes:
+            return
+        counted = self._phases[stage].under_pressure
         for replica, atoms in zip(mover.replicas, mover.all_atoms(), strict=True):
-            own = notes.get(str(replica.index))
-            if own is None:
-                continue
-            own["step"].append(self._state.step)
-            own["kept"].append(round(kept(own["first"], members(atoms)), 6))
-            if under_pressure:
-                for kind, number in composition(atoms).items():
-                    own["counts"].setdefault(kind, []).append(number)
+            if str(replica.index) in notes:
+                look(notes[str(replica.index)], atoms, self._state.step, counted)
 
     def _forgotten(self) -> bool:
         """Whether all replicas with cations have lost the shells of their packing."""
@@ -136,7 +142,7 @@ class EquilibrationSession(ReplicaSession):
 
     def _failing(self, row: Tensor) -> dict[int, str]:
         bad = super()._failing(row)
-        if not self._phases[self._state.stage].ensemble.startswith("npt"):
+        if not self._phases[self._state.stage].under_pressure:
             return bad
         protocol, conditions = self._protocol, self._config.conditions
         for place, replica in enumerate(self._moving.replicas):
@@ -171,41 +177,41 @@ class EquilibrationSession(ReplicaSession):
         """By state, over what constant pressure has given so far."""
         for outputs in self._outputs.values():
             outputs.sync()
-        first = 1 + next(k for k, one in enumerate(self._phases) if one.ensemble.startswith("npt"))
         alive = {replica.index for replica in self._moving.replicas}
-        found = {}
-        for name, replicas in states(self._config, self._structures).items():
-            series: dict[str, list[np.ndarray]] = {}
-            for replica in (one for one in replicas if one in alive):
-                rows = read_statistics(replica_folder(self._folder, replica)[STATISTICS])
-                inside = rows["stage"] >= first
-                for quantity in (DENSITY, POTENTIAL):
-                    series.setdefault(quantity, []).append(rows[quantity][inside])
-                own = self._state.notes["shells"].get(str(replica))
-                if own is not None and self._protocol.shells:
-                    for kind, counts in own["counts"].items():
-                        series.setdefault(SHELL + kind, []).append(np.array(counts))
-            if series:
-                every = self._settings.statistics_interval * self._settings.timestep * 1e-3
-                found[name] = judge(series, every)
-        return found
+        groups = {
+            name: [one for one in replicas if one in alive]
+            for name, replicas in states(self._config, self._structures).items()
+        }
+        records = self._state.notes["shells"] if self._protocol.shells else {}
+        first = 1 + next(k for k, phase in enumerate(self._phases) if phase.under_pressure)
+        every = self._settings.statistics_interval * self._settings.timestep * 1e-3
+        return {
+            name: judge_replicas(self._folder, replicas, records, first, every)
+            for name, replicas in groups.items()
+            if replicas
+        }
 
     def _write_verdicts(self, verdicts: dict[str, Verdict]) -> None:
         told = {name: one.as_dict() for name, one in verdicts.items()}
         self._state.notes["verdicts"] = told
-        self._folder.write("verdict.yaml", to_yaml({"states": told}))
+        self._folder.write(VERDICT, to_yaml({"states": told}))
+        self._folder.write(TABLE, "\n".join(density_table(told, self._all.measured)) + "\n")
         for name, one in verdicts.items():
             state = "settled" if one.settled else f"not settled: {'; '.join(one.reasons)}"
-            self._folder.log(f"after {one.length:.1f} ps at constant pressure, {name}: {state}")
+            self._say(f"after {one.length:.1f} ps at constant pressure, {name}: {state}")
 
-    def _unsettled(self, verdicts: dict[str, Verdict]) -> str:
-        waiting = {name: one for name, one in verdicts.items() if not one.settled}
-        told = "; ".join(f"{name}: {', '.join(one.reasons)}" for name, one in waiting.items())
-        needs = max(one.needs for one in waiting.values())
+    def _write_last_frames(self) -> None:
+        moment = self._moment(self._state.stage)
+        for place, replica in enumerate(self._moving.replicas):
+            view = self._moving.look_at(place)
+            own = replica_folder(self._folder, replica.index)
+            own.write(FINAL, frame(view.atoms, moment, view.results, True))
+
+    def _unsettled(self, verdicts: Mapping[str, Verdict]) -> str:
+        told, likely, longer = why_not(verdicts)
         return (
-            f"not settled after {self._protocol.max_time} at constant pressure: {told}; likely "
-            f"needs {needs:.0f} ps, continue with {self.resumed_by} {self._folder.path} "
-            f"--max-time {needs:.0f}ps"
+            f"not settled after {self._protocol.max_time} at constant pressure: {told}; {likely}, "
+            f"continue with {self.resumed_by} {self._folder.path} --max-time {longer}"
         )
 
     def _summary(self, summaries: Mapping[int, Mapping[str, Any]], speed: float) -> dict[str, Any]:

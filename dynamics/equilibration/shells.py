@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -66,3 +67,23 @@ def kept(first: Sequence[Sequence[int]], now: Shells) -> float:
     """
     shares = [len(set(a) & b) / len(a) for a, b in zip(first, now, strict=True) if len(a)]
     return float(np.mean(shares)) if shares else 0.0
+
+
+Record = dict[str, Any]  # of one box, as it stands in the notes of a checkpoint
+
+
+def begin_record(atoms: Atoms) -> Record | None:
+    """What will be known of a box's shells, from the packed one; None without cations."""
+    if not len(cations(atoms)):
+        return None
+    first = [sorted(shell) for shell in members(atoms)]
+    return {"first": first, "kept": [], "counts": {}, "step": []}
+
+
+def look(record: Record, atoms: Atoms, step: int, counted: bool) -> None:
+    """Add what the shells are now; ``counted``: their composition as well."""
+    record["step"].append(step)
+    record["kept"].append(round(kept(record["first"], members(atoms)), 6))
+    if counted:
+        for kind, number in composition(atoms).items():
+            record["counts"].setdefault(kind, []).append(number)

@@ -121,6 +121,11 @@ class ReplicaRun:
         checkpoint = load_checkpoint(run_folder[CHECKPOINT])
         if not has_replicas(checkpoint):
             raise SimulationError(f"expected a run of replicas in {folder}, got one of one system")
+        if "equilibration" in checkpoint.config:
+            raise SimulationError(
+                f"expected a run of hff md in {folder}, got an equilibration: hff equilibrate "
+                f"--resume {folder}"
+            )
         config = ReplicaConfig.from_settings(checkpoint.config)
         if settings:
             config = check_same(config, settings)
