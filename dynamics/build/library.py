@@ -59,6 +59,23 @@ class Molecule:
         return Atoms(list(self.symbols), positions=self.positions)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """The density of a liquid in g/cm3, at a temperature in K, and where it is from."""
+
+    density: float
+    temperature: float
+    source: str
+
+
+def measured(name: str) -> Measured | None:
+    """The measured density of a solvent of the library, None for anything else."""
+    entry = _facts()["solvents"].get(name)
+    if entry is None:
+        return None
+    return Measured(entry["density"], entry["temperature"], entry["source"])
+
+
 @cache
 def solvents() -> dict[str, Molecule]:
     """Every solvent of the library by name."""

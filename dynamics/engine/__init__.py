@@ -14,6 +14,7 @@ from hff_ase.dynamics.engine.loop import Loop
 from hff_ase.dynamics.engine.mtk import MTK
 from hff_ase.dynamics.engine.noise import Noise
 from hff_ase.dynamics.engine.nose_hoover import NoseHoover
+from hff_ase.dynamics.engine.rescaling import CellRescaling
 from hff_ase.dynamics.engine.respa import Respa, SplitState, split
 from hff_ase.dynamics.engine.state import Conditions, State, begin, with_forces
 
@@ -22,11 +23,13 @@ INTEGRATORS: dict[str, type[Integrator]] = {
     "nvt": Langevin,
     "nvt-nhc": NoseHoover,
     "npt": MTK,
+    "npt-scr": CellRescaling,
 }
 
 __all__ = [
     "INTEGRATORS",
     "MTK",
+    "CellRescaling",
     "Conditions",
     "Forces",
     "Integrator",

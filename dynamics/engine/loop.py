@@ -178,14 +178,15 @@ class Loop:
             tensor.copy_(value if taken is None else torch.where(taken, value, tensor))
 
     def _noise_of(self, n_steps: int) -> Tensor | None:
-        """Noise of the next steps, [n_steps, draws, n_atoms, 3]."""
+        """Noise of the next steps, [n_steps, draws, n_atoms, noise_width]."""
         if self._noise is None:
             return None
         draws, positions = self.integrator.draws, self._state.positions
         first, drawn = self._random or (0, positions[:0])
         if not (first <= self.step and self.step + n_steps <= first + len(drawn)):
             ahead = max(n_steps, NOISE_AHEAD // (draws * len(positions)))
-            drawn = self._noise.steps(self.step * draws, ahead * draws)
+            width = self.integrator.noise_width
+            drawn = self._noise.steps(self.step * draws, ahead * draws, width)
             first, drawn = self.step, drawn.unflatten(0, (ahead, draws))
             self._random = first, drawn
         return drawn[self.step - first : self.step - first + n_steps]
@@ -196,8 +197,9 @@ class Loop:
             shape = (self._block, len(self._state.cell), len(self._columns))
             self._rows = self._state.energy.new_zeros(shape)
             if self._noise is not None:
-                shape = (self._block, self.integrator.draws, *self._state.positions.shape)
-                self._drawn = self._state.positions.new_zeros(shape)
+                own = self.integrator
+                drawn = (self._block, own.draws, len(self._state.positions), own.noise_width)
+                self._drawn = self._state.positions.new_zeros(drawn)
 
 
 def checked(forces: Forces, batch: AtomsBatch) -> Evaluation:

@@ -109,7 +109,7 @@ class ReplicaSession(Sitting):
         for row in rows:
             state.step += 1
             state.stage_step += 1
-            bad = blowing_up(mover, row, state.step)
+            bad = self._failing(row)
             if self._due(state.step):
                 self._record(stage, row, leave_out=bad)
         if bad:
@@ -117,6 +117,10 @@ class ReplicaSession(Sitting):
             return
         kelvin = float(mover.temperatures(rows[-1]).mean())
         self._screen.running(state.step, shared.plan[stage].ensemble, kelvin, float("nan"))
+
+    def _failing(self, row: Tensor) -> dict[int, str]:
+        """Which places cannot go on after a step, and why."""
+        return blowing_up(self._moving, row, self._state.step)
 
     def _due(self, step: int) -> bool:
         shared = self._settings
@@ -178,12 +182,12 @@ class ReplicaSession(Sitting):
             summary = replica_summary(own, view.atoms, replica, self._config, self._state, speed)
             own.write(SUMMARY, to_yaml(summary))
             summaries[replica.index] = summary
-        whole = run_summary(self._config, self._state, summaries, speed)
+        whole = self._summary(summaries, speed)
         self._folder.write(SUMMARY, to_yaml(whole))
         self._state.phase = "finished"
         self._collect_state()  # with the integrator of the last stage's end
         self._save()
-        for line in table(whole):
+        for line in self._table(whole):
             self._say(line)
         n_done = len(summaries)
         self._say(
@@ -191,6 +195,14 @@ class ReplicaSession(Sitting):
             f"{speed * n_done:.3g} ns/day together"
         )
         return whole
+
+    def _summary(self, summaries: Mapping[int, Mapping[str, Any]], speed: float) -> dict[str, Any]:
+        """Of the whole run, from those of the replicas that came to the end."""
+        return run_summary(self._config, self._state, summaries, speed)
+
+    def _table(self, summary: Mapping[str, Any]) -> list[str]:
+        """What to show of the summary at the end."""
+        return table(summary)
 
     def _close(self) -> None:
         for outputs in self._outputs.values():
