@@ -39,8 +39,8 @@ from hff_ase.bench.timing import device_ready
 from hff_ase.dynamics.pimd.config import PIMDConfig
 from hff_ase.dynamics.pimd.processes import driver_commands
 from hff_ase.dynamics.pimd.run import PIMDRun
-from hff_ase.evaluator import SharedEvaluators
 from hff_ase.potential import Evaluation
+from hff_ase.shared_evaluators import SharedEvaluators
 
 RECIPE = "1.0 M LiPF6 in EC:DMC 1:1 v/v"
 WARMUP = 3  # steps that do not count: compilation, first searches

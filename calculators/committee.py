@@ -20,7 +20,7 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.calculators.hybrid import HybridFF
 from hff_ase.calculators.results import split_results
 from hff_ase.errors import ConfigError, StructureError
-from hff_ase.evaluator import SharedEvaluators
+from hff_ase.shared_evaluators import SharedEvaluators
 from hff_ase.structures import total_charge
 
 Results = dict[str, Any]

@@ -6,31 +6,27 @@ is an adapter over this: a request goes in, results come out.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from hff_ase import parameters as named
-from hff_ase.arrays import ALWAYS, ARRAYS
 from hff_ase.batch import AtomsBatch
 from hff_ase.checks import check_finite, check_overlap, refusing_what_is_too_large
 from hff_ase.errors import ConfigError
+from hff_ase.given_pairs import GivenPairs
 from hff_ase.halo import Halo
-from hff_ase.kept import LiveParameters
-from hff_ase.kernels.networks import differentiable_parameters
 from hff_ase.memory import Memory
-from hff_ase.neighbors import GivenPairs, NeighborList, PairSource
+from hff_ase.neighbors import NeighborList, PairSource
 from hff_ase.pairs import PairIndex
+from hff_ase.parameter_gradients import parameter_gradients
+from hff_ase.place import build_at, check_state, place_of
 from hff_ase.potential import Evaluation, HybridPotential, Wanted
-from hff_ase.terms.short_range import ShortRange
 
 DERIVATIVES = ("positions", "cell", "molecules", "parameters")
 USUAL = frozenset({"positions", "cell"})
-MEMBER = "member{}_"  # before the names of a member's arrays in a checkpoint
 
 
 class Evaluator:
@@ -119,7 +115,8 @@ class Evaluator:
             self._checked_build = self.neighbors.n_builds
         check_finite(result, batch)
         if "parameters" in derivatives:
-            found = self.parameter_gradients(batch, parameters, result)
+            asked = (arranged, source, wanted, parameters, result)
+            found = parameter_gradients(self.potential, *asked)
             result = replace(result, parameter_gradients=found)
         return result
 
@@ -141,54 +138,6 @@ class Evaluator:
     def layout(self) -> Hashable:
         """Changes where a search has moved what an evaluation reads to other memory."""
         return self.neighbors.layout
-
-    def parameter_gradients(
-        self, batch: AtomsBatch, patterns: Sequence[str], result: Evaluation
-    ) -> dict[str, Tensor]:
-        """dE/dtheta of every system for the parameters that patterns name, float64
-        [n_systems, ...]; an evaluation of the batch gives those of the scales.
-
-        Reverse mode gives one row of the Jacobian per pass, so that there is a pass per system.
-
-        Raises:
-            ConfigError: a pattern that names no parameter.
-        """
-        potential = self.potential
-        names = named.matching(potential, patterns)
-        parameters = named.tensors(potential, names)
-        rows: list[dict[str, Tensor]] = []
-        others = [p for p in potential.parameters() if p.requires_grad]
-        with named.requiring_gradients(list(parameters.values()), others), torch.enable_grad():
-            for system in torch.arange(batch.n_systems, device=batch.device).unbind():
-                alone = batch if batch.n_systems == 1 else batch.select(system[None])
-                neighbors = potential.neighbor_list()
-                wanted = self._for_parameters(list(parameters))
-                _, atomic = potential.evaluate_terms(neighbors.follow(alone), neighbors, wanted)
-                energy = torch.stack([values.sum() for values in atomic.values()]).sum()
-                rows.append(named.gradients(energy, parameters))
-        found = {}
-        for name in names:
-            term = name.removesuffix(f".{named.SCALE}")
-            if name in parameters:
-                found[name] = torch.stack([row[name] for row in rows])
-            else:
-                found[name] = result.energy_terms[term] / potential.scales.get(term, 1.0)
-        return found
-
-    def _for_parameters(self, names: Sequence[str]) -> Wanted:
-        """Fused kernels where they give the gradients of these parameters, else the reference."""
-        nets = [
-            term.net
-            for name, term in self.potential.named_terms()
-            if isinstance(term, ShortRange) and any(own.startswith(f"{name}.") for own in names)
-        ]
-        device = self.potential.known.device
-        backend = self.potential.backend(device)
-        if backend != "numba":
-            return Wanted(create_graph=True)
-        if not all(differentiable_parameters(net, backend) for net in nets):
-            return Wanted(create_graph=True)
-        return Wanted(parameters=LiveParameters())
 
     def get_state(self) -> dict[str, np.ndarray]:
         """What a restart needs to go on bit for bit: where neighbours were last searched (the order
@@ -221,6 +170,8 @@ class Evaluator:
         unknown = [name for name in derivatives if name not in DERIVATIVES]
         if unknown:
             raise ConfigError(f"expected derivatives among {DERIVATIVES}, got {unknown[0]!r}")
+        if "parameters" in derivatives and owned is not None:
+            raise ConfigError("expected gradients of parameters for whole systems, got owned atoms")
         if halo is not None and owned is None:
             raise ConfigError("expected owned atoms beside a halo, got none")
         return Wanted(
@@ -240,107 +191,3 @@ class Evaluator:
         source = GivenPairs(self.potential.requests(), pairs, reach, terms)
         source.build(batch)
         return source
-
-
-class SharedEvaluators:
-    """Several potentials on one device that share one search for neighbours.
-
-    Cutoffs that two have in common are searched once. What solvers remember stays apart: the
-    charges of one potential are no start for another's.
-
-    Args:
-        potentials: in the order in which they are evaluated.
-        skin, trajectory: as `Evaluator`.
-    """
-
-    def __init__(
-        self, potentials: Sequence[HybridPotential], skin: float, trajectory: bool = True
-    ) -> None:
-        self._potentials, self._skin, self._trajectory = tuple(potentials), skin, trajectory
-        self.forget()
-
-    def forget(self) -> None:
-        """Start anew."""
-        terms = [t for p in self._potentials for _, t in p.named_terms()]
-        requests = [r for p in self._potentials for r in p.requests()]
-        self.neighbors = NeighborList(requests, self._skin, terms, sort=self._trajectory)
-        self.members = [
-            Evaluator(p, self._skin, trajectory=self._trajectory, neighbors=self.neighbors)
-            for p in self._potentials
-        ]
-
-    def evaluate(self, batch: AtomsBatch) -> Iterator[Evaluation]:
-        """Every potential's evaluation, in order.
-
-        Raises:
-            StructureError: as `Evaluator.evaluate`.
-        """
-        for member in self.members:
-            yield member.evaluate(batch)
-
-    def outdated(self, batch: AtomsBatch) -> bool:
-        """Whether the next evaluation here searches anew."""
-        if self.neighbors.reference is None or self._skin == 0:
-            return True
-        return bool(self.members[0].outdated(batch))
-
-    def get_state(self) -> dict[str, np.ndarray]:
-        """Where neighbours were searched, and what each potential's solvers remember."""
-        if self.neighbors.reference is None:
-            return {}
-        state = place_of(self.neighbors)
-        for index, member in enumerate(self.members):
-            kept = {} if member.memory is None else member.memory.state()
-            state |= {MEMBER.format(index) + name: value for name, value in kept.items()}
-        return state
-
-    def set_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on where `get_state` was taken; an empty state starts anew.
-
-        Raises:
-            ConfigError: not what `get_state` gave.
-        """
-        check_state(state)
-        self.forget()
-        if not state:
-            return
-        device = self._potentials[0].known.device
-        build_at(self.neighbors, state, device)
-        for index, member in enumerate(self.members):
-            prefix = MEMBER.format(index)
-            mine = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-            if member.memory is not None:
-                member.memory.restore(mine, device)
-
-
-def place_of(neighbors: PairSource) -> dict[str, np.ndarray]:
-    """The batch that a list was last built for, as arrays of a checkpoint."""
-    reference = neighbors.reference
-    if reference is None:
-        return {}
-    state = {name: array.cpu().numpy().copy() for name, array in reference.arrays.items()}
-    if reference.order is not None:
-        state["order"] = reference.order.cpu().numpy().copy()
-    return state
-
-
-def check_state(state: Mapping[str, np.ndarray]) -> None:
-    """Refuse a state without the places where neighbours were searched.
-
-    Raises:
-        ConfigError: names what is missing.
-    """
-    missing = [name for name in ALWAYS if state and name not in state]
-    if missing:
-        raise ConfigError(f"expected a state with {', '.join(ALWAYS)}, got none of {missing[0]}")
-
-
-def build_at(neighbors: PairSource, state: Mapping[str, np.ndarray], device: torch.device) -> None:
-    """Search where `place_of` found a list."""
-    arrays = {
-        name: torch.tensor(value, dtype=ARRAYS[name].dtype, device=device)
-        for name, value in state.items()
-        if name in ARRAYS
-    }
-    order = torch.tensor(state["order"], device=device) if "order" in state else None
-    neighbors.build(AtomsBatch.of(arrays, order))

@@ -2,7 +2,8 @@
 
 Terms ask for pairs as a `PairRequest`. A `PairSource` answers, from a search (`NeighborList`), from
 the lists of several batches (`hff_ase.training.displaced.JoinedList`) or from pairs that a host has
-found (`GivenPairs`); `PairSource.bind` gives the `Neighborhood` of one evaluation.
+found (`hff_ase.given_pairs.GivenPairs`); `PairSource.bind` gives the `Neighborhood` of one
+evaluation.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.kernels.rows.order import spatial_order
-from hff_ase.neighbor_search import Search, closest_pair, rows_of_pairs, search_for
+from hff_ase.neighbor_search import Search, closest_pair, search_for
 from hff_ase.neighborhood import Neighborhood
 from hff_ase.pairs import PairIndex, PairRequest, Rows, index_of, isolated_rows
 from hff_ase.reduce import segment_max
@@ -279,40 +280,6 @@ class NeighborList(PairSource):
         # A pair left out was farther than cutoff + skin; now it is at least this far:
         nearest = (self._farthest + self.skin) * (1 - strain) - 2 * farthest
         return ((nearest < self._farthest) | (strain > PLAN_STRAIN)).any()
-
-
-class GivenPairs(PairSource):
-    """Pairs that somebody else has found, such as a host with domain decomposition.
-
-    Args:
-        requests, planners: as `PairSource`.
-        pairs: of the batch that the source is built for, each once or in both directions.
-        reach: Angstrom, up to which the pairs are complete; what exceeds the largest cutoff is the
-            skin: the host gives new pairs before atoms have moved by half of it.
-
-    Raises:
-        ConfigError: pairs that end before the largest cutoff.
-    """
-
-    def __init__(
-        self,
-        requests: Iterable[PairRequest],
-        pairs: PairIndex,
-        reach: float,
-        planners: Sequence[Planner] = (),
-    ) -> None:
-        super().__init__(requests, 0.0, planners)
-        self.skin = reach - self._farthest
-        if self.skin < 0:
-            raise ConfigError(
-                f"expected pairs within at least {self._farthest:g} A, got them within {reach:g} A"
-            )
-        self._given = pairs
-
-    def _find(self, request: PairRequest, batch: AtomsBatch) -> Rows:
-        distance = torch.linalg.vector_norm(self._given.vectors(batch), dim=-1)
-        near = self._given.select(distance < request.cutoff + self.skin)
-        return rows_of_pairs(near, batch.n_atoms, request.kind == "half")
 
 
 def _square_lengths(vectors: Tensor) -> Tensor:

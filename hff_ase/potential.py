@@ -12,13 +12,12 @@ from torch import Tensor, nn
 
 from hff_ase.backends import Backend, backend_for, check_choice
 from hff_ase.batch import AtomsBatch
+from hff_ase.chain import check_chain, choose, parts_of, refuse_whole_system_terms
 from hff_ase.derivatives import energy_gradient, molecular_stress_of, stress_of
 from hff_ase.errors import ConfigError, StructureError
-from hff_ase.fields import check_fields
 from hff_ase.halo import Halo
 from hff_ase.kept import LiveParameters
 from hff_ase.memory import Memory
-from hff_ase.neighborhood import Neighborhood
 from hff_ase.neighbors import NeighborList, PairSource
 from hff_ase.pairs import PairRequest
 from hff_ase.precision import full_precision
@@ -199,10 +198,7 @@ class HybridPotential(nn.Module):
 
     def parts(self) -> list[str]:
         """What can be asked for apart: terms, and parts of those that have some."""
-        found = []
-        for name, term in self.named_terms():
-            found += [name, *(f"{name}.{part}" for part in term.parts)]
-        return found
+        return parts_of(dict(self.named_terms()))
 
     def check_elements(self, batch: AtomsBatch) -> None:
         """Refuse a batch that holds an element the model was not made for.
@@ -291,101 +287,25 @@ class HybridPotential(nn.Module):
         kernels = self.backend(batch.device, wanted.create_graph)
         if wanted.parameters is not None:
             kernels = backend_for(batch.device)
-        chosen, left_out = choose(self, wanted.parts)
-        terms = tuple(term for name, term in self.named_terms() if name in chosen)
+        counts, left_out = choose(dict(self.named_terms()), wanted.parts)
+        chosen = {name: term for name, term in self.named_terms() if name in counts}
         neighborhood = neighbors.bind(
             batch,
             kernels=kernels,
             parameters=wanted.parameters,
             # a pass that two terms share has one factor for both
-            terms=() if self.scales else terms,
+            terms=() if self.scales else tuple(chosen.values()),
             memory=wanted.memory,
             owned=wanted.owned,
             halo=wanted.halo,
             left_out=left_out,
         )
         if wanted.owned is not None:
-            refuse_whole_system_terms(self, chosen, neighborhood)
+            refuse_whole_system_terms(chosen, neighborhood)
         fields: Fields = {}
         atomic: dict[str, Tensor] = {}
-        for name, counts in chosen.items():
-            term = self.terms[name]
+        for name, term in chosen.items():
             energies = term(batch, neighborhood, fields).double()
-            if counts:
+            if counts[name]:
                 atomic[name] = energies * self.scales[name] if name in self.scales else energies
         return fields, atomic
-
-
-def choose(
-    potential: HybridPotential, parts: frozenset[str] | None
-) -> tuple[dict[str, bool], frozenset[tuple[nn.Module, str]]]:
-    """The terms to evaluate, in order, and whether the energy of each counts; and the parts of
-    terms to leave out.
-
-    Raises:
-        ConfigError: a name that is no part.
-    """
-    terms = dict(potential.named_terms())
-    if parts is None:
-        return dict.fromkeys(terms, True), frozenset()
-    known = potential.parts()
-    for part in parts:
-        if part not in known:
-            raise ConfigError(f"expected parts among {known}, got {part!r}")
-    counts = {
-        name: name in parts or any(f"{name}.{p}" in parts for p in term.parts)
-        for name, term in terms.items()
-    }
-    needed: set[str] = set()
-    evaluated = []
-    for name, term in reversed(terms.items()):
-        if counts[name] or needed & set(term.gives):
-            needed = (needed - set(term.gives)) | set(term.needs)
-            evaluated.append(name)
-    left_out = frozenset(
-        (term, part)
-        for name, term in terms.items()
-        for part in term.parts
-        if name not in parts and f"{name}.{part}" not in parts
-    )
-    return {name: counts[name] for name in reversed(evaluated)}, left_out
-
-
-def refuse_whole_system_terms(
-    potential: HybridPotential, chosen: Iterable[str], neighbors: Neighborhood
-) -> None:
-    """Refuse terms that cannot give the energies of some atoms only.
-
-    Raises:
-        ConfigError: names the first, with the reason.
-    """
-    for name in chosen:
-        term = potential.terms[name]
-        reason = term.refuses_owned(neighbors) if isinstance(term, Term) else None
-        if reason is not None:
-            raise ConfigError(
-                f"expected parts whose energies can be had for some atoms only, got the term "
-                f"{name!r} ({term.kind}): {reason}"
-            )
-
-
-def check_chain(terms: Mapping[str, Term]) -> None:
-    """Refuse terms that cannot be evaluated in this order or that count Coulomb twice."""
-    if not terms:
-        raise ConfigError("expected at least one energy term, got none")
-    given: dict[str, str] = {}
-    for name, term in terms.items():
-        check_fields((*term.needs, *term.gives), name)
-        for needed in term.needs:
-            if needed not in given:
-                raise ConfigError(
-                    f"term {name!r} ({term.kind}) needs the field {needed!r} before any term gives "
-                    f"it; the terms before it give {sorted(given) or 'nothing'}"
-                )
-        source = terms.get(given.get("charges", ""))
-        if term.kind == "coulomb" and source is not None and source.owns_coulomb:
-            raise ConfigError(
-                f"term {name!r} (coulomb) would count the Coulomb energy twice: it is part of "
-                f"{given['charges']!r} ({source.kind}), which gives the charges"
-            )
-        given.update(dict.fromkeys(term.gives, name))
