@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,30 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.halo import Halo
 from hff_ase.kept import LiveParameters
 from hff_ase.memory import Memory
-from hff_ase.pairs import PairRequest, Pairs, Rows
+from hff_ase.pairs import PairIndex, PairRequest, Pairs, Rows
 
-if TYPE_CHECKING:
-    from hff_ase.neighbors import PairSource, Planner
+
+class Planner(Protocol):
+    """Something that prepares for a batch whenever its neighbours are searched anew."""
+
+    def prepare(self, batch: AtomsBatch) -> Any:
+        """What can be kept until the next rebuild (mesh sizes, wave vectors ...)."""
+
+
+class Source(Protocol):
+    """Where pairs come from: see `hff_ase.neighbors.PairSource`."""
+
+    skin: float
+    trims: bool
+
+    def rows(self, request: PairRequest) -> Rows:
+        """Pairs in rows, those within the skin included."""
+
+    def view(self, request: PairRequest) -> PairIndex:
+        """The same pairs, flat."""
+
+    def plan(self, planner: Planner) -> Any:
+        """What a planner prepared at the last rebuild."""
 
 
 @dataclass(eq=False)
@@ -39,7 +59,7 @@ class Neighborhood:
         computed_ahead: energies [n_atoms] of later terms that an earlier one has computed along.
     """
 
-    source: PairSource
+    source: Source
     batch: AtomsBatch
     kernels: Backend | None = None
     parameters: LiveParameters | None = None

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.kernels.rows.order import spatial_order
 from hff_ase.neighbor_search import Search, closest_pair, search_for
-from hff_ase.neighborhood import Neighborhood
+from hff_ase.neighborhood import Neighborhood, Planner
 from hff_ase.pairs import PairIndex, PairRequest, Rows, index_of, isolated_rows
 from hff_ase.reduce import segment_max
 
@@ -28,13 +28,6 @@ from hff_ase.reduce import segment_max
 PLAN_STRAIN = 0.03
 
 ROW_PARTS = ("start", "count", "j", "shift")
-
-
-class Planner(Protocol):
-    """Something that prepares for a batch whenever its neighbours are searched anew."""
-
-    def prepare(self, batch: AtomsBatch) -> Any:
-        """What can be kept until the next rebuild (mesh sizes, wave vectors ...)."""
 
 
 class PairSource(ABC):

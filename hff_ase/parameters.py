@@ -9,39 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
+from hff_ase.declared import Declared
 from hff_ase.errors import ConfigError
+from hff_ase.potential import HybridPotential
 
-if TYPE_CHECKING:
-    from hff_ase.potential import HybridPotential
-
-Transform = Literal["none", "log"]
 SCALE = "scale"
-
-
-@dataclass(frozen=True)
-class Declared:
-    """What a term says of one of its parameters.
-
-    Attributes:
-        unit: in ASE's units, "1" for a plain number.
-        transform: what is calibrated, the value or its logarithm (for what must stay positive).
-        prior_width: how far the transformed value is expected to lie from where it starts.
-        meaning: one line.
-    """
-
-    unit: str
-    transform: Transform = "none"
-    prior_width: float = 1.0
-    meaning: str = ""
-
-
 SCALE_DECLARED = Declared("1", "log", 0.1, "a factor of the term's energy")
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from hff_ase.batch import AtomsBatch
+from hff_ase.declared import Declared
 from hff_ase.neighborhood import Neighborhood
 from hff_ase.pairs import PairRequest
-from hff_ase.parameters import Declared
 
 Fields = dict[str, Tensor]
 
