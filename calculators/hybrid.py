@@ -13,6 +13,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 
 from hff_ase.batch import AtomsBatch, total_charge
 from hff_ase.calculators.arguments import device_of, precision_of, without_terms
+from hff_ase.calculators.domain_watch import DomainWatch
 from hff_ase.calculators.results import (
     check_finite,
     check_overlap,
@@ -21,7 +22,7 @@ from hff_ase.calculators.results import (
 )
 from hff_ase.checkpoint import ModelInfo, load_model, save_model
 from hff_ase.errors import ConfigError, StructureError
-from hff_ase.importers.bamboo import from_bamboo
+from hff_ase.importers.bamboo import from_bamboo, published_domain
 from hff_ase.longrange.qeq.history import history_state, restore_history
 from hff_ase.models import model_path
 from hff_ase.neighbors import NeighborList
@@ -87,6 +88,7 @@ class HybridFF(Calculator):
             self.implemented_properties = [
                 name for name in self.implemented_properties if name not in OF_CHARGES
             ]
+        self.domain_watch = DomainWatch(self.info.name, self.info.domain)
         self._forget_neighbors()
 
     @classmethod
@@ -154,6 +156,7 @@ class HybridFF(Calculator):
             + ("" if charge_response else ", forces at fixed charges as published"),
             provenance="Gong et al., Nat. Mach. Intell. 2025; the checkpoint's own licence holds",
             trained_with=tuple(name for name, _ in potential.named_terms()),
+            domain=published_domain(),
         )
         return cls(
             potential,
@@ -194,6 +197,7 @@ class HybridFF(Calculator):
                 result = self.potential(batch, self._neighbors)
             if self._neighbors.n_builds != self._checked_build:
                 check_overlap(self._neighbors, batch)
+                self.domain_watch.look([self.atoms])
                 self._checked_build = self._neighbors.n_builds
             check_finite(result, batch)
         except BaseException:
@@ -243,6 +247,7 @@ class HybridFF(Calculator):
         with refusing_what_is_too_large(batch):
             result = self.potential(batch, neighbors)
         check_overlap(neighbors, batch)
+        self.domain_watch.look(structures)
         check_finite(result, batch)
         return split_results(result, batch)
 

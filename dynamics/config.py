@@ -51,6 +51,7 @@ class MDConfig(BaseModel):
         model: name of a shipped model or path of an .hff file.
         dtype, device: precision of the model's networks, and ``cpu`` or ``cuda``.
         without: energy terms to leave out.
+        outside_domain: go on with molecules that the model was not trained on.
         engine: what moves the atoms: ``torch``, the package's own engine on the device of the
             model; ``ase``, ASE's integrators with any ASE calculator; ``auto``, the first wherever
             the calculator is a HybridFF.
@@ -105,6 +106,7 @@ class MDConfig(BaseModel):
     dtype: Literal["float32", "float64"] = "float32"
     device: str = "cpu"
     without: tuple[str, ...] = ()
+    outside_domain: bool = False
     engine: Literal["auto", "torch", "ase"] = "auto"
     output: str = "md"
     ensemble: Ensemble | None = None
