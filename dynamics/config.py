@@ -83,6 +83,8 @@ class MDConfig(BaseModel):
         max_displacement: Angstrom per step; an atom that moves farther stops the run.
         min_distance: Angstrom; two atoms closer than this stop the run.
         max_temperature: K; a hotter system stops the run.
+        bond_watch: whether a bond of the start that breaks, or one that forms, stops the run
+            (``stop``), is only told (``report``), or is not looked for (``off``).
         committee: further models (names or .hff files) that are asked at the same atoms.
         committee_drive: ``first``, the run is that of `model`; ``mean``, of the mean of all (with
             engine ``ase``).
@@ -137,6 +139,7 @@ class MDConfig(BaseModel):
     max_displacement: float = Field(0.5, gt=0)
     min_distance: float = Field(0.5, ge=0)
     max_temperature: float = Field(5000.0, gt=0)
+    bond_watch: Literal["stop", "report", "off"] = "stop"
     committee: tuple[str, ...] = ()
     committee_drive: Literal["first", "mean"] = "first"
     committee_interval: int | None = Field(None, ge=1)

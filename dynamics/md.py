@@ -50,7 +50,7 @@ if TYPE_CHECKING:  # torch is imported only where the calculator uses it
     from hff_ase.calculators.committee import Committee
 
 NOT_PHYSICS = (
-    *("progress", "plot", "output", "max_hours", "outside_domain"),
+    *("progress", "plot", "output", "max_hours", "outside_domain", "bond_watch"),
 )  # may differ when a run is resumed
 
 

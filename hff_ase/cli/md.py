@@ -141,6 +141,10 @@ def md(
     ] = None,
     min_distance: Annotated[Number, option(SAFETY, "Between two atoms, A (default: 0.5).")] = None,
     max_temperature: Annotated[Number, option(SAFETY, "K (default: 5000).")] = None,
+    bond_watch: Annotated[
+        Text,
+        option(SAFETY, "Broken or formed bonds: stop, report (go on) or off (default: stop)."),
+    ] = None,
     max_hours: Annotated[
         Number, option(SAFETY, "Hours on the clock; then it stops as by SIGTERM, to be resumed.")
     ] = None,
