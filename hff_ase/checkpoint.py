@@ -99,6 +99,7 @@ def save_model(
             {"name": name, "kind": term.kind, "config": term.config()}
             for name, term in potential.named_terms()
         ],
+        "scales": dict(potential.scales),
         "info": _without_domain(info),
         "domain": None if info.domain is None else domain_to_dict(info.domain),
         "n_references": len(references),
@@ -129,6 +130,7 @@ def load_model(
                 for entry in description["terms"]
             }
         potential = HybridPotential(terms, description["elements"])
+        potential.scales = {k: float(v) for k, v in description.get("scales", {}).items()}
         info["trained_with"] = tuple(info["trained_with"])
         model_info = ModelInfo(**info, domain=domain)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:

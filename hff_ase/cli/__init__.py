@@ -18,6 +18,7 @@ from hff_ase.cli.equilibrate import equilibrate
 from hff_ase.cli.evaluate import evaluate
 from hff_ase.cli.finetune import finetune
 from hff_ase.cli.import_bamboo import import_bamboo
+from hff_ase.cli.import_byteff import import_byteff
 from hff_ase.cli.info import info
 from hff_ase.cli.ipi_path import ipi_path
 from hff_ase.cli.label import app as label
@@ -48,6 +49,7 @@ app.command(rich_help_panel=TRAIN)(evaluate)
 app.command(rich_help_panel=MODELS)(models)
 app.command(rich_help_panel=MODELS)(bench)
 app.command(name="import-bamboo", rich_help_panel=MODELS)(import_bamboo)
+app.command(name="import-byteff", rich_help_panel=MODELS)(import_byteff)
 app.command(rich_help_panel=MODELS)(info)
 
 

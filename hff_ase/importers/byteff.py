@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from ase import Atoms
 from ase.data import atomic_masses, atomic_numbers
 
+from hff_ase.checkpoint import ModelInfo
+from hff_ase.domain import Domain, KnownMolecule
 from hff_ase.errors import CheckpointError
 from hff_ase.molecular.symmetry import averaged
 from hff_ase.potential import HybridPotential
@@ -28,7 +33,7 @@ KCAL = 0.0433641042418  # eV
 KJ = KCAL / 4.184
 NM = 10.0  # Angstrom
 COULOMB = 332.0637141491396 * KCAL  # k_e of the published code, eV Angstrom
-RADII = "Rvdw"
+APART = 3.5  # Angstrom between the molecules of an example
 ROWS = {"bond_terms": 2, "angle_terms": 3, "proper_terms": 4, "improper_terms": 4}  # atoms in them
 # Published name -> ours, and its unit in ours
 SITE = {
@@ -37,7 +42,7 @@ SITE = {
     "pol_damping": ("damping", NM**3),
     "lamb": ("steepness", 1.0),
     "eps": ("epsilon", KJ),
-    RADII: ("radius", NM),
+    "Rvdw": ("radius", NM),
     "C6": ("c6", KJ * NM**6),
     "ct_eps": ("strength", KJ * NM**4),
     "ct_lamb": ("decay", 1.0),
@@ -130,6 +135,60 @@ def from_byteff(
     numbers = sorted({z for entry in molecules for z in entry["numbers"]})
     symbols = [symbol for symbol, z in atomic_numbers.items() if z in numbers]
     return HybridPotential(terms, symbols).requires_grad_(False).eval()
+
+
+def info_of(name: str, potential: HybridPotential) -> ModelInfo:
+    """What an imported force field is: source, licence, and the molecules that it is for."""
+    charges = potential.terms["charges"]
+    if not isinstance(charges, FixedCharges):
+        raise CheckpointError(f"expected fixed charges, got {type(charges).__name__}")
+    templates, values = charges.templates, charges.charge().tolist()
+    known = []
+    for template, first in zip(templates.molecules, templates.first, strict=True):
+        charge = round(sum(values[first : first + len(template.numbers)]))
+        known.append(KnownMolecule(template.name, template.graph, charge))
+    names = ", ".join(molecule.name for molecule in known)
+    return ModelInfo(
+        name=name,
+        description=f"ByteFF-Pol, polarisable, for {names}",
+        licence="Apache-2.0",
+        provenance="parameters published with byteff2 (ByteDance, Apache-2.0): arXiv 2508.08575, "
+        "Nat. Commun. 2026",
+        trained_with=tuple(term for term, _ in potential.named_terms()),
+        domain=Domain(tuple(known)),
+    )
+
+
+def example(folders: Sequence[str | Path], potential: HybridPotential) -> Atoms:
+    """The molecules beside each other as NAME.gro has them, to store their results with the model.
+
+    Raises:
+        CheckpointError: a file is missing or holds another number of atoms.
+    """
+    domain = info_of("", potential).domain
+    together, charge, edge = Atoms(), 0.0, 0.0
+    for index, (folder, known) in enumerate(
+        zip(map(Path, folders), domain.molecules if domain else (), strict=True)
+    ):
+        path = folder / f"{folder.name}.gro"
+        if not path.is_file():
+            raise CheckpointError(f"expected {path.name} in the folder {folder}, got no such file")
+        lines = path.read_text().splitlines()[2:-1]
+        # the last columns are coordinates and, in some files, velocities
+        numbers = [[float(x) for x in re.findall(r"-?\d+\.\d+", line)[:3]] for line in lines]
+        positions = np.array(numbers) * NM
+        if len(positions) != len(known.graph.numbers):
+            raise CheckpointError(
+                f"expected {len(known.graph.numbers)} atoms in {path}, got {len(positions)}"
+            )
+        positions[:, 0] += edge - positions[:, 0].min()
+        edge = float(positions[:, 0].max()) + APART
+        molecule = Atoms(list(known.graph.numbers), positions)
+        molecule.set_array("molecule", np.full(len(molecule), index))
+        together += molecule
+        charge += known.charge
+    together.info["charge"] = charge
+    return together
 
 
 def _numbers(rows: Sequence[Sequence[str]]) -> list[int]:

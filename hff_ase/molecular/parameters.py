@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,11 +24,11 @@ class SiteValues(nn.Module):
 
     def __init__(self, templates: Templates, values: Sequence[float]) -> None:
         super().__init__()
-        array = np.asarray(values, dtype=np.float64)
-        keys = np.column_stack([templates.site_classes.astype(np.float64), array])
-        unique, row = np.unique(keys, axis=0, return_inverse=True)
-        self.value = nn.Parameter(torch.as_tensor(unique[:, 1].copy()))
-        self.register_buffer("row", torch.as_tensor(row.reshape(-1)), persistent=False)
+        keys = list(zip(templates.site_classes.tolist(), map(float, values), strict=True))
+        unique, row = numbered(keys)
+        numbers = torch.tensor([value for _, value in unique], dtype=torch.float64)
+        self.value = nn.Parameter(numbers)
+        self.register_buffer("row", torch.tensor(row, dtype=torch.int64), persistent=False)
 
     def forward(self) -> Tensor:
         """[n_sites], float64."""
@@ -38,6 +37,16 @@ class SiteValues(nn.Module):
     def listed(self) -> list[float]:
         """[n_sites], for a configuration."""
         return [float(x) for x in self.forward().detach().cpu()]
+
+
+def numbered(keys: Sequence[Hashable]) -> tuple[list[Any], list[int]]:
+    """Different keys in the order in which they first occur, and which of them each one is.
+
+    That order does not change where values are trained: a file's rows stay those of its terms.
+    """
+    known: dict[Hashable, int] = {}
+    row = [known.setdefault(key, len(known)) for key in keys]
+    return list(known), row
 
 
 def site_values(entries: Sequence[Mapping[str, Any]], name: str) -> list[float]:

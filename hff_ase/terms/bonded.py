@@ -14,6 +14,7 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.declared import Declared
 from hff_ase.errors import ConfigError
 from hff_ase.molecular.assignment import Assigner, nearest_vectors
+from hff_ase.molecular.parameters import numbered
 from hff_ase.molecular.templates import Templates
 from hff_ase.neighborhood import Neighborhood
 from hff_ase.terms.term import Fields, Term
@@ -68,27 +69,25 @@ class Bonded(Term):
             self._read(name, entries, width, n_values)
 
     def _read(self, name: str, entries: Sequence[Any], width: int, n_values: int) -> None:
-        atoms, classes, values = [], [], []
-        for index, (template, rows) in enumerate(
-            zip(self.templates.molecules, entries, strict=True)
-        ):
-            table = np.array(rows, dtype=np.float64)
-            table = table if len(rows) else np.zeros((0, width + n_values))
-            if table.ndim != 2 or table.shape[1] != width + n_values:
+        """Lists of atoms, and rows of parameters: one for terms of a class with the same values."""
+        self._atoms[name], keys = [], list[Any]()
+        for template, rows in zip(self.templates.molecules, entries, strict=True):
+            if any(len(row) != width + n_values for row in rows):
                 raise ConfigError(
                     f"expected {name} of {template.name!r} as {width} atoms and {n_values} "
-                    f"parameters, got rows of shape {table.shape[1:]}"
+                    f"parameters, got rows of {sorted({len(row) for row in rows})}"
                 )
-            own = table[:, :width].astype(np.int64).reshape(-1, width)
-            atoms.append(own)
-            classes.append(_class_of(template.classes, own, index))
-            values.append(table[:, width:].reshape(-1, n_values))
-        keys = np.column_stack([np.concatenate(classes), np.concatenate(values)])
-        unique, row = np.unique(keys, axis=0, return_inverse=True)
-        cuts = np.cumsum([len(rows) for rows in atoms])[:-1]
-        self._atoms[name], self._rows[name] = atoms, np.split(row.reshape(-1), cuts)
-        own_values = unique[:, classes[0].shape[1] :].copy()
-        self.values[name] = nn.Parameter(torch.as_tensor(own_values))
+            atoms = [tuple(int(k) for k in row[:width]) for row in rows]
+            self._atoms[name].append(np.array(atoms, dtype=np.int64).reshape(-1, width))
+            for of_term, row in zip(atoms, rows, strict=True):
+                kind = tuple(template.classes[list(of_term)].tolist())
+                values = tuple(float(x) for x in row[width:])
+                keys.append((template.name, min(kind, kind[::-1]), values))
+        unique, row_of = numbered(keys)
+        cuts = np.cumsum([len(rows) for rows in self._atoms[name]])[:-1]
+        self._rows[name] = np.split(np.array(row_of, dtype=np.int64), cuts)
+        table = torch.tensor([values for *_, values in unique], dtype=torch.float64)
+        self.values[name] = nn.Parameter(table.reshape(-1, n_values))
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments."""
@@ -111,6 +110,10 @@ class Bonded(Term):
             "values.propers": Declared("eV", "none", 0.05, "K1 to K4 of torsions"),
             "values.impropers": Declared("eV", "none", 0.1, "K of impropers"),
         }
+
+    def refuses_owned(self, neighbors: Neighborhood) -> str | None:
+        """Molecules are found as a whole."""
+        return "its molecules must be whole"
 
     def prepare(self, batch: AtomsBatch) -> Lists:
         """The lists of the molecules at hand.
@@ -137,17 +140,6 @@ class Bonded(Term):
             for column in range(width):
                 energies = energies.index_add(0, atoms[:, column], of_terms)
         return energies
-
-
-def _class_of(classes: np.ndarray, atoms: np.ndarray, template: int) -> np.ndarray:
-    """What a term's atoms are, the same read from either end: int64 [n, width + 1]."""
-    rows = classes[atoms].reshape(atoms.shape)
-    backwards = rows[:, ::-1]
-    turned = np.array(
-        [tuple(b) < tuple(a) for a, b in zip(rows, backwards, strict=True)], dtype=bool
-    )
-    rows = np.where(turned[:, None], backwards, rows) if len(rows) else rows
-    return np.column_stack([np.full(len(rows), template), rows]).astype(np.int64)
 
 
 def bond_energies(batch: AtomsBatch, atoms: Tensor, values: Tensor) -> Tensor:

@@ -52,6 +52,10 @@ class ExcludedCoulomb(Term):
             "prefactor": self.prefactor,
         }
 
+    def refuses_owned(self, neighbors: Neighborhood) -> str | None:
+        """Molecules are found as a whole."""
+        return "its molecules must be whole"
+
     def prepare(self, batch: AtomsBatch) -> tuple[Tensor, Tensor]:
         """Atoms of the pairs [n_pairs, 2], and 1 - s [n_pairs].
 

@@ -47,6 +47,10 @@ class FixedCharges(Term):
         """The charges."""
         return {"charge.value": Declared("e", "none", 0.05, "charges of the molecules' atoms")}
 
+    def refuses_owned(self, neighbors: Neighborhood) -> str | None:
+        """Molecules are found as a whole."""
+        return "its molecules must be whole"
+
     def prepare(self, batch: AtomsBatch) -> Assignment:
         """The sites of the atoms.
 

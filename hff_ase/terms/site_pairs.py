@@ -17,7 +17,7 @@ from hff_ase.kept import Kept
 from hff_ase.kernels.pair import MOST_KINDS, ElementTables
 from hff_ase.kernels.pair.tables import Table, tabulate
 from hff_ase.molecular.assignment import Assigner, Assignment, nearest_vectors
-from hff_ase.molecular.parameters import SiteValues, site_values, with_values
+from hff_ase.molecular.parameters import SiteValues, numbered, site_values, with_values
 from hff_ase.molecular.templates import Templates
 from hff_ase.neighborhood import Neighborhood
 from hff_ase.pairs import PairRequest
@@ -86,12 +86,12 @@ class SitePairTerm(ElementPairTerm):
         self.switch_width, self.tail = float(switch_width), bool(tail)
         self.pair_request = PairRequest(float(cutoff), "half")
         self._assign = Assigner(self.templates)
-        rows = np.column_stack([v.row.numpy() for v in self.site_parameters()])
-        unique, kind = np.unique(rows, axis=0, return_inverse=True)
+        rows = zip(*(value.row.tolist() for value in self.site_parameters()), strict=True)
+        unique, kind = numbered(list(rows))
         self.n_kinds = len(unique)
-        self.register_buffer("kind_of_site", torch.as_tensor(kind.reshape(-1)), persistent=False)
-        first = np.unique(kind.reshape(-1), return_index=True)[1]
-        self.register_buffer("site_of_kind", torch.as_tensor(first), persistent=False)
+        first = [kind.index(k) for k in range(self.n_kinds)]
+        self.register_buffer("kind_of_site", torch.tensor(kind), persistent=False)
+        self.register_buffer("site_of_kind", torch.tensor(first), persistent=False)
 
     kind_of_site: Tensor
     site_of_kind: Tensor
@@ -119,6 +119,10 @@ class SitePairTerm(ElementPairTerm):
     def energy(self, r: Tensor, first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> Tensor:
         """f(r), eV, for the parameters of the two sites, in the order of `names`."""
         raise NotImplementedError
+
+    def refuses_owned(self, neighbors: Neighborhood) -> str | None:
+        """Molecules are found as a whole."""
+        return "its molecules must be whole"
 
     def prepare(self, batch: AtomsBatch) -> SitePlan:
         """Sites and excluded pairs.
