@@ -17,6 +17,7 @@ import typer.main
 
 from hff_ase import available_models
 from hff_ase.cli import app
+from hff_ase.terms import TERMS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -185,6 +186,18 @@ def test_an_error_that_nothing_raises_is_found() -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
+
+
+def test_pages_name_files_and_folders_that_exist() -> None:
+    names = r"`((?:hff_ase|calculators|dynamics|tests|examples|benchmarks)/[\w./]*)`"
+    for page in PAGES:
+        for name in re.findall(names, page.read_text(encoding="utf-8")):
+            assert (ROOT / name).exists(), (named(page), name)
+
+
+def test_every_term_is_in_the_reference() -> None:
+    text = (DOCS / "api" / "terms.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"hff_ase\.terms\.(\w+)", text)) == {t.__name__ for t in TERMS.values()}
 
 
 def test_every_shipped_model_has_its_card_among_the_pages() -> None:
