@@ -1,6 +1,7 @@
 # make demo    build liquid boxes, equilibrate them, run molecular dynamics, show densities
 # make test    run the tests
-# make check   lint, format and types
+# make check   lint, format, types, documentation
+# make docs    the documentation: docs/_build/html/index.html
 # make venv    only make the environment that these use
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ DEMO_THREADS ?= 2
 DEMO_PROTOCOL ?= --hot 3ps --hot-max 3ps --cool 1.5ps --soft 3ps --max-time 12ps
 DEMO_STAGES ?= --stage nvt:0.5ps
 
-.PHONY: demo test check venv clean
+.PHONY: demo test check docs venv clean
 
 venv: $(STAMP)
 
@@ -26,7 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "installing into $(VENV) (a few minutes, once)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	  -c constraints.txt -e '.[test,smiles,dev]'
+	  -c constraints.txt -e '.[test,smiles,dev,docs]'
 	@touch $@
 
 demo: $(STAMP)
@@ -47,10 +48,14 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest
 
-check: $(STAMP)
+check: $(STAMP) docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(STAMP)
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 clean:
-	rm -rf $(VENV) demo build dist *.egg-info
+	rm -rf $(VENV) demo build dist docs/_build *.egg-info

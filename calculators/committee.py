@@ -37,7 +37,7 @@ class Spread:
 
     Attributes:
         energy: of the total energy, eV.
-        forces: [n_atoms], sqrt(mean over members of |F - mean F|^2), eV/Angstrom.
+        forces: [n_atoms], ``sqrt(mean over members of |F - mean F|^2)``, eV/Angstrom.
         stress: root mean square over the nine components, eV/Angstrom^3; None without a cell.
         charges: [n_atoms], e; None where a member has none.
     """

@@ -16,11 +16,3 @@ def test_term_of_the_contributing_guide_passes_every_check():
     for snippet in snippets:
         exec(compile(snippet, "CONTRIBUTING.md", "exec"), names)
     assert "SoftWall" in names
-
-
-def test_documents_name_files_that_exist():
-    for document in ("README.md", "CONTRIBUTING.md"):
-        text = (ROOT / document).read_text(encoding="utf-8")
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
-            if not target.startswith("hff_ase/models/"):  # cards come with their models
-                assert (ROOT / target).exists(), (document, target)
