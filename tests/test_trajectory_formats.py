@@ -183,3 +183,44 @@ def test_an_unknown_ending_and_a_missing_library_are_named(
     monkeypatch.setattr("hff_ase.dynamics.trajectory_formats.find_spec", lambda name: None)
     with pytest.raises(HFFError, match=r"pip install 'hff-ase\[xtc\]'"):
         open_trajectory(tmp_path / "run.xtc")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_running_file_can_be_read_at_any_moment(tmp_path: Path, suffix: str) -> None:
+    """After every frame it holds so many whole ones, synced or not; large frames too."""
+    path = tmp_path / f"running{suffix}"
+    file = open_or_skip(path)
+    lengths = []
+    for count, (atoms, moment, results) in enumerate(frames(4), start=1):
+        many = atoms.repeat((5, 5, 5))
+        many.info.clear()
+        file.append(many, moment, {"energy": results["energy"]})
+        lengths.append(path.stat().st_size)
+        if suffix == ".xtc":
+            mda = pytest.importorskip("MDAnalysis", reason="XTC is read by MDAnalysis")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                run = mda.Universe(str(path.with_suffix(".pdb")), str(path))
+                assert len([step.frame for step in run.trajectory]) == count
+            continue
+        assert len(read(path, ":")) == count
+    if suffix == ".extxyz":
+        assert file.sync() == lengths[-1]
+    file.close()
+
+
+def test_rows_reach_the_disk_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hff_ase.dynamics import rundir
+
+    monkeypatch.setattr(rundir, "MOST_WAITING", 50)
+    file = rundir.GrowingFile(tmp_path / "rows", 0)
+    rng = np.random.default_rng(0)
+    sizes = set()
+    for k in range(200):
+        file.write(f"{k} " + "x" * int(rng.integers(1, 60)) + "\n")
+        raw = (tmp_path / "rows").read_text()
+        sizes.add(len(raw))
+        assert not raw or raw.endswith("\n")
+    assert len(sizes) > 20  # it is written as it goes
+    file.close()
+    assert len((tmp_path / "rows").read_text().splitlines()) == 200

@@ -70,7 +70,9 @@ def distill(
     ensemble: Annotated[
         str, typer.Option(help="nve, nvt, nvt-nhc or npt.", rich_help_panel=SAMPLE)
     ] = "nvt",
-    timestep: Annotated[float, typer.Option(help="fs.", rich_help_panel=SAMPLE)] = 1.0,
+    timestep: Annotated[
+        str, typer.Option(help="fs, or with its unit.", rich_help_panel=SAMPLE)
+    ] = "1fs",
     interval: Annotated[
         int, typer.Option(min=1, help="Steps between frames.", rich_help_panel=SAMPLE)
     ] = 100,

@@ -43,7 +43,7 @@ def pimd(
     ] = None,
     temperature: Annotated[Number, option(DYNAMICS, "K (default: 300).")] = None,
     time: Annotated[Text, option(DYNAMICS, "Length with its unit: 5ps (default: 1ps).")] = None,
-    timestep: Annotated[Number, option(DYNAMICS, "fs (default: 0.5).")] = None,
+    timestep: Annotated[Text, option(DYNAMICS, "fs, or with its unit (default: 0.5fs).")] = None,
     ensemble: Annotated[Text, option(DYNAMICS, "nvt or npt (default: nvt).")] = None,
     thermostat: Annotated[
         Text, option(DYNAMICS, "pile_l, piglet (with --gle) or trpmd (default: pile_l).")
@@ -51,9 +51,9 @@ def pimd(
     gle: Annotated[
         Text, option(DYNAMICS, "File with the A and C matrices of i-PI's nm_gle thermostat.")
     ] = None,
-    tau: Annotated[Number, option(DYNAMICS, "Of the centroid's thermostat, fs (100).")] = None,
+    tau: Annotated[Text, option(DYNAMICS, "Of the centroid's thermostat, fs (100).")] = None,
     pressure: Annotated[Number, option(DYNAMICS, "bar, for npt (default: 1).")] = None,
-    tau_barostat: Annotated[Number, option(DYNAMICS, "fs (default: 500).")] = None,
+    tau_barostat: Annotated[Text, option(DYNAMICS, "fs (default: 500).")] = None,
     seed: Annotated[Count, option(DYNAMICS, "Of velocities and thermostats (default: 0).")] = None,
     start_from: Annotated[
         Text, option(DYNAMICS, "i-PI checkpoint with as many beads to start from.")
