@@ -128,5 +128,5 @@ def check_elements(potential: HybridPotential, atoms: Atoms) -> None:
         raise StructureError(
             f"expected the elements that the model knows ({' '.join(potential.elements or ())}), "
             f"got {' '.join(sorted(unknown))} in frame {source_of(atoms)}; "
-            "add_elements makes it know more"
+            "add_elements (on the command line --add-element) makes it know more"
         )
