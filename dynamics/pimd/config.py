@@ -45,6 +45,8 @@ class PIMDConfig(BaseModel):
         pressure: bar; tau_barostat: fs. Of npt.
         seed: of velocities and thermostats.
         start_from: checkpoint of another i-PI run with as many beads to start from.
+        minimize, minimize_steps: relax the start first, for at most so many steps; not with
+            `start_from`.
         transport: ``ffdirect`` (in i-PI's process), ``socket`` or ``shm`` (a driver beside it;
             both are started again where it dies).
         drivers: beside i-PI, which share the beads; 1 with ffdirect.
@@ -81,6 +83,8 @@ class PIMDConfig(BaseModel):
     tau_barostat: float = 500.0
     seed: int = Field(0, ge=0)
     start_from: str | None = None
+    minimize: bool = True
+    minimize_steps: int = Field(200, ge=1)
     transport: Literal["ffdirect", "socket", "shm"] = "ffdirect"
     drivers: int = Field(1, ge=1)
     extras: tuple[Literal["charges", "dipole"], ...] = ()

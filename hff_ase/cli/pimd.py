@@ -75,6 +75,10 @@ def pimd(
     output: Annotated[
         Text, option(OUTPUT, "Folder of the run (default: pimd).", "--output", "-o")
     ] = None,
+    minimize: Annotated[
+        bool | None,
+        option(DYNAMICS, "Relax the start first (default: yes).", "--minimize/--no-minimize"),
+    ] = None,
     transport: Annotated[
         Text, option(RUN, "ffdirect (in i-PI's process), socket or shm (default: ffdirect).")
     ] = None,
@@ -100,7 +104,7 @@ def pimd(
 
     from hff_ase.dynamics.pimd.config import PIMDConfig
     from hff_ase.dynamics.pimd.force_fields import driver_path
-    from hff_ase.dynamics.pimd.run import PIMDRun
+    from hff_ase.dynamics.pimd.run import FEW_FRAMES, PIMDRun
     from hff_ase.errors import ConfigError
 
     if classical is not None:
@@ -127,6 +131,12 @@ def pimd(
         typer.echo(f"driver: {driver_path()}")
         return
     summary = run.run(progress=progress)
+    frames = summary["rdf_frames"]
+    if frames is not None and frames < FEW_FRAMES:
+        typer.echo(
+            f"rdf.dat is of {frames} frames of each bead, mostly noise: a longer run, or a shorter "
+            "--trajectory-interval, gives more"
+        )
     for name, species in summary["quantum_kinetic_energy"].items():
         typer.echo(
             f"{name}: kinetic energy {species['kinetic[meV/atom]']:.1f} meV/atom, "
