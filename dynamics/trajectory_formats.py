@@ -33,17 +33,16 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io import write
 from ase.io.trajectory import TrajectoryReader, TrajectoryWriter
 
 from hff_ase.dynamics.checkpointing import WriteError
+from hff_ase.dynamics.pdb import pdb_text
 from hff_ase.dynamics.reporting import FRAME_RESULTS, Moment, frame
 from hff_ase.dynamics.rundir import GrowingFile
 from hff_ase.errors import ConfigError, SimulationError, StructureError
 
 XTC_PRECISION = 10000.0  # steps per nm: 0.001 Angstrom, half of that as the error of a position
 ULM_COUNT = 32  # byte of a .traj file at which its number of frames stands (int64)
-PDB_RESIDUES = 10000  # four columns; readers unroll numbers that begin anew
 
 
 class TrajectoryFile(ABC):
@@ -261,20 +260,13 @@ def check_triangular(atoms: Atoms, name: str) -> None:
 
 
 def write_topology(path: str | Path, atoms: Atoms) -> None:
-    """Elements and molecules as a PDB file: molecules as residues, counted from 1.
+    """Molecules, bonds and charges as a PDB file (`hff_ase.dynamics.pdb`).
 
     Raises:
         WriteError: it cannot be written.
     """
-    copy = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    molecule = atoms.arrays.get("molecule", np.zeros(len(atoms), dtype=int))
-    copy.new_array("residuenumbers", (molecule + 1) % PDB_RESIDUES)
-    names = atoms.info.get("molecules", ())
-    known = len(names) > molecule.max(initial=-1)
-    residues = [str(names[k])[:3] if known else "MOL" for k in molecule]
-    copy.new_array("residuenames", np.array(residues))
     try:
-        write(path, copy, format="proteindatabank")
+        Path(path).write_text(pdb_text(atoms), encoding="ascii")
     except OSError as error:
         raise WriteError(f"cannot write {path}: {error.strerror}") from error
 

@@ -224,3 +224,32 @@ def test_rows_reach_the_disk_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(sizes) > 20  # it is written as it goes
     file.close()
     assert len((tmp_path / "rows").read_text().splitlines()) == 200
+
+
+def test_the_topology_tells_carbonyl_from_ether_and_has_bonds_and_charges(tmp_path: Path) -> None:
+    mda = pytest.importorskip("MDAnalysis", reason="reads the topology back")
+    from hff_ase.dynamics.build import build_box
+
+    box = build_box("1.0 M LiPF6 in EC:DMC 1:1 v/v", 300, seed=2)
+    write_topology(tmp_path / "box.pdb", box)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = mda.Universe(str(tmp_path / "box.pdb"))
+    n = {name: int((found.residues.resnames == name).sum()) for name in ("EC", "DMC", "PF6", "Li")}
+    assert min(n.values()) >= 1
+    carbonates = n["EC"] + n["DMC"]
+    for selection, count in {
+        "name OC": carbonates, "name OCC": 2 * carbonates, "name COOO": carbonates,
+        "resname DMC and name CO": 2 * n["DMC"], "resname EC and name CCO": 2 * n["EC"],
+        "name FP": 6 * n["PF6"], "name LI": n["Li"], "name HC": 4 * n["EC"] + 6 * n["DMC"],
+    }.items():  # fmt: skip
+        assert len(found.select_atoms(selection)) == count, selection
+    # C3H4O3 in a ring, C3H6O3 as a chain
+    assert len(found.bonds) == 10 * n["EC"] + 11 * n["DMC"] + 6 * n["PF6"]
+    assert all(len({atom.resid for atom in bond.atoms}) == 1 for bond in found.bonds)
+    charges = found.atoms.formalcharges
+    assert charges.sum() == 0
+    assert (charges[found.select_atoms("resname Li").indices] == 1).all()
+    assert charges[found.select_atoms("resname PF6").indices].sum() == -n["PF6"]
+    np.testing.assert_allclose(found.atoms.positions, box.positions, atol=6e-4)
+    assert found.atoms.elements.tolist() == list(box.symbols)
