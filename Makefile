@@ -1,4 +1,4 @@
-# make demo    build a liquid box and run molecular dynamics on it
+# make demo    build liquid boxes, equilibrate them, run molecular dynamics, show densities
 # make test    run the tests
 # make check   lint, format and types
 # make venv    only make the environment that these use
@@ -9,10 +9,12 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
 DEMO_RECIPE ?= 1.0 M LiPF6 in EC:DMC 1:1 v/v
-DEMO_ATOMS ?= 440
+DEMO_ATOMS ?= 250
+DEMO_SOLVENT ?= DMC
 DEMO_MODEL ?= electrolyte
 DEMO_THREADS ?= 2
-DEMO_STAGES ?= --stage npt:1.5ps --stage nvt:0.5ps
+DEMO_PROTOCOL ?= --hot 3ps --hot-max 3ps --cool 1.5ps --soft 3ps --max-time 12ps
+DEMO_STAGES ?= --stage nvt:0.5ps
 
 .PHONY: demo test check venv clean
 
@@ -30,9 +32,17 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	@mkdir -p demo
 	$(BIN)/hff build "$(DEMO_RECIPE)" --atoms $(DEMO_ATOMS) --output demo/box.extxyz --force
-	OMP_NUM_THREADS=$(DEMO_THREADS) $(BIN)/hff md demo/box.extxyz --model $(DEMO_MODEL) $(DEMO_STAGES) \
-	  --output demo/run --force
+	for seed in 1 2 3; do $(BIN)/hff build "$(DEMO_SOLVENT)" --atoms 120 --seed $$seed \
+	  --output demo/solvent-$$seed.extxyz --force || exit; done
+	@echo "equilibrating: a few minutes; exit code 3 says that this is too short, as it is here"
+	OMP_NUM_THREADS=$(DEMO_THREADS) $(BIN)/hff equilibrate demo/box.extxyz demo/solvent-1.extxyz \
+	  demo/solvent-2.extxyz demo/solvent-3.extxyz --model $(DEMO_MODEL) $(DEMO_PROTOCOL) \
+	  --run demo/equilibrate --output demo/ready.extxyz --force || test $$? -eq 3
+	OMP_NUM_THREADS=$(DEMO_THREADS) $(BIN)/hff md demo/equilibrate/replica-000/final.extxyz \
+	  --model $(DEMO_MODEL) --velocities file --no-minimize --timestep 2 --hydrogen-mass 3 \
+	  $(DEMO_STAGES) --output demo/run --force
 	@echo "demo/run: statistics.dat, trajectory.extxyz, md.png, summary.yaml"
+	@cat demo/equilibrate/densities.txt
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

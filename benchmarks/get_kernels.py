@@ -23,9 +23,10 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.dynamics.build import build_box
 from hff_ase.kernels.get import cpu
 from hff_ase.kernels.get.network import fused_get
-from hff_ase.neighbors import NeighborList, PairRequest
+from hff_ase.neighbors import NeighborList
 from hff_ase.nets.get import GET
 from hff_ase.nets.presets import PRESETS
+from hff_ase.pairs import PairRequest
 
 # Operations per edge and channel: table, products and sums of the edge sums (see cpu_messages);
 # those with vectors, and those with gradients of queries, keys and values, come on top.

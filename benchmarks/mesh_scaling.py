@@ -26,7 +26,7 @@ from ase import Atoms
 
 from hff_ase.allocator import keep_memory
 from hff_ase.batch import AtomsBatch
-from hff_ase.neighbors import Neighborhood
+from hff_ase.neighborhood import Neighborhood
 from hff_ase.potential import HybridPotential
 from hff_ase.terms.coulomb import Coulomb
 from hff_ase.terms.term import Fields, Term

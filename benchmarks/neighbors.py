@@ -20,7 +20,8 @@ from hff_ase.dynamics.build import build_box
 from hff_ase.kernels.rows.cpu import rows_of
 from hff_ase.kernels.rows.order import spatial_order
 from hff_ase.neighbor_search import half_list, rows_by_numpy, search_on_host
-from hff_ase.neighbors import NeighborList, PairRequest
+from hff_ase.neighbors import NeighborList
+from hff_ase.pairs import PairRequest
 
 
 def least_ms(function: Callable[[], object], repeats: int = 7) -> float:

@@ -24,7 +24,7 @@ from hff_ase.allocator import keep_memory
 from hff_ase.batch import AtomsBatch
 from hff_ase.dynamics.build import build_box
 from hff_ase.longrange.ewald import EwaldPlan
-from hff_ase.neighbors import Neighborhood
+from hff_ase.neighborhood import Neighborhood
 from hff_ase.potential import HybridPotential
 from hff_ase.terms.bamboo_dispersion import BambooDispersion
 from hff_ase.terms.coulomb import Coulomb

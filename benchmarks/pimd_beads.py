@@ -36,11 +36,11 @@ from hff_ase.allocator import keep_memory
 from hff_ase.batch import AtomsBatch
 from hff_ase.bench.boxes import large_box
 from hff_ase.bench.timing import device_ready
-from hff_ase.calculators.shared_list import SharedList
 from hff_ase.dynamics.pimd.config import PIMDConfig
 from hff_ase.dynamics.pimd.processes import driver_commands
 from hff_ase.dynamics.pimd.run import PIMDRun
 from hff_ase.potential import Evaluation
+from hff_ase.shared_evaluators import SharedEvaluators
 
 RECIPE = "1.0 M LiPF6 in EC:DMC 1:1 v/v"
 WARMUP = 3  # steps that do not count: compilation, first searches
@@ -164,20 +164,20 @@ class Clock:
 def in_process(run: PIMDRun, args: argparse.Namespace) -> dict[str, float]:
     """The step in i-PI's process, and where its time goes."""
     forces, driver = Clock(args.device), Clock(args.device)
-    evaluate = SharedList.evaluate
+    evaluate = SharedEvaluators.evaluate
 
-    def all_at_once(self: SharedList, batch: AtomsBatch) -> Iterator[Evaluation]:
+    def all_at_once(self: SharedEvaluators, batch: AtomsBatch) -> Iterator[Evaluation]:
         return iter(forces.around(lambda: list(evaluate(self, batch)))())
 
     def ready(simulation: Any) -> None:
         (field,) = (f for f in simulation.fflist.values() if hasattr(f, "driver"))
         field.driver.compute = driver.around(field.driver.compute)
 
-    SharedList.evaluate = all_at_once  # type: ignore[method-assign]
+    SharedEvaluators.evaluate = all_at_once  # type: ignore[method-assign]
     try:
         steps, _ = timed_steps(run, run["input.xml"].read_text(), args, ready)
     finally:
-        SharedList.evaluate = evaluate  # type: ignore[method-assign]
+        SharedEvaluators.evaluate = evaluate  # type: ignore[method-assign]
     # one call per step; the last ones, without those of the warm-up
     step, called, bare = (
         np.array(times[-args.steps :]) for times in (steps, driver.times, forces.times)

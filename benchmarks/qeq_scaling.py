@@ -27,8 +27,10 @@ from ase.neighborlist import natural_cutoffs, neighbor_list
 from hff_ase.allocator import keep_memory
 from hff_ase.batch import AtomsBatch
 from hff_ase.dynamics.build import build_box
-from hff_ase.neighbors import Neighborhood, NeighborList, PairRequest
-from hff_ase.potential import Evaluation, HybridPotential
+from hff_ase.evaluator import Evaluator
+from hff_ase.neighborhood import Neighborhood
+from hff_ase.pairs import PairRequest
+from hff_ase.potential import HybridPotential
 from hff_ase.terms.qeq import QEq
 from hff_ase.terms.qeq_parameters import rappe_goddard
 from hff_ase.terms.term import Fields, Term
@@ -108,11 +110,9 @@ def parameters(atoms: Atoms) -> dict[str, dict[str, float]]:
     return rappe_goddard(sorted(set(atoms.get_chemical_symbols())))
 
 
-def remembering(potential: HybridPotential, skin: float = 1.0) -> NeighborList:
-    """A list that keeps the memory of a trajectory, for warm starts."""
-    neighbors = potential.neighbor_list(skin)
-    neighbors.memory = {}
-    return neighbors
+def evaluator_of(potential: HybridPotential, start: str, skin: float = 1.0) -> Evaluator:
+    """With or without the memory of a trajectory, for warm starts."""
+    return Evaluator(potential, skin, trajectory=start == "warm")
 
 
 def peak_memory() -> float:
@@ -148,13 +148,13 @@ def cost(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                 **parameters(atoms), solver=solver, charge_tolerance=arguments.tolerance[0]
             ).requires_grad_(False)
             potential = HybridPotential({"qeq": qeq}).eval()
-            cold, warm = potential.neighbor_list(1.0), remembering(potential)
+            cold, warm = (evaluator_of(potential, start) for start in ("cold", "warm"))
             step = arguments.timestep * units.fs
             frames = [batch.moved(batch.positions + k * step * velocity) for k in range(10)]
             clock = CLOCKS[arguments.clock]
-            first, _ = timed(potential, batch, cold, clock)
-            again = [timed(potential, batch, cold, clock) for _ in range(arguments.repeats)]
-            along = [timed(potential, frame, warm, clock) for frame in frames]
+            first, _ = timed(batch, cold, clock)
+            again = [timed(batch, cold, clock) for _ in range(arguments.repeats)]
+            along = [timed(frame, warm, clock) for frame in frames]
             row = {
                 "atoms": len(atoms),
                 "solver": solver,
@@ -175,17 +175,18 @@ def cost(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def timed(
-    potential: HybridPotential,
-    batch: AtomsBatch,
-    neighbors: NeighborList,
-    clock: Callable[[], float],
-) -> tuple[float, int]:
+def timed(batch: AtomsBatch, evaluator: Evaluator, clock: Callable[[], float]) -> tuple[float, int]:
     """Milliseconds of energy, forces and stress, and iterations."""
     start = clock()
-    potential(batch, neighbors)
+    evaluator.evaluate(batch)
     elapsed = 1e3 * (clock() - start)
-    return elapsed, neighbors.plan(potential.terms["qeq"])[1][0].iterations
+    return elapsed, iterations_of(evaluator)
+
+
+def iterations_of(evaluator: Evaluator) -> int:
+    """Of the last solution."""
+    qeq: Any = evaluator.potential.terms["qeq"]
+    return evaluator.neighbors.plan(qeq)[1][0].iterations
 
 
 def drift(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -200,9 +201,9 @@ def drift(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             potential = toy(atoms, tolerance)
             if relaxed is None:
                 relaxed = thermalised(toy(atoms, 1e-5), atoms, arguments.equilibrate)
-            neighbors = remembering(potential) if start == "warm" else potential.neighbor_list(1.0)
+            evaluator = evaluator_of(potential, start)
             row = {"tolerance": tolerance, "start": start, "atoms": len(atoms)}
-            row |= nve(potential, neighbors, atoms, *relaxed, arguments.time, arguments.timestep)
+            row |= nve(evaluator, atoms, *relaxed, arguments.time, arguments.timestep)
             print(
                 f"{tolerance:11.0e}  {start:5s} {row['drift']:+.1e}  {row['wander']:.1e}      "
                 f"{row['shadow_drift']:+.1e} {row['shadow_wander']:.1e}  "
@@ -228,21 +229,21 @@ def thermalised(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Positions and velocities: steps down the force, then dynamics with velocities rescaled."""
     batch = AtomsBatch.from_atoms(atoms)
-    neighbors = remembering(potential)
+    evaluator = evaluator_of(potential, "warm")
     x = batch.positions
     for _ in range(150):
-        forces = evaluate(potential, batch.moved(x), neighbors)[1]
+        forces = evaluate(evaluator, batch.moved(x))[1]
         x = x + (0.01 * forces).clamp(-0.04, 0.04)
     mass = torch.tensor(atoms.get_masses())[:, None]
     torch.manual_seed(0)
     kT = 300.0 * units.kB
     v = torch.sqrt(kT / mass) * torch.randn(len(atoms), 3, dtype=torch.float64)
-    forces = evaluate(potential, batch.moved(x), neighbors)[1]
+    forces = evaluate(evaluator, batch.moved(x))[1]
     dt = 0.5 * units.fs
     for _ in range(round(2000 * picoseconds)):
         v = v + 0.5 * dt * forces / mass
         x = x + dt * v
-        forces = evaluate(potential, batch.moved(x), neighbors)[1]
+        forces = evaluate(evaluator, batch.moved(x))[1]
         v = v + 0.5 * dt * forces / mass
         kinetic = 0.5 * (mass * v.square()).sum()
         v = v * torch.sqrt(1.0 + 0.01 * (1.5 * len(atoms) * kT / kinetic - 1.0))
@@ -250,8 +251,7 @@ def thermalised(
 
 
 def nve(
-    potential: HybridPotential,
-    neighbors: NeighborList,
+    evaluator: Evaluator,
     atoms: Atoms,
     x: torch.Tensor,
     v: torch.Tensor,
@@ -267,20 +267,20 @@ def nve(
     mass, dt = torch.tensor(atoms.get_masses())[:, None], timestep * units.fs
     steps = round(1000 * picoseconds / timestep)
     totals, corrections, iterations = [], [], []
-    _, forces = evaluate(potential, batch.moved(x), neighbors)
+    _, forces = evaluate(evaluator, batch.moved(x))
     before, middle = forces, v
     began = time.perf_counter()
     for _ in range(steps):
         v = v + 0.5 * dt * forces / mass
         x = x + dt * v
-        energy, new = evaluate(potential, batch.moved(x), neighbors)
+        energy, new = evaluate(evaluator, batch.moved(x))
         change = float((middle * (new - before)).sum()) * dt / 24
         corrections.append(change + float((forces.square() / mass).sum()) * dt**2 / 24)
         before, forces = forces, new
         v = v + 0.5 * dt * forces / mass
         middle = v
         totals.append(energy + float(0.5 * (mass * v.square()).sum()))
-        iterations.append(neighbors.plan(potential.terms["qeq"])[1][0].iterations)
+        iterations.append(iterations_of(evaluator))
     times = 1e-3 * timestep * np.arange(steps)
     energies = np.array(totals) / len(atoms)
     # The correction of a step is known one step later.
@@ -303,11 +303,9 @@ def line(times: np.ndarray, energies: np.ndarray) -> tuple[float, float]:
     return float(slope), float(np.std(energies - slope * times - offset))
 
 
-def evaluate(
-    potential: HybridPotential, batch: AtomsBatch, neighbors: NeighborList
-) -> tuple[float, torch.Tensor]:
+def evaluate(evaluator: Evaluator, batch: AtomsBatch) -> tuple[float, torch.Tensor]:
     """Energy in eV and forces."""
-    found: Evaluation = potential(batch, neighbors, stress=False)
+    found = evaluator.evaluate(batch, derivatives=["positions"])
     assert found.forces is not None
     return float(found.energy), found.forces
 

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from hff_ase.calculators.hybrid import HybridFF
+from hff_ase.calculators.results import results_to_atoms
 
-__all__ = ["HybridFF"]
+__all__ = ["HybridFF", "results_to_atoms"]

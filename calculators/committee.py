@@ -16,11 +16,12 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from hff_ase.batch import AtomsBatch, total_charge
+from hff_ase.batch import AtomsBatch
 from hff_ase.calculators.hybrid import HybridFF
 from hff_ase.calculators.results import split_results
-from hff_ase.calculators.shared_list import SharedList, can_share
 from hff_ase.errors import ConfigError, StructureError
+from hff_ase.shared_evaluators import SharedEvaluators
+from hff_ase.structures import total_charge
 
 Results = dict[str, Any]
 AVERAGED = (
@@ -101,6 +102,7 @@ class Committee(Calculator):
     Attributes:
         members: the calculators.
         spread: at the last calculation; None before.
+        energy_terms: eV per term at the last calculation, where all members have the same terms.
 
     Raises:
         ConfigError: fewer than two members, one that is no calculator or has no forces, or another
@@ -125,6 +127,7 @@ class Committee(Calculator):
             raise ConfigError(f"expected drive 'mean' or 'first', got {drive!r}")
         self.drive = drive
         self.spread: Spread | None = None
+        self.energy_terms: dict[str, float] = {}
         given = [set(member.implemented_properties) for member in self.members]
         wanted = set.intersection(*given) if drive == "mean" else given[0]
         self.implemented_properties = [name for name in AVERAGED if name in wanted]
@@ -175,7 +178,9 @@ class Committee(Calculator):
                 self._shared.forget()
             raise
         self.spread = spread_of(found)
-        self.results = mean_of(found) if self.drive == "mean" else dict(found[0])
+        results = mean_of(found) if self.drive == "mean" else dict(found[0])
+        self.energy_terms = results.pop("energy_terms", {})
+        self.results = results
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What changed since the last calculation, the total charge included."""
@@ -197,7 +202,7 @@ class Committee(Calculator):
         if not members:
             return [[] for _ in structures]
         if can_share(members):
-            fresh = SharedList([m.potential for m in members], NEAR, remember=False)
+            fresh = SharedEvaluators([m.potential for m in members], NEAR, trajectory=False)
             return self._together(fresh, structures)
         of_members = [evaluate_each(member, structures) for member in members]
         return [list(found) for found in zip(*of_members, strict=True)]
@@ -230,7 +235,7 @@ class Committee(Calculator):
         """
         self.reset()
         if self._shared is not None:
-            self._shared.set_state(state, self.members[0].device)
+            self._shared.set_state(state)
             return
         for index, member in enumerate(self.members):
             prefix = f"member{index}_"
@@ -251,20 +256,28 @@ class Committee(Calculator):
         self.__dict__.update({k: v for k, v in state.items() if k != "_neighbors_built_at"})
         self._shared = self._new_list()
         if self._shared is not None:
-            self._shared.set_state(built_at, self.members[0].device)
+            self._shared.set_state(built_at)
 
-    def _new_list(self) -> SharedList | None:
+    def _new_list(self) -> SharedEvaluators | None:
         """One list for all members; None where they cannot share it."""
         if not can_share(self.members):
             return None
         skin = self.members[0].skin if self.skin is None else self.skin
-        return SharedList([member.potential for member in self.members], skin)
+        return SharedEvaluators([member.potential for member in self.members], skin)
 
-    def _together(self, shared: SharedList, structures: Sequence[Atoms]) -> list[list[Results]]:
+    def _together(
+        self, shared: SharedEvaluators, structures: Sequence[Atoms]
+    ) -> list[list[Results]]:
         """Results [structure][member] of potentials over one list of neighbours."""
         batch = AtomsBatch.from_atoms(structures, self.members[0].device)
         of_members = [split_results(result, batch) for result in shared.evaluate(batch)]
         return [list(found) for found in zip(*of_members, strict=True)]
+
+
+def can_share(members: Sequence[Any]) -> bool:
+    """Whether members can share a search: all HybridFF, on one device."""
+    first = members[0]
+    return all(isinstance(m, HybridFF) and m.device == first.device for m in members)
 
 
 def evaluate_each(member: Any, structures: Sequence[Atoms]) -> list[Results]:
@@ -289,7 +302,7 @@ def results_of(member: Any, atoms: Atoms) -> Results:
             found[name] = value
     if np.shape(found.get("stress", ())) == (3, 3):
         found["stress"] = full_3x3_to_voigt_6_stress(found["stress"])
-    if "energy_terms" in member.results:
-        found["energy_terms"] = member.results["energy_terms"]
+    if getattr(member, "energy_terms", None):
+        found["energy_terms"] = member.energy_terms
     found.setdefault("free_energy", found["energy"])
     return found

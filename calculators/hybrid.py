@@ -4,31 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import numpy as np
-import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 
-from hff_ase.batch import AtomsBatch, total_charge
+from hff_ase.batch import AtomsBatch
 from hff_ase.calculators.arguments import device_of, precision_of, without_terms
-from hff_ase.calculators.results import (
-    check_finite,
-    check_overlap,
-    refusing_what_is_too_large,
-    split_results,
-)
+from hff_ase.calculators.results import split_results
 from hff_ase.checkpoint import ModelInfo, load_model, save_model
 from hff_ase.errors import ConfigError, StructureError
+from hff_ase.evaluator import Evaluator
 from hff_ase.importers.bamboo import from_bamboo
-from hff_ase.longrange.qeq.history import history_state, restore_history
 from hff_ase.models import model_path
-from hff_ase.neighbors import NeighborList
 from hff_ase.potential import HybridPotential
+from hff_ase.structures import total_charge
 
 OF_CHARGES = ("charges", "dipole")  # properties of models with a term that gives charges
-STATE = ("positions", "numbers", "cell", "periodic")  # of where neighbours were last searched
 
 
 class HybridFF(Calculator):
@@ -36,8 +30,8 @@ class HybridFF(Calculator):
 
     Results are ASE's: ``energy``, ``free_energy`` (eV), ``energies`` (per atom), ``forces``
     (eV/Angstrom), ``stress`` (Voigt xx yy zz yz xz xy, eV/Angstrom^3; periodic structures),
-    ``charges`` (e) and ``dipole`` (e Angstrom, of the positions as given), and ``energy_terms``,
-    a dict of eV per term. The total charge is ``atoms.info["charge"]``.
+    ``charges`` (e) and ``dipole`` (e Angstrom, of the positions as given). The total charge is
+    ``atoms.info["charge"]``. Threads may share a calculator: they take turns.
 
     Args:
         potential: the terms; used as it is, so that its device and precision are set in place.
@@ -49,6 +43,9 @@ class HybridFF(Calculator):
         kernels: "auto" runs fused kernels where there are some for the device (float32 only),
             "reference" the plain torch operations: slower, the same numbers to 1e-5 in forces.
 
+    Attributes:
+        energy_terms: eV per term, of the last structure.
+
     Raises:
         ConfigError: an unknown term, dtype, device or choice of kernels, a term removed that
             another one needs, or a skin that is no length.
@@ -59,8 +56,7 @@ class HybridFF(Calculator):
     ]  # fmt: skip
     ignored_changes: set[str] = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
 
-    _neighbors: NeighborList
-    _checked_build: int  # the search whose closest pair was looked at
+    _evaluator: Evaluator
 
     def __init__(
         self,
@@ -87,7 +83,10 @@ class HybridFF(Calculator):
             self.implemented_properties = [
                 name for name in self.implemented_properties if name not in OF_CHARGES
             ]
-        self._forget_neighbors()
+        self.energy_terms: dict[str, float] = {}
+        self._charge = 0.0  # of the last structure
+        self._evaluator = Evaluator(self.potential, skin)
+        self._lock = RLock()
 
     @classmethod
     def load(
@@ -184,24 +183,21 @@ class HybridFF(Calculator):
         Raises:
             StructureError: the structure cannot be evaluated, with the reason.
         """
-        super().calculate(atoms, properties, system_changes)
-        if self.atoms is None:
-            raise StructureError("expected a structure to evaluate, got none")
-        try:
-            batch = AtomsBatch.from_atoms(self.atoms, self.device)
-            self.potential.check_elements(batch)
-            with refusing_what_is_too_large(batch):
-                result = self.potential(batch, self._neighbors)
-            if self._neighbors.n_builds != self._checked_build:
-                check_overlap(self._neighbors, batch)
-                self._checked_build = self._neighbors.n_builds
-            check_finite(result, batch)
-        except BaseException:
-            # Half of a neighbour list, or of the results, must not serve the next structure.
-            self.reset()
-            self._forget_neighbors()
-            raise
-        self.results = split_results(result, batch)[0]
+        with self._lock:
+            super().calculate(atoms, properties, system_changes)
+            if self.atoms is None:
+                raise StructureError("expected a structure to evaluate, got none")
+            try:
+                batch = AtomsBatch.from_atoms(self.atoms, self.device)
+                result = self._evaluator.evaluate(batch)
+            except BaseException:
+                self.reset()
+                self._evaluator.forget()
+                raise
+            self._charge = float(batch.charge[0])
+            (results,) = split_results(result, batch)
+            self.energy_terms = results.pop("energy_terms")
+            self.results = results
 
     def get_property(
         self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
@@ -222,38 +218,34 @@ class HybridFF(Calculator):
                 raise PropertyNotImplementedError(
                     f"expected a term that gives charges for {name}, got {terms}"
                 )
-        return super().get_property(name, atoms, allow_calculation)
+        with self._lock:
+            return super().get_property(name, atoms, allow_calculation)
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What changed since the last calculation, the total charge included."""
         changes = list(super().check_state(atoms, tol=tol))
-        if self.atoms is not None and total_charge(self.atoms) != total_charge(atoms):
+        # ASE's copy of the atoms may share what their info holds
+        if self.atoms is not None and self._charge != total_charge(atoms):
             changes.append("charge")
         return changes
 
     def evaluate(self, structures: Sequence[Atoms]) -> list[dict[str, Any]]:
         """Results of many structures in one batched pass, in order.
 
+        Returns:
+            A dict of ASE's properties for each, and ``energy_terms`` beside them;
+            `results_to_atoms` makes structures of them that ASE writes.
+
         Raises:
             StructureError: one of them cannot be evaluated; the message names it.
         """
         batch = AtomsBatch.from_atoms(structures, self.device)
-        self.potential.check_elements(batch)
-        neighbors = self.potential.neighbor_list()
-        with refusing_what_is_too_large(batch):
-            result = self.potential(batch, neighbors)
-        check_overlap(neighbors, batch)
-        check_finite(result, batch)
-        return split_results(result, batch)
+        fresh = Evaluator(self.potential, trajectory=False)
+        return split_results(fresh.evaluate(batch), batch)
 
     def get_state(self) -> dict[str, np.ndarray]:
         """What a restart needs to go on bit for bit: where the neighbour list was built."""
-        reference = self._neighbors.reference
-        if reference is None:
-            return {}
-        names = STATE if reference.order is None else (*STATE, "order")
-        state = {name: getattr(reference, name).cpu().numpy().copy() for name in names}
-        return state | history_state(self._neighbors)
+        return self._evaluator.get_state()
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Rebuild the neighbour list where `get_state` found it.
@@ -261,36 +253,18 @@ class HybridFF(Calculator):
         Raises:
             ConfigError: not what `get_state` gave.
         """
-        missing = [name for name in STATE if state and name not in state]
-        if missing:
-            raise ConfigError(f"expected a state with {', '.join(STATE)}, got none of {missing[0]}")
+        self._evaluator.set_state(state)
         self.reset()
-        self._rebuild_neighbors(state)
-
-    def _forget_neighbors(self) -> None:
-        self._neighbors = self.potential.neighbor_list(self.skin, sort=True)
-        self._neighbors.memory = {}  # what ASE asks for is one trajectory, step after step
-        self._checked_build = 0
-
-    def _rebuild_neighbors(self, state: Mapping[str, np.ndarray]) -> None:
-        self._forget_neighbors()
-        if state:
-            names = (*STATE, "order") if "order" in state else STATE
-            tensors = {name: torch.tensor(state[name], device=self.device) for name in names}
-            system = torch.zeros_like(tensors["numbers"])
-            charge = torch.zeros(1, dtype=torch.float64, device=self.device)
-            self._neighbors.build(AtomsBatch(**tensors, system=system, charge=charge))
-            restore_history(self._neighbors, state)
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: a neighbour list belongs to the terms that it was made for."""
         state = self.__dict__.copy()
-        del state["_neighbors"], state["_checked_build"]
-        state["_neighbors_built_at"] = self.get_state()
-        return state
+        del state["_evaluator"], state["_lock"]
+        return state | {"_evaluated_at": self.get_state()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A copy goes on with its own neighbour list, bit for bit as the original."""
-        built_at = state["_neighbors_built_at"]
-        self.__dict__.update({k: v for k, v in state.items() if k != "_neighbors_built_at"})
-        self._rebuild_neighbors(built_at)
+        self.__dict__.update({k: v for k, v in state.items() if k != "_evaluated_at"})
+        self._lock = RLock()
+        self._evaluator = Evaluator(self.potential, self.skin)
+        self._evaluator.set_state(state["_evaluated_at"])

@@ -1,21 +1,47 @@
-"""From a batched evaluation to ASE's results, refusing what is no result."""
+"""From a batched evaluation to ASE's results."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from ase import Atoms
+from ase.calculators.calculator import all_properties
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from hff_ase.batch import AtomsBatch
-from hff_ase.errors import StructureError
-from hff_ase.neighbors import NeighborList
+from hff_ase.errors import ConfigError
 from hff_ase.potential import Evaluation
 
-OVERLAP = 0.2  # Angstrom: two nuclei this close are a broken structure, not a configuration
+
+def results_to_atoms(
+    structures: Sequence[Atoms], results: Sequence[Mapping[str, Any]]
+) -> list[Atoms]:
+    """Copies of structures that carry their results, for writing and for ASE's tools.
+
+    Several structures that share one calculator all show what it computed last.
+
+    Args:
+        structures: as evaluated.
+        results: of `HybridFF.evaluate`, in the same order.
+
+    Raises:
+        ConfigError: not as many results as structures.
+    """
+    if len(structures) != len(results):
+        raise ConfigError(
+            f"expected results of {len(structures)} structures, got those of {len(results)}"
+        )
+    copies = []
+    for atoms, found in zip(structures, results, strict=True):
+        copy = atoms.copy()
+        known = {name: value for name, value in found.items() if name in all_properties}
+        copy.calc = SinglePointCalculator(copy, **known)
+        copies.append(copy)
+    return copies
 
 
 def split_results(result: Evaluation, batch: AtomsBatch) -> list[dict[str, Any]]:
@@ -45,57 +71,3 @@ def split_results(result: Evaluation, batch: AtomsBatch) -> list[dict[str, Any]]
         results["energy_terms"] = {name: float(value[k]) for name, value in terms.items()}
         out.append(results)
     return out
-
-
-@contextmanager
-def refusing_what_is_too_large(batch: AtomsBatch) -> Iterator[None]:
-    """Turn the many errors of a machine without enough memory into one of ours.
-
-    Raises:
-        StructureError: memory ran out; says for what.
-    """
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        known = any(text in str(error).lower() for text in ("out of memory", "allocate memory"))
-        if not (known or isinstance(error, MemoryError)):
-            raise
-        volume = float(batch.volume.max())
-        box = f" in a box of {volume:.3g} A^3" if batch.any_periodic else ""
-        raise StructureError(
-            f"expected structures that fit into memory, got {batch.n_atoms} atoms{box}"
-        ) from None
-
-
-def check_overlap(neighbors: NeighborList, batch: AtomsBatch) -> None:
-    """Refuse nuclei on top of each other at the last search for neighbours.
-
-    Raises:
-        StructureError: names the closest pair.
-    """
-    if neighbors.closest is not None and neighbors.closest[0] < OVERLAP:
-        distance, i, j = neighbors.closest
-        first = int(batch.index_in_system[i])
-        raise StructureError(
-            f"expected atoms at least {OVERLAP} A apart, got atoms {first} and {batch.place(j)} "
-            f"at {distance:.3f} A"
-        )
-
-
-def check_finite(result: Evaluation, batch: AtomsBatch) -> None:
-    """Refuse results that are not finite.
-
-    Raises:
-        StructureError: names the first atom.
-    """
-    if result.forces is None:
-        return
-    finite = torch.isfinite(result.energies) & torch.isfinite(result.forces).all(-1)
-    if result.stress is not None:
-        finite &= torch.isfinite(result.stress).all(-1).all(-1)[batch.system]
-    if not bool(finite.all()):
-        atom = int(torch.nonzero(~finite)[0, 0])
-        raise StructureError(
-            "expected a finite energy and finite forces, got none for atom "
-            f"{batch.place(atom)}: atoms overlap or the structure is broken"
-        )

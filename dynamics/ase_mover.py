@@ -89,7 +89,7 @@ class ASEMover:
             displacement=displacement,
             farthest=farthest,
             harmless=bool(harmless and np.isfinite(potential)),
-            terms=results.get("energy_terms", {}),
+            terms=getattr(self._calc, "energy_terms", {}),
         )
 
     def get_state(self) -> Arrays:

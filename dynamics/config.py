@@ -14,12 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from hff_ase.errors import ConfigError
 
-Ensemble = Literal["nve", "nvt", "nvt-nhc", "npt"]
+Ensemble = Literal["nve", "nvt", "nvt-nhc", "npt", "npt-scr"]
 ENSEMBLES: tuple[str, ...] = get_args(Ensemble)
 FEMTOSECONDS = {"fs": 1.0, "ps": 1e3, "ns": 1e6, "us": 1e9}
+MOVES_CELL = ("npt", "npt-scr")
 DEFAULT_PRESSURE = 1.0  # bar
 TIMESTEPS = (0.01, 10.0)  # fs
 DAMPING = (1.0, 1e6)  # fs, time constants of thermostats and barostats
+LEAST_PDAMP = 100  # time steps, for cell rescaling to be stable with stiff bonds
 
 
 def parse_time(text: object) -> float:
@@ -92,11 +94,13 @@ class MDConfig(BaseModel):
             the calculator is a HybridFF.
         output: folder of the run.
         ensemble: ``nve``; ``nvt`` (Langevin); ``nvt-nhc`` (Nose-Hoover chain); ``npt`` (isotropic
-            Martyna-Tobias-Klein with chains). With `time` it is short for one stage.
+            Martyna-Tobias-Klein with chains); ``npt-scr`` (isotropic stochastic cell rescaling
+            with Langevin dynamics: no oscillations, for volumes far from their mean). With `time`
+            it is short for one stage.
         time: length of the run, such as ``50ps``.
         stages: several ensembles one after another, such as ``["npt:20ps", "nvt:10ps"]``.
         temperature: K, of the thermostats and of the starting velocities.
-        pressure: bar, only with an ``npt`` stage (1 bar if not given).
+        pressure: bar, only with a stage of constant pressure (1 bar if not given).
         timestep: fs, or with its unit (``0.5fs``); with an inner potential, the outer one.
         hydrogen_mass: amu; every hydrogen gets it from the heavy atom it is bound to.
         inner_model, inner_without: r-RESPA: a cheap model (name or .hff file), or the terms that
@@ -234,8 +238,15 @@ class MDConfig(BaseModel):
             raise ConfigError("expected either stages or ensemble and time, got both")
         if not self.stages and self.time is None:
             raise ConfigError("expected a length such as time: 50ps, or stages, got neither")
-        if self.pressure is not None and "npt" not in self._ensembles():
+        if self.pressure is not None and not self.needs_cell:
             raise ConfigError(f"expected a pressure only with npt, got pressure {self.pressure:g}")
+        if "npt-scr" in self._ensembles() and self.pdamp < LEAST_PDAMP * self.timestep:
+            raise ConfigError(
+                f"expected pdamp of at least {LEAST_PDAMP} time steps for npt-scr "
+                f"({LEAST_PDAMP * self.timestep:g} fs), got {self.pdamp:g}"
+            )
+        if "npt-scr" in self._ensembles() and self.inner_steps > 1:
+            raise ConfigError(f"expected no inner steps with npt-scr, got {self.inner_steps}")
         if self.temperature == 0 and self._ensembles() != {"nve"}:
             raise ConfigError("expected a temperature above 0 K for a thermostat, got 0")
         if self.engine == "torch" and self.seed >= 2**32:
@@ -278,7 +289,7 @@ class MDConfig(BaseModel):
     @property
     def needs_cell(self) -> bool:
         """Whether a stage changes the volume."""
-        return "npt" in self._ensembles()
+        return not self._ensembles().isdisjoint(MOVES_CELL)
 
     def resolved(self) -> dict[str, Any]:
         """Every setting with its value, `ensemble` and `time` as a stage: a valid configuration."""

@@ -81,8 +81,8 @@ def choose_engine(config: MDConfig, calc: Any) -> MDConfig:
     """The settings with an engine that fits the calculator (and one is chosen for ``auto``).
 
     Raises:
-        ConfigError: engine torch with a calculator that is not a HybridFF, or inner steps that
-            engine or calculator do not have.
+        ConfigError: engine torch with a calculator that is not a HybridFF, an ensemble that only
+            it has with engine ase, or inner steps that engine or calculator do not have.
     """
     ours = all(hasattr(calc, name) for name in ("potential", "device", "skin"))
     if config.engine == "torch" and not ours:
@@ -94,6 +94,8 @@ def choose_engine(config: MDConfig, calc: Any) -> MDConfig:
         # the torch engine keys its noise with a seed of 32 bits
         fits = ours and config.seed < 2**32
         config = config.model_copy(update={"engine": "torch" if fits else "ase"})
+    if config.engine == "ase" and any(stage.ensemble == "npt-scr" for stage in config.plan):
+        raise ConfigError("expected the torch engine (a HybridFF) for npt-scr, got engine ase")
     check_inner(config, calc)
     return config
 

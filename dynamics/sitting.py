@@ -48,6 +48,9 @@ def has_cell(checkpoint: Checkpoint) -> bool:
 class Sitting(ABC):
     """From a checkpoint to the end, or to wherever it is killed; the folder must be locked.
 
+    Attributes:
+        resumed_by: the command that goes on with such a run, before the folder.
+
     Args:
         folder: of the run.
         settings: of the run, or those that all its replicas share.
@@ -55,6 +58,8 @@ class Sitting(ABC):
         screen: where progress is shown.
         stop: asked whether to stop.
     """
+
+    resumed_by = "hff md --resume"
 
     def __init__(
         self,
@@ -159,13 +164,13 @@ class Sitting(ABC):
         stage, state = self._settings.plan[index], self._state
         self._begin_stage(stage.ensemble)
         self._folder.log(f"stage {index + 1}: {stage.ensemble}, {stage.n_steps} steps")
-        while state.stage_step < stage.n_steps:
+        while not self._is_over(index):
             self._advance(index, stage.n_steps - state.stage_step)
             if self._stop.signal_name is not None:
                 self._checkpoint()
                 self._report("stopped")
                 raise self._stop.error(
-                    f"at step {state.step}; continue with hff md --resume {self._folder.path}"
+                    f"at step {state.step}; continue with {self.resumed_by} {self._folder.path}"
                 )
             due = state.step % self._settings.checkpoint_interval == 0
             if due or time.perf_counter() - self._saved > SECONDS_BETWEEN_CHECKPOINTS:
@@ -175,6 +180,10 @@ class Sitting(ABC):
         state.stage, state.stage_step = index + 1, 0
         # the run may be made longer: the last stage's integrator is kept
         self._checkpoint(stage_begun=index + 1 == len(self._settings.plan))
+
+    def _is_over(self, index: int) -> bool:
+        """Whether a stage has come to its end; asked before each advance."""
+        return self._state.stage_step >= self._settings.plan[index].n_steps
 
     def _steps_until_due(self, n_left: int, *intervals: int) -> int:
         """Steps until the next multiple of one of the intervals: nobody needs the atoms before."""
@@ -216,7 +225,7 @@ class Sitting(ABC):
         self._screen.minimizing(step, energy, force)
         if self._stop.signal_name is not None:
             raise self._stop.error(
-                f"while minimising; start again with hff md --resume {self._folder.path}"
+                f"while minimising; start again with {self.resumed_by} {self._folder.path}"
             )
 
     def _say_minimized(self, done: Mapping[str, float], what: str = "") -> None:
@@ -277,7 +286,7 @@ def sit(
             except WriteError as error:
                 raise SimulationError(
                     f"{error}; the checkpoint is intact, continue with "
-                    f"hff md --resume {folder.path}"
+                    f"{sitting.resumed_by} {folder.path}"
                 ) from error
             except SimulationError as error:
                 with contextlib.suppress(WriteError):

@@ -19,7 +19,6 @@ from hff_ase.dynamics.engine import (
     Integrator,
     Loop,
     Noise,
-    PotentialForces,
     Respa,
     SplitForces,
     State,
@@ -32,6 +31,7 @@ from hff_ase.dynamics.guards import Limits
 from hff_ase.dynamics.inner import has_inner_steps, inner_potential
 from hff_ase.dynamics.integrators import temperature
 from hff_ase.dynamics.movers import Arrays, Sample
+from hff_ase.evaluator import Evaluator
 from hff_ase.units import BAR
 
 BLOCK = 20  # steps between two looks at a GPU; on a CPU a look costs nothing
@@ -69,8 +69,7 @@ class BatchMover:
         self._forces = forces_of(self._config, calc)
         self._conditions = conditions_of(batch, masses, configs)
         if surroundings:
-            kept = {k: torch.tensor(v, device=device) for k, v in surroundings.items()}
-            self._forces.set_state(batch, kept)
+            self._forces.set_state(surroundings)
         momenta = np.concatenate([atoms.get_momenta() for atoms in structures])
         at_rest = torch.as_tensor(momenta, device=device)
         state = begin(self._conditions, batch.positions, at_rest, batch.cell)
@@ -117,8 +116,7 @@ class BatchMover:
 
     def get_surroundings(self) -> Arrays:
         """Where neighbours were last searched."""
-        state = self._forces.get_state()
-        return {name: tensor.cpu().numpy().copy() for name, tensor in state.items()}
+        return self._forces.get_state()
 
 
 class TorchMover(BatchMover):
@@ -209,14 +207,14 @@ def sample_of(
     )
 
 
-def forces_of(config: MDConfig, calc: Any) -> PotentialForces:
+def forces_of(config: MDConfig, calc: Any) -> Evaluator:
     """The potential of a HybridFF, split where the settings ask for inner steps.
 
     Raises:
         ConfigError: the inner potential cannot be made from the settings.
     """
     if not has_inner_steps(config):
-        return PotentialForces(calc.potential, calc.skin)
+        return Evaluator(calc.potential, calc.skin)
     return SplitForces(calc.potential, inner_potential(config, calc), calc.skin)
 
 
@@ -227,19 +225,17 @@ def integrator_of(ensemble: str, conditions: Conditions, config: MDConfig) -> In
     return Respa(INTEGRATORS[ensemble], conditions, config.inner_steps)
 
 
-def with_results(state: State, conditions: Conditions, forces: PotentialForces) -> State:
+def with_results(state: State, conditions: Conditions, forces: Evaluator) -> State:
     """A state with what its potential gives there, checked; split where the potential is.
 
     Raises:
         StructureError: an element that one of the potentials does not know, or no result.
     """
     batch = conditions.moved(state)
-    forces.potential.check_elements(batch)
-    state = with_evaluation(state, conditions, forces.evaluate_checked(batch))
+    state = with_evaluation(state, conditions, forces.evaluate(batch))
     if not isinstance(forces, SplitForces):
         return state
-    forces.inner.potential.check_elements(batch)
-    return split(state, conditions, forces.inner.evaluate_checked(batch))
+    return split(state, conditions, forces.inner.evaluate(batch))
 
 
 def conditions_of(batch: AtomsBatch, masses: np.ndarray, configs: Sequence[MDConfig]) -> Conditions:

@@ -16,11 +16,12 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from hff_ase.batch import AtomsBatch, check_cell
+from hff_ase.batch import AtomsBatch
 from hff_ase.calculators.hybrid import HybridFF
-from hff_ase.calculators.results import check_finite, check_overlap
 from hff_ase.errors import ConfigError, StructureError
+from hff_ase.evaluator import Evaluator
 from hff_ase.potential import Evaluation
+from hff_ase.structures import check_cell
 
 try:
     from torch_sim.models.interface import ModelInterface
@@ -139,16 +140,14 @@ class HybridTorchSimModel(ModelInterface):
     @property
     def n_searches(self) -> int:
         """How often neighbours were searched since the last `reset`."""
-        return self._neighbors.n_builds
+        return self._evaluator.version
 
     def reset(self) -> None:
         """Forget systems and neighbours (and their memory) of the calls so far."""
         self._systems: Systems | None = None
         self._fractions: Tensor | None = None  # of the cells at the last call, unwrapped
-        self._checked_build = 0
-        self._neighbors = self.potential.neighbor_list(self.skin, sort=True)
-        # Only a first guess for iterative charges; given up where systems change or jump.
-        self._neighbors.memory = {}
+        # Running out of memory must stay torch's own error: autobatchers look for it.
+        self._evaluator = Evaluator(self.potential, self.skin, own_memory_errors=False)
 
     def forward(self, state: Any, **kwargs: Any) -> dict[str, Tensor]:
         """Evaluate every system of a state in one pass; the state is not changed.
@@ -174,14 +173,9 @@ class HybridTorchSimModel(ModelInterface):
             state = SimpleNamespace(**{"system_idx": None, "pbc": True, **state})
         batch = self._batch(state)
         try:
-            # Running out of memory must stay torch's own error: autobatchers look for it.
-            result = self.potential(
-                batch, self._neighbors, forces=self._compute_forces, stress=self._compute_stress
-            )
-            if self._neighbors.n_builds != self._checked_build:
-                check_overlap(self._neighbors, batch)
-                self._checked_build = self._neighbors.n_builds
-            check_finite(result, batch)
+            asked = {"positions": self._compute_forces, "cell": self._compute_stress}
+            derivatives = [name for name, wanted in asked.items() if wanted]
+            result = self._evaluator.evaluate(batch, derivatives=derivatives)
         except BaseException:
             self.reset()  # half of a list must not serve the next state
             raise

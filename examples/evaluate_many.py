@@ -6,7 +6,7 @@ import numpy as np
 from ase import Atoms
 
 from hff_ase import HybridFF
-from hff_ase.dynamics.build.library import find_salt
+from hff_ase.dynamics.build import find_salt
 
 calc = HybridFF.load("electrolyte")
 anion = find_salt("LiPF6").anion

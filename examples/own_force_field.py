@@ -21,7 +21,7 @@ terms = {
 }
 box = build_box("1.0 M LiPF6 in EC:DMC 1:1 v/v", 150)
 box.calc = HybridFF(HybridPotential(terms))
-print("energy by term (eV):", box.get_potential_energy(), box.calc.results["energy_terms"])
+print("energy by term (eV):", box.get_potential_energy(), box.calc.energy_terms)
 print("pressure (eV/A^3):", -box.get_stress()[:3].mean())
 FIRE(box, logfile=None).run(fmax=1.0, steps=5)
 print("after 5 steps:", box.get_potential_energy())

@@ -15,7 +15,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
-from hff_ase.training import train
+from hff_ase.calculators.finetune import train
 
 rng = np.random.default_rng(0)
 frames = []

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
-from ase.data import chemical_symbols
 from torch import Tensor
 
+from hff_ase.arrays import ARRAYS, Scope, check_declared, inverse, join, pick
 from hff_ase.errors import StructureError
-from hff_ase.kernels.reduce import segment_sum
+from hff_ase.layout import Layout
+from hff_ase.reduce import segment_sum
+from hff_ase.structures import check_structure, total_charge
 
-FARTHEST = 1e7  # Angstrom from the origin; beyond it float64 keeps less than 1e-9 Angstrom
-DENSEST = 0.1  # Angstrom^3 per atom; diamond has 5.7
+FIXED = tuple(ARRAYS)  # those with a field of their own
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AtomsBatch:
     """A batch of ``n_systems`` systems with ``n_atoms`` atoms in all; one system is a batch of one.
+
+    What each array is, and how it is taken along, is declared in `hff_ase.arrays`.
 
     Attributes:
         positions: float64 [n_atoms, 3], Angstrom.
@@ -31,8 +34,13 @@ class AtomsBatch:
             system is not periodic, so that inverses and volumes always exist.
         periodic: bool [n_systems], periodic in all three directions or in none.
         charge: float64 [n_systems], total charge, e.
-        molecule: int64 [n_atoms] or None, molecule index within the system (input only).
+        molecule: int64 [n_atoms] or None, molecule of each atom, counted through the batch.
+        bonds: int64 [n_bonds, 2] or None, the two atoms of each bond.
+        types: int64 [n_atoms] or None, atom types.
+        masses: float64 [n_atoms] or None, amu, where they are not the standard ones.
+        further: other arrays by name, made known with `hff_ase.arrays.declare`.
         order: int64 [n_atoms] or None; where the atoms were rearranged, what each was as given.
+        layout: counts and offsets, shared by batches of the same systems.
     """
 
     positions: Tensor
@@ -42,7 +50,20 @@ class AtomsBatch:
     periodic: Tensor
     charge: Tensor
     molecule: Tensor | None = None
+    bonds: Tensor | None = None
+    types: Tensor | None = None
+    masses: Tensor | None = None
+    further: Mapping[str, Tensor] = field(default_factory=dict)
     order: Tensor | None = None
+    layout: Layout = None  # type: ignore[assignment]  # never None after __post_init__
+
+    def __post_init__(self) -> None:
+        """Complete the layout and refuse arrays that nobody declared."""
+        for name in self.further:
+            check_declared(name)
+        if self.layout is None:
+            layout = Layout(self.system, self.periodic, self.molecule)
+            object.__setattr__(self, "layout", layout)
 
     @property
     def n_atoms(self) -> int:
@@ -55,40 +76,81 @@ class AtomsBatch:
         return self.cell.shape[0]
 
     @property
+    def n_molecules(self) -> int:
+        """Number of molecules; 0 where none are given."""
+        return self.layout.n_molecules
+
+    @property
     def device(self) -> torch.device:
         """Device of every tensor of the batch."""
         return self.positions.device
 
-    @cached_property
+    @property
     def counts(self) -> Tensor:
         """Atoms per system, int64 [n_systems]."""
-        return torch.bincount(self.system, minlength=self.n_systems)
+        return self.layout.counts
 
-    @cached_property
+    @property
     def first_atom(self) -> Tensor:
         """Index of the first atom of each system, int64 [n_systems]."""
-        return torch.cumsum(self.counts, 0) - self.counts
+        return self.layout.first_atom
 
-    @cached_property
+    @property
     def index_in_system(self) -> Tensor:
         """Index of each atom within its own system, int64 [n_atoms]."""
-        return torch.arange(self.n_atoms, device=self.device) - self.first_atom[self.system]
+        return self.layout.index_in_system
 
-    @cached_property
+    @property
+    def max_count(self) -> int:
+        """Atoms in the largest system."""
+        return self.layout.max_count
+
+    @property
     def any_periodic(self) -> bool:
         """Whether a system is periodic (known on the host: no device sync in a step)."""
-        return bool(self.periodic.any())
+        return self.layout.any_periodic
 
-    @cached_property
+    @property
     def all_periodic(self) -> bool:
         """Whether every system is periodic."""
-        return bool(self.periodic.all())
+        return self.layout.all_periodic
 
     @property
     def volume(self) -> Tensor:
         """Cell volumes, float64 [n_systems], Angstrom^3 (1 where a system is not periodic)."""
         a, b, c = self.cell.unbind(1)
         return (a * torch.linalg.cross(b, c)).sum(1).abs()
+
+    @property
+    def arrays(self) -> dict[str, Tensor]:
+        """Every array that the batch has, by name."""
+        found = {name: getattr(self, name) for name in FIXED}
+        return {name: a for name, a in {**found, **self.further}.items() if a is not None}
+
+    @property
+    def sizes(self) -> dict[Scope, int]:
+        """Rows per scope."""
+        bonds = 0 if self.bonds is None else self.bonds.shape[0]
+        return {
+            "atom": self.n_atoms,
+            "system": self.n_systems,
+            "bond": bonds,
+            "molecule": self.n_molecules,
+        }
+
+    @classmethod
+    def of(
+        cls, arrays: Mapping[str, Tensor], order: Tensor | None = None, layout: Layout | None = None
+    ) -> AtomsBatch:
+        """A batch of arrays by name.
+
+        Raises:
+            ConfigError: an array that nobody declared.
+        """
+        fixed: dict[str, Any] = {name: array for name, array in arrays.items() if name in FIXED}
+        further = {name: array for name, array in arrays.items() if name not in FIXED}
+        parts: dict[str, Any] = {"further": further, "order": order, "layout": layout}
+        return cls(**fixed, **parts)
 
     def system_sum(self, per_atom: Tensor) -> Tensor:
         """Sum a per-atom quantity [n_atoms, ...] over each system, in float64: [n_systems, ...]."""
@@ -109,43 +171,91 @@ class AtomsBatch:
             return padded[0]
         return padded[self.system, self.index_in_system]
 
-    @cached_property
-    def max_count(self) -> int:
-        """Atoms in the largest system."""
-        return int(self.counts.max())
-
     def place(self, atom: int) -> str:
         """How messages name an atom of the batch: "17", or "17 of structure 2" among several."""
         given = atom if self.order is None else int(self.order[atom])
         index = f"{int(self.index_in_system[given])}"
         return index if self.n_systems == 1 else f"{index} of structure {int(self.system[atom])}"
 
-    def moved(self, positions: Tensor, cell: Tensor | None = None) -> AtomsBatch:
-        """The same systems at other positions (and cells); derived index arrays are kept."""
-        cell = self.cell if cell is None else cell
-        return self._keeping_counts(replace(self, positions=positions, cell=cell))
+    def replace(self, **arrays: Tensor) -> AtomsBatch:
+        """The same systems with some other arrays (not ``system``, ``periodic`` or ``molecule``,
+        which make others of them)."""
+        further = {name: array for name, array in arrays.items() if name not in FIXED}
+        fixed: dict[str, Any] = {name: a for name, a in arrays.items() if name in FIXED}
+        if further:
+            fixed["further"] = {**self.further, **further}
+        if fixed.keys() & {"system", "periodic", "molecule"}:
+            fixed["layout"] = None
+        return replace(self, **fixed)
 
-    def _keeping_counts(self, other: AtomsBatch) -> AtomsBatch:
-        names = ("counts", "first_atom", "index_in_system", "any_periodic", "all_periodic")
-        for name in (*names, "max_count"):
-            if name in self.__dict__:
-                other.__dict__[name] = self.__dict__[name]
-        return other
+    def moved(self, positions: Tensor, cell: Tensor | None = None) -> AtomsBatch:
+        """The same systems at other positions (and cells)."""
+        return replace(self, positions=positions, cell=self.cell if cell is None else cell)
+
+    def detached(self) -> AtomsBatch:
+        """The same systems outside any graph."""
+        return self.moved(self.positions.detach(), self.cell.detach())
+
+    def to(self, device: str | torch.device) -> AtomsBatch:
+        """The same batch on a device."""
+        arrays = {name: array.to(device) for name, array in self.arrays.items()}
+        layout = self.layout.to(arrays["system"], arrays["periodic"], arrays.get("molecule"))
+        order = None if self.order is None else self.order.to(device)
+        return AtomsBatch.of(arrays, order, layout)
 
     def reordered(self, order: Tensor) -> AtomsBatch:
         """The same systems with their atoms (as given) in another order, int64 [n_atoms], which
         keeps every atom in its system."""
-        parts = {"positions": self.positions, "numbers": self.numbers, "molecule": self.molecule}
-        moved = {k: v.index_select(0, order) for k, v in parts.items() if v is not None}
-        return self._keeping_counts(replace(self, **moved, order=order))
+        renumbered = {} if self.bonds is None else {"atom": inverse(order, self.n_atoms)}
+        moved = pick(self.arrays, {"atom": order}, renumbered)  # type: ignore[arg-type]
+        moved["system"] = self.system
+        return AtomsBatch.of(moved, order, self.layout)
 
     def as_given(self, per_atom: Tensor) -> Tensor:
         """A per-atom quantity [n_atoms, ...] in the order in which the atoms were given."""
         if self.order is None:
             return per_atom
-        place = torch.empty_like(self.order)
-        place[self.order] = torch.arange(self.n_atoms, device=self.device)
-        return per_atom.index_select(0, place)
+        return per_atom.index_select(0, inverse(self.order, self.n_atoms))
+
+    def atoms_of(self, systems: Tensor) -> Tensor:
+        """The atoms of some systems, int64, in the order of the systems."""
+        counts = self.counts[systems]
+        first = torch.repeat_interleave(self.first_atom[systems], counts)
+        start = torch.repeat_interleave(torch.cumsum(counts, 0) - counts, counts)
+        return first + torch.arange(first.shape[0], device=self.device) - start
+
+    def select(self, systems: Tensor) -> AtomsBatch:
+        """Some of the systems, int64 [n], in any order, each at most once; atoms keep the order
+        that they have here."""
+        atoms = self.atoms_of(systems)
+        rows: dict[Scope, Tensor] = {"system": systems, "atom": atoms}
+        renumbered = {
+            "system": inverse(systems, self.n_systems),
+            "atom": inverse(atoms, self.n_atoms),
+        }
+        if self.bonds is not None:
+            rows["bond"] = self._rows_of(self.system[self.bonds[:, 0]], renumbered["system"])
+        if self.molecule is not None:
+            owner = self.system.new_empty(self.n_molecules)
+            owner[self.molecule] = self.system
+            rows["molecule"] = self._rows_of(owner, renumbered["system"])
+            renumbered["molecule"] = inverse(rows["molecule"], self.n_molecules)
+        return AtomsBatch.of(pick(self.arrays, rows, renumbered))  # type: ignore[arg-type]
+
+    @staticmethod
+    def _rows_of(owner: Tensor, place: Tensor) -> Tensor:
+        """Rows that belong to selected systems, in the order of these, given the system of each row
+        and the place of each system (-1: not selected)."""
+        kept = torch.nonzero(place[owner] >= 0)[:, 0]
+        return kept[torch.argsort(place[owner[kept]], stable=True)]
+
+    @classmethod
+    def join(cls, batches: Sequence[AtomsBatch]) -> AtomsBatch:
+        """All systems of several batches, in order; optional arrays where every batch has them."""
+        arrays = join([batch.arrays for batch in batches], [batch.sizes for batch in batches])
+        system, periodic = arrays["system"], arrays["periodic"]
+        layouts = [batch.layout for batch in batches]
+        return cls.of(arrays, layout=Layout.join(layouts, system, periodic, arrays.get("molecule")))
 
     @classmethod
     def from_atoms(
@@ -154,7 +264,8 @@ class AtomsBatch:
         """Make a batch from one or more ase.Atoms.
 
         The total charge is ``atoms.info["charge"]`` (0 where absent); ``atoms.arrays["molecule"]``
-        is taken along where every structure has it.
+        (any integers, one value per molecule) and masses that differ from the standard ones are
+        taken along where every structure has them.
 
         Raises:
             StructureError: a structure is empty or not finite, its pbc is neither all true nor
@@ -169,102 +280,43 @@ class AtomsBatch:
             place = f" (structure {index})" if len(structures) > 1 else ""
             check_structure(structure, place)
         counts = [len(structure) for structure in structures]
-        cells = [np.asarray(s.cell) if s.pbc.all() else np.eye(3) for s in structures]
-        molecule = None
-        if all("molecule" in s.arrays for s in structures):
-            molecule = np.concatenate([s.arrays["molecule"] for s in structures]).astype(np.int64)
-
-        def tensor(array: np.ndarray, dtype: torch.dtype) -> Tensor:
-            return torch.as_tensor(array, dtype=dtype, device=device)
-
         periodic = [bool(s.pbc.all()) for s in structures]
-        batch = cls(
-            positions=tensor(np.concatenate([s.positions for s in structures]), torch.float64),
-            numbers=tensor(np.concatenate([s.numbers for s in structures]), torch.int64),
-            system=tensor(np.repeat(np.arange(len(counts)), counts), torch.int64),
-            cell=tensor(np.stack(cells), torch.float64),
-            periodic=tensor(np.array(periodic), torch.bool),
-            charge=tensor(np.array([total_charge(s) for s in structures]), torch.float64),
-            molecule=None if molecule is None else tensor(molecule, torch.int64),
-        )
-        # known here; asked of a device they would make the host wait
-        batch.__dict__.update(
-            counts=tensor(np.array(counts), torch.int64),
+        cells = [np.asarray(s.cell) if p else np.eye(3) for s, p in zip(structures, periodic)]  # noqa: B905
+        values: dict[str, np.ndarray] = {
+            "positions": np.concatenate([s.positions for s in structures]),
+            "numbers": np.concatenate([s.numbers for s in structures]),
+            "system": np.repeat(np.arange(len(counts)), counts),
+            "cell": np.stack(cells),
+            "periodic": np.array(periodic),
+            "charge": np.array([total_charge(s) for s in structures]),
+        }
+        if all("molecule" in s.arrays for s in structures):
+            values["molecule"] = _count_through([s.arrays["molecule"] for s in structures])
+        if all(s.has("masses") for s in structures):
+            values["masses"] = np.concatenate([s.get_masses() for s in structures])
+        arrays = {
+            name: torch.as_tensor(value, dtype=ARRAYS[name].dtype, device=device)
+            for name, value in values.items()
+        }
+        molecule = values.get("molecule")
+        layout = Layout(
+            arrays["system"],
+            arrays["periodic"],
+            arrays.get("molecule"),
+            counts=torch.as_tensor(counts, dtype=torch.int64, device=device),
             max_count=max(counts),
             any_periodic=any(periodic),
             all_periodic=all(periodic),
+            n_molecules=0 if molecule is None else int(molecule.max()) + 1,
         )
-        return batch
+        return cls.of(arrays, layout=layout)
 
 
-def total_charge(atoms: Atoms) -> float:
-    """Total charge of a structure in e: ``atoms.info["charge"]``, 0 where absent.
-
-    Raises:
-        StructureError: the entry is not a finite number.
-    """
-    value = atoms.info.get("charge", 0.0)
-    try:
-        charge = float(value)
-    except (TypeError, ValueError):
-        charge = np.nan
-    if not np.isfinite(charge):
-        got = " ".join(repr(value).split())
-        raise StructureError(f"expected atoms.info['charge'] to be a finite number, got {got:.60}")
-    if abs(charge) > max(len(atoms), 1) * 8:
-        raise StructureError(
-            f"expected a total charge of at most 8 e per atom, got {charge:g} e on {len(atoms)} "
-            "atoms (atoms.info['charge'])"
-        )
-    return charge
-
-
-def check_structure(atoms: Atoms, place: str = "") -> None:
-    """Refuse a structure that no energy can be computed for, naming what is wrong with it."""
-    if not isinstance(atoms, Atoms):
-        raise StructureError(f"expected ase.Atoms, got {type(atoms).__name__}{place}")
-    if len(atoms) == 0:
-        raise StructureError(f"expected at least one atom, got an empty structure{place}")
-    known = (atoms.numbers >= 0) & (atoms.numbers < len(chemical_symbols))
-    if not known.all():
-        bad = int(np.argmin(known))
-        raise StructureError(
-            f"expected atomic numbers of elements, got {atoms.numbers[bad]} for atom {bad}{place}"
-        )
-    near = (np.abs(atoms.positions) < FARTHEST).all(axis=1)  # False for nan and inf
-    if not near.all():
-        bad = int(np.argmin(near))
-        raise StructureError(
-            f"expected finite positions within {FARTHEST:g} A of the origin, got "
-            f"{atoms.positions[bad].tolist()} for atom {bad} "
-            f"({chemical_symbols[atoms.numbers[bad]]}){place}"
-        )
-    if atoms.pbc.any() and not atoms.pbc.all():
-        raise StructureError(
-            "expected periodic boundaries in all three directions or in none, got "
-            f"pbc={atoms.pbc.tolist()}{place}"
-        )
-    if atoms.pbc.all():
-        check_cell(np.asarray(atoms.cell), place)
-        if atoms.get_volume() < DENSEST * len(atoms):
-            raise StructureError(
-                f"expected at least {DENSEST:g} A^3 per atom, got {len(atoms)} atoms in "
-                f"{atoms.get_volume():.3g} A^3{place}"
-            )
-
-
-def check_cell(cell: np.ndarray, place: str = "") -> None:
-    """Refuse a cell that is not finite, flat or left-handed."""
-    if not np.isfinite(cell).all():
-        raise StructureError(f"expected a finite cell, got {cell.tolist()}{place}")
-    lengths = np.linalg.norm(cell, axis=1)
-    volume = float(np.linalg.det(cell))
-    if abs(volume) <= 1e-6 * max(float(np.prod(lengths)), 1.0):
-        raise StructureError(
-            f"expected a cell with a volume, got {volume:g} A^3 from rows {cell.tolist()}{place}"
-        )
-    if volume < 0:
-        raise StructureError(
-            f"expected a right-handed cell, got one with volume {volume:g} A^3; swap two lattice "
-            f"vectors{place}"
-        )
+def _count_through(labels: Sequence[np.ndarray]) -> np.ndarray:
+    """Labels of molecules, each structure with its own, as numbers 0, 1, ... of the whole batch."""
+    numbers, before = [], 0
+    for own in labels:
+        values, index = np.unique(np.asarray(own, dtype=np.int64), return_inverse=True)
+        numbers.append(index.reshape(-1) + before)
+        before += len(values)
+    return np.concatenate(numbers)

@@ -24,6 +24,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from hff_ase._version import __version__
+from hff_ase.arrays import ALWAYS
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import CheckpointError
 from hff_ase.files import write_whole
@@ -124,9 +125,11 @@ def load_model(
     description, tensors = read_file(path)
     info = dict(description["info"])
     try:
-        terms = {
-            entry["name"]: TERMS[entry["kind"]](**entry["config"]) for entry in description["terms"]
-        }
+        with torch.random.fork_rng(devices=[]):  # weights that are drawn here are not kept
+            terms = {
+                entry["name"]: TERMS[entry["kind"]](**entry["config"])
+                for entry in description["terms"]
+            }
         potential = HybridPotential(terms, description["elements"])
         info["trained_with"] = tuple(info["trained_with"])
         model_info = ModelInfo(**info)
@@ -216,12 +219,9 @@ def _reference_arrays(potential: HybridPotential, atoms: Atoms) -> dict[str, np.
     result = potential(batch)
     if result.forces is None:
         raise CheckpointError("expected forces from the potential, got none")
+    arrays = {name: batch.arrays[name] for name in ALWAYS if name != "system"}
     return {
-        "numbers": batch.numbers.numpy(),
-        "positions": batch.positions.numpy(),
-        "cell": batch.cell.numpy(),
-        "periodic": batch.periodic.numpy(),
-        "charge": batch.charge.numpy(),
+        **{name: array.numpy() for name, array in arrays.items()},
         "energy": result.energy.numpy(),
         "forces": result.forces.numpy(),
     }
@@ -253,14 +253,8 @@ def _check_references(
 
 def _differences(potential: HybridPotential, stored: dict[str, Tensor]) -> tuple[float, float]:
     """Largest deviation from a stored energy (eV per atom) and from stored forces (eV/A)."""
-    batch = AtomsBatch(
-        positions=stored["positions"],
-        numbers=stored["numbers"],
-        system=torch.zeros_like(stored["numbers"]),
-        cell=stored["cell"],
-        periodic=stored["periodic"],
-        charge=stored["charge"],
-    )
+    arrays = {name: stored[name] for name in ALWAYS if name != "system"}
+    batch = AtomsBatch.of({**arrays, "system": torch.zeros_like(stored["numbers"])})
     result = potential(batch, stress=False)
     energy = float((result.energy - stored["energy"]).abs().max()) / batch.n_atoms
     return energy, float((result.forces - stored["forces"]).abs().max())

@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from vesin import NeighborList as VesinNeighborList
 
+from hff_ase.arrays import ALWAYS
+from hff_ase.backends import available
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import HFFWarning, StructureError
-from hff_ase.kernels import available
-from hff_ase.pairs import Rows, index_of
+from hff_ase.pairs import PairIndex, Rows, index_of
 
 # (batch, cutoff, half) -> rows; `half`: each pair in one of its two rows instead of in both
 Search = Callable[[AtomsBatch, float, bool], Rows]
@@ -90,9 +91,8 @@ def search_on_host(batch: AtomsBatch, cutoff: float, half: bool) -> Rows:
 
 def on_host(batch: AtomsBatch) -> AtomsBatch:
     """The batch with its tensors detached, contiguous and on the CPU, as compiled code wants."""
-    names = ("positions", "numbers", "system", "cell", "periodic", "charge")
-    tensors = {name: getattr(batch, name).detach().cpu().contiguous() for name in names}
-    return AtomsBatch(**tensors)
+    arrays = {name: getattr(batch, name).detach().cpu().contiguous() for name in ALWAYS}
+    return AtomsBatch.of(arrays)
 
 
 def half_list(
@@ -116,9 +116,8 @@ def rows_by_numpy(
     pair: np.ndarray, image: np.ndarray, n_atoms: int, half: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What `hff_ase.kernels.rows.cpu.rows_of` does, by sorting, in six times its time."""
-    (i, j), (x, y, z) = pair.T, image.T
-    behind = (x < 0) | (x == 0) & ((y < 0) | (y == 0) & (z < 0))
-    turned = np.where(i == j, behind, (i < j) == ((i + j) % 2 == 0))
+    i, j = pair.T
+    turned = np.where(i == j, _points_back(image), (i < j) == ((i + j) % 2 == 0))
     i, j = np.where(turned, j, i), np.where(turned, i, j)
     shift = np.where(turned[:, None], -image, image)
     if not half:
@@ -126,6 +125,31 @@ def rows_by_numpy(
     order = np.lexsort((*shift.T[::-1], j, i))
     count = np.bincount(i, minlength=n_atoms).astype(np.int32)
     return count, j[order].astype(np.int32), shift[order]
+
+
+def rows_of_pairs(pairs: PairIndex, n_atoms: int, half: bool) -> Rows:
+    """Rows of pairs that are given once or in both directions, on the pairs' device.
+
+    Each pair counts once however often it is given; the order of rows and pairs is that of a
+    search.
+    """
+    i, j, shift = (part.cpu().numpy() for part in (pairs.i, pairs.j, pairs.shift))
+    image = np.rint(shift).astype(np.int32)
+    behind = np.where(i == j, _points_back(image), i > j)
+    first, second = np.where(behind, j, i), np.where(behind, i, j)
+    image = np.where(behind[:, None], -image, image)
+    each = np.unique(np.column_stack([first, second, image]), axis=0)
+    pair, image = np.ascontiguousarray(each[:, :2]), each[:, 2:].astype(np.int32)
+    count, partner, shift = rows_by_numpy(pair, image, n_atoms, half)
+    start = (np.cumsum(count, dtype=np.int64) - count).astype(np.int32)
+    parts = (start, count, partner, np.ascontiguousarray(shift))
+    return Rows(*(torch.from_numpy(part) for part in parts)).to(pairs.i.device)
+
+
+def _points_back(image: np.ndarray) -> np.ndarray:
+    """Which of an image and its opposite is the second one, bool [n]."""
+    x, y, z = image.T
+    return (x < 0) | (x == 0) & ((y < 0) | (y == 0) & (z < 0))
 
 
 def closest_pair(batch: AtomsBatch, rows: Rows) -> tuple[float, int, int] | None:

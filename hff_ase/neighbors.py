@@ -1,120 +1,46 @@
 """Neighbour lists: pairs per request, reused under a Verlet skin.
 
-Terms ask for pairs as a `PairRequest`. A `NeighborList` searches for a request when it is first
-asked for after a rebuild (`hff_ase.neighbor_search`); `NeighborList.bind` gives the `Neighborhood`
-of one evaluation, whose pair vectors are differentiable in positions and cell and computed once
-however many terms use them.
+Terms ask for pairs as a `PairRequest`. A `PairSource` answers, from a search (`NeighborList`), from
+the lists of several batches (`hff_ase.training.displaced.JoinedList`) or from pairs that a host has
+found (`hff_ase.given_pairs.GivenPairs`); `PairSource.bind` gives the `Neighborhood` of one
+evaluation.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Literal, Protocol
+from dataclasses import fields, is_dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError, StructureError
-from hff_ase.kernels import Backend
-from hff_ase.kernels.reduce import segment_max
 from hff_ase.kernels.rows.order import spatial_order
 from hff_ase.neighbor_search import Search, closest_pair, search_for
-from hff_ase.pairs import PairIndex, Pairs, Rows, index_of, molecule_rows
+from hff_ase.neighborhood import Neighborhood, Planner
+from hff_ase.pairs import PairIndex, PairRequest, Rows, index_of, isolated_rows
+from hff_ase.reduce import segment_max
 
 # Meshes and wave vectors are planned at a search, with a margin for cells that change by less.
 PLAN_STRAIN = 0.03
 
 ROW_PARTS = ("start", "count", "j", "shift")
-PairKind = Literal["full", "half", "molecule"]
 
 
-@dataclass(frozen=True)
-class PairRequest:
-    """What a term wants: pairs within ``cutoff`` (Angstrom).
-
-    ``full``: both directions of each pair, sorted by receiver ``i`` (message passing).
-    ``half``: each pair once (pair terms). ``molecule``: each pair of a non-periodic system once,
-    at any distance (direct sums); periodic systems have none.
-    """
-
-    cutoff: float
-    kind: PairKind
-
-
-class Planner(Protocol):
-    """Something that prepares for a batch whenever its neighbours are searched anew."""
-
-    def prepare(self, batch: AtomsBatch) -> Any:
-        """What can be kept until the next rebuild (mesh sizes, wave vectors ...)."""
-
-
-class Neighborhood:
-    """The neighbours of one evaluation, bound to (possibly strained) positions and cell.
-
-    Attributes:
-        kernels: the fused kernels that this evaluation may use; None for the reference.
-        shared: what one term leaves for another within this evaluation.
-    """
-
-    def __init__(
-        self, neighbor_list: NeighborList, batch: AtomsBatch, kernels: Backend | None = None
-    ) -> None:
-        self._list = neighbor_list
-        self._batch = batch
-        self._pairs: dict[PairRequest, Pairs] = {}
-        self.kernels = kernels
-        self.shared: dict[Any, Any] = {}
-
-    @property
-    def fast(self) -> bool:
-        """Whether fused kernels may be used."""
-        return self.kernels is not None
-
-    @property
-    def memory(self) -> dict[str, Any] | None:
-        """What the list keeps from step to step of one trajectory; None where it keeps nothing."""
-        return self._list.memory
-
-    def rows(self, request: PairRequest) -> Rows:
-        """The pairs that answer a request, those within the skin included, for kernels."""
-        return self._list.rows(request)
-
-    def pairs(self, request: PairRequest) -> Pairs:
-        """The pairs that answer a request, computed once per evaluation."""
-        if request not in self._pairs:
-            index = self._list.view(request)
-            # On the CPU a list with skin is trimmed to the cutoff: that costs one pass over the
-            # distances and saves 40-70 % of the edges downstream. On a GPU it would need a
-            # host sync, so there the terms' own zeros do the work.
-            if self._list.skin > 0 and index.i.device.type == "cpu" and request.kind != "molecule":
-                with torch.no_grad():
-                    distance = torch.linalg.vector_norm(index.vectors(self._batch), dim=-1)
-                    keep = torch.nonzero(distance < request.cutoff)[:, 0]
-                index = index.select(keep)
-            vector = index.vectors(self._batch)
-            distance = torch.linalg.vector_norm(vector, dim=-1)
-            self._pairs[request] = Pairs(index.i, index.j, vector, distance)
-        return self._pairs[request]
-
-    def plan(self, planner: Planner) -> Any:
-        """What a term prepared when the list was last built."""
-        return self._list.plan(planner)
-
-
-class NeighborList:
-    """Pairs for a set of requests, searched anew only when atoms or cell moved too far.
+class PairSource(ABC):
+    """Pairs for a set of requests, as they were when it was last built.
 
     Args:
         requests: what the terms want.
-        skin: how much farther than the cutoffs to search, Angstrom; 0 searches at every update.
+        skin: how much farther than the cutoffs pairs are listed, Angstrom.
         planners: terms that prepare something per rebuild.
-        sort: whether `follow` arranges the atoms of large systems along a space-filling curve.
 
     Attributes:
-        n_builds: how often the list was built.
-        memory: what terms keep from step to step of one trajectory, by name; None keeps nothing.
+        n_builds: how often it was built.
+        trims: whether pairs beyond the cutoff may be dropped before terms see them.
 
     Raises:
         ConfigError: a negative skin.
@@ -125,31 +51,49 @@ class NeighborList:
         requests: Iterable[PairRequest],
         skin: float = 0.0,
         planners: Sequence[Planner] = (),
-        sort: bool = False,
     ) -> None:
         if not skin >= 0:
             raise ConfigError(f"expected a skin of at least 0 Angstrom, got {skin}")
         self.requests = tuple(dict.fromkeys(requests))
-        self.skin, self.sort = skin, sort
+        self.skin = skin
         self.n_builds = 0
-        self.memory: dict[str, Any] | None = None
+        self.trims = True
         self._planners = tuple(planners)
-        self._plans: dict[int, Any] = {}
+        self._plans: dict[Planner, Any] = {}
         self._views: dict[PairRequest, PairIndex] = {}
         self._rows: dict[PairRequest, Rows] = {}
-        self._searches: dict[PairRequest, Search] = {}
         self._closest: tuple[float, int, int] | Literal["unknown"] | None = None
         self._reference: AtomsBatch | None = None
-        self._inverse = torch.empty(0)
 
     @property
     def reference(self) -> AtomsBatch | None:
         """The batch that the list was last built for (a checkpoint needs it to resume exactly)."""
         return self._reference
 
-    def bind(self, batch: AtomsBatch, kernels: Backend | None = None) -> Neighborhood:
-        """The neighbourhood for one evaluation; `update` must have seen this configuration."""
-        return Neighborhood(self, batch, kernels)
+    def bind(self, batch: AtomsBatch, **how: Any) -> Neighborhood:
+        """The neighbourhood for one evaluation; `follow` must have seen this configuration.
+
+        Args:
+            batch: in the order of the list (`arranged`).
+            **how: fields of `Neighborhood`.
+        """
+        return Neighborhood(self, batch, **how)
+
+    @abstractmethod
+    def _find(self, request: PairRequest, batch: AtomsBatch) -> Rows:
+        """The rows of a request for the batch that the source was built for."""
+
+    def follow(self, batch: AtomsBatch) -> AtomsBatch:
+        """Make sure that the pairs fit, and give the batch as it is to be evaluated."""
+        if self._reference is None:
+            self.build(batch)
+        return self.arranged(batch)
+
+    def arranged(self, batch: AtomsBatch) -> AtomsBatch:
+        """The batch with its atoms in the order of the list, as every other method takes it
+        (`AtomsBatch.as_given` puts results back)."""
+        order = None if self._reference is None else self._reference.order
+        return batch if order is None or batch.order is not None else batch.reordered(order)
 
     def view(self, request: PairRequest) -> PairIndex:
         """All pairs of a request, those within the skin included."""
@@ -161,17 +105,11 @@ class NeighborList:
         """The pairs of `view` in rows, for kernels."""
         if request not in self._rows:
             batch = self._built()
-            if request.kind == "molecule":
-                self._rows[request] = molecule_rows(batch)
+            if request.kind == "isolated":
+                self._rows[request] = isolated_rows(batch)
             else:
-                self._rows[request] = self._search(request, batch)
+                self._rows[request] = self._find(request, batch)
         return self._rows[request]
-
-    def _search(self, request: PairRequest, batch: AtomsBatch) -> Rows:
-        if request.cutoff > self._farthest:
-            raise RuntimeError(f"expected one of the requests {self.requests}, got {request}")
-        search = self._searches.setdefault(request, search_for(batch.device))
-        return search(batch, request.cutoff + self.skin, request.kind == "half")
 
     def _built(self) -> AtomsBatch:
         if self._reference is None:
@@ -184,7 +122,7 @@ class NeighborList:
         None without pairs."""
         if self._closest == "unknown":
             batch = self._built()
-            asked = [r for r in self._rows or self.requests if r.kind != "molecule"]
+            asked = [r for r in self._rows or self.requests if r.kind != "isolated"]
             rows = self.rows(min(asked, key=lambda request: request.cutoff))
             self._closest = closest_pair(batch, rows)
             if self._closest is not None and batch.order is not None:
@@ -194,7 +132,73 @@ class NeighborList:
 
     def plan(self, planner: Planner) -> Any:
         """What `planner` prepared at the last rebuild."""
-        return self._plans[id(planner)]
+        return self._plans[planner]
+
+    def build(self, batch: AtomsBatch) -> None:
+        """Start anew from here: what was asked for before is searched for now, the rest when it
+        is first asked for.
+
+        Raises:
+            StructureError: positions or cells that are not finite.
+        """
+        batch = batch.detached()
+        if not bool(torch.isfinite(batch.positions).all() & torch.isfinite(batch.cell).all()):
+            raise StructureError("expected finite positions and cells, got others in a batch")
+        asked, plans = tuple(self._rows), self._plans
+        self._views, self._rows, self._plans = {}, {}, {}
+        self._closest = "unknown" if self._farthest > 0 else None
+        self._remember(batch)
+        for planner in self._planners:
+            plan, last = planner.prepare(batch), plans.get(planner)
+            self._plans[planner] = last if last is not None and same(last, plan) else plan
+        for request in asked:  # at once: a captured graph may read the same buffers
+            self.rows(request)
+        self.n_builds += 1
+
+    def _remember(self, batch: AtomsBatch) -> None:
+        """Keep where the list is built: whoever moves atoms may write in place."""
+        self._reference = batch.moved(batch.positions.clone(), batch.cell.clone())
+
+    @property
+    def layout(self) -> tuple[int, ...]:
+        """Which memory an evaluation reads: a recorded one is valid while this stays the same."""
+        rows = [getattr(rows, name) for rows in self._rows.values() for name in ROW_PARTS]
+        views = [index.i for index in self._views.values()]
+        plans = [id(plan) for plan in self._plans.values()]
+        return (*(tensor.data_ptr() for tensor in rows + views), *plans)
+
+    @property
+    def _farthest(self) -> float:
+        """The largest cutoff that is searched for, Angstrom; 0 where none is."""
+        return max((r.cutoff for r in self.requests if r.kind != "isolated"), default=0.0)
+
+
+class NeighborList(PairSource):
+    """Pairs searched anew only when atoms or cell moved too far.
+
+    Args:
+        requests, planners: as `PairSource`.
+        skin: how much farther than the cutoffs to search, Angstrom; 0 searches at every update.
+        sort: whether `follow` arranges the atoms of large systems along a space-filling curve.
+    """
+
+    def __init__(
+        self,
+        requests: Iterable[PairRequest],
+        skin: float = 0.0,
+        planners: Sequence[Planner] = (),
+        sort: bool = False,
+    ) -> None:
+        super().__init__(requests, skin, planners)
+        self.sort = sort
+        self._searches: dict[PairRequest, Search] = {}
+        self._inverse = torch.empty(0)
+
+    def _find(self, request: PairRequest, batch: AtomsBatch) -> Rows:
+        if request.cutoff > self._farthest:
+            raise RuntimeError(f"expected one of the requests {self.requests}, got {request}")
+        search = self._searches.setdefault(request, search_for(batch.device))
+        return search(batch, request.cutoff + self.skin, request.kind == "half")
 
     def update(self, batch: AtomsBatch) -> bool:
         """Build the list anew if anything moved too far since the last time; whether it did."""
@@ -205,8 +209,7 @@ class NeighborList:
 
     def follow(self, batch: AtomsBatch) -> AtomsBatch:
         """`update`, and the batch as it is to be evaluated: with ``sort``, its atoms arranged so
-        that neighbours in space are neighbours in memory (`AtomsBatch.as_given` puts results
-        back). Every other method takes a batch in this order."""
+        that neighbours in space are neighbours in memory."""
         old = self._reference
         order = None if old is None else old.order
         if not self.sort or batch.order is not None:
@@ -221,27 +224,6 @@ class NeighborList:
             arranged = batch if order is None else batch.reordered(order)
             self.build(arranged)
         return arranged
-
-    def build(self, batch: AtomsBatch) -> None:
-        """Start anew from here: what was asked for before is searched for now, the rest when it
-        is first asked for.
-
-        Raises:
-            StructureError: positions or cells that are not finite.
-        """
-        batch = batch.moved(batch.positions.detach(), batch.cell.detach())
-        if not bool(torch.isfinite(batch.positions).all() & torch.isfinite(batch.cell).all()):
-            raise StructureError("expected finite positions and cells, got others in a batch")
-        asked, plans = tuple(self._rows), self._plans
-        self._views, self._rows, self._plans = {}, {}, {}
-        self._closest = "unknown" if self._farthest > 0 else None
-        self._remember(batch)
-        for planner in self._planners:
-            plan, last = planner.prepare(batch), plans.get(id(planner))
-            self._plans[id(planner)] = last if last is not None and same(last, plan) else plan
-        for request in asked:  # at once: a captured graph may read the same buffers
-            self.rows(request)
-        self.n_builds += 1
 
     def _remember(self, batch: AtomsBatch) -> None:
         """Keep where the list is built, in the same memory if these are the same systems."""
@@ -260,19 +242,6 @@ class NeighborList:
         else:
             self._reference = batch.moved(batch.positions.clone(), batch.cell.clone())
             self._inverse = inverse.clone()
-
-    @property
-    def layout(self) -> tuple[int, ...]:
-        """Which memory an evaluation reads: a recorded one is valid while this stays the same."""
-        rows = [getattr(rows, name) for rows in self._rows.values() for name in ROW_PARTS]
-        views = [index.i for index in self._views.values()]
-        plans = [id(plan) for plan in self._plans.values()]
-        return (*(tensor.data_ptr() for tensor in rows + views), *plans)
-
-    @property
-    def _farthest(self) -> float:
-        """The largest cutoff that is searched for, Angstrom; 0 where none is."""
-        return max((r.cutoff for r in self.requests if r.kind != "molecule"), default=0.0)
 
     def _outdated(self, batch: AtomsBatch) -> bool:
         old = self._reference

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
 
+PairKind = Literal["full", "half", "isolated"]
+
 
 @dataclass(frozen=True)
+class PairRequest:
+    """What a term wants: pairs within ``cutoff`` (Angstrom).
+
+    ``full``: both directions of each pair, sorted by receiver ``i`` (message passing).
+    ``half``: each pair once (pair terms). ``isolated``: each pair of a system without periods once,
+    at any distance (direct sums); periodic systems have none.
+    """
+
+    cutoff: float
+    kind: PairKind
+
+
+@dataclass(frozen=True, eq=False)
 class Rows:
     """Pairs in rows: those of atom i are the slots start[i] ... start[i] + count[i].
 
@@ -40,7 +56,7 @@ class Rows:
         return row, slot
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PairIndex:
     """Pairs ``i``, ``j`` int64 [n_pairs]; j sits in the image ``shift`` float64 [n_pairs, 3]."""
 
@@ -67,7 +83,7 @@ class PairIndex:
         return vectors + torch.einsum("pa,pab->pb", self.shift, cell)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pairs:
     """Pairs of one evaluation: indices [n_pairs], ``vector`` r_j - r_i [n_pairs, 3] and
     ``distance`` [n_pairs], float64 and differentiable. Pairs beyond the cutoff may be among them
@@ -87,7 +103,7 @@ def index_of(rows: Rows) -> PairIndex:
     return PairIndex(i, rows.j.index_select(0, slot).long(), rows.shift[slot].double())
 
 
-def molecule_rows(batch: AtomsBatch) -> Rows:
+def isolated_rows(batch: AtomsBatch) -> Rows:
     """Each pair of atoms of a non-periodic system once, without a search: rows without gaps."""
     device = batch.device
     index = torch.arange(batch.n_atoms, device=device)

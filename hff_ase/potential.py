@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor, nn
 
+from hff_ase.backends import Backend, backend_for, check_choice
 from hff_ase.batch import AtomsBatch
+from hff_ase.chain import check_chain, choose, parts_of, refuse_whole_system_terms
+from hff_ase.derivatives import energy_gradient, molecular_stress_of, stress_of
 from hff_ase.errors import ConfigError, StructureError
-from hff_ase.fields import check_fields
-from hff_ase.kernels import Backend, backend_for, check_choice
-from hff_ase.kernels.live import LiveParameters
-from hff_ase.neighbors import NeighborList, PairRequest
+from hff_ase.halo import Halo
+from hff_ase.kept import LiveParameters
+from hff_ase.memory import Memory
+from hff_ase.neighbors import NeighborList, PairSource
+from hff_ase.pairs import PairRequest
+from hff_ase.precision import full_precision
 from hff_ase.terms.term import Fields, Term
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}  # of networks
@@ -31,6 +37,8 @@ class Evaluation:
         forces: [n_atoms, 3], eV/Angstrom, or None.
         stress: [n_systems, 3, 3], dE/dstrain/V in eV/Angstrom^3 (ASE's sign), or None; zero for
             systems without a cell.
+        molecular_stress: the same with molecules strained as rigid bodies, or None.
+        parameter_gradients: dE/dtheta [n_systems, ...] per parameter that was asked for.
         fields: the per-atom fields that the terms gave.
     """
 
@@ -39,7 +47,35 @@ class Evaluation:
     energy_terms: dict[str, Tensor]
     forces: Tensor | None = None
     stress: Tensor | None = None
+    molecular_stress: Tensor | None = None
+    parameter_gradients: dict[str, Tensor] = field(default_factory=dict)
     fields: Fields = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of one pass.
+
+    Attributes:
+        forces, stress, molecular_stress: which derivatives.
+        create_graph: keep the graph of the derivatives (losses on forces and stress).
+        parameters: of a training step that runs fused kernels, in any precision.
+        parts: names of the terms whose energies count, or parts of them ("coulomb.real"); None for
+            all. What feeds them is evaluated along.
+        owned: bool [n_atoms] in the order of the batch, whose energies count; None for all.
+        halo: to the processes that own the other atoms.
+        memory: what solvers keep along the trajectory that this pass is a step of.
+    """
+
+    forces: bool = True
+    stress: bool = True
+    molecular_stress: bool = False
+    create_graph: bool = False
+    parameters: LiveParameters | None = None
+    parts: frozenset[str] | None = None
+    owned: Tensor | None = None
+    halo: Halo | None = None
+    memory: Memory | None = None
 
 
 class HybridPotential(nn.Module):
@@ -62,6 +98,7 @@ class HybridPotential(nn.Module):
         self.terms = nn.ModuleDict(dict(terms))
         self.elements = None if elements is None else tuple(elements)
         self.kernels, self.dtype = "auto", torch.float32
+        self.scales: dict[str, float] = {}  # factors of terms' energies, where they are not 1
         known = torch.zeros(len(chemical_symbols), dtype=torch.bool)
         if self.elements is None:
             known[1:] = True
@@ -73,6 +110,11 @@ class HybridPotential(nn.Module):
     def cutoff(self) -> float:
         """The largest cutoff of any term, Angstrom."""
         return max(term.cutoff for _, term in self.named_terms())
+
+    @property
+    def reach(self) -> float:
+        """How far away atoms have a part in an atom's energy, Angstrom."""
+        return max(term.reach for _, term in self.named_terms())
 
     def named_terms(self) -> list[tuple[str, Term]]:
         """Names and terms, in the order of evaluation."""
@@ -114,6 +156,32 @@ class HybridPotential(nn.Module):
         terms = [term for _, term in self.named_terms()]
         return NeighborList(self.requests(), skin, planners=terms, sort=sort)
 
+    def with_terms(
+        self,
+        terms: Mapping[str, Term],
+        *,
+        elements: Iterable[str] | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> HybridPotential:
+        """A potential of other terms, on this one's device, with its kernels, scales and mode.
+
+        Args:
+            terms: all of them, in order; used as they are, so that parameters are shared.
+            elements: that it knows; None for those of this potential.
+            dtype: precision of the networks; None for this potential's.
+
+        Raises:
+            ConfigError: as the constructor.
+        """
+        new = HybridPotential(terms, self.elements if elements is None else elements)
+        new.kernels = self.kernels
+        new.scales = {name: scale for name, scale in self.scales.items() if name in new.terms}
+        new.set_dtype(self.dtype if dtype is None else dtype).to(self.known.device)
+        for name in new.terms.keys() - self.terms.keys():
+            new.terms[name].train(self.training)
+        new.training = self.training
+        return new
+
     def subset(self, keep: Iterable[str]) -> HybridPotential:
         """The potential of some terms (sharing parameters).
 
@@ -126,10 +194,11 @@ class HybridPotential(nn.Module):
         for name in names:
             if name not in self.terms:
                 raise ConfigError(f"expected one of the terms {list(self.terms)}, got {name!r}")
-        terms = {name: term for name, term in self.named_terms() if name in names}
-        part = HybridPotential(terms, self.elements)
-        part.kernels, part.dtype = self.kernels, self.dtype
-        return part
+        return self.with_terms({name: t for name, t in self.named_terms() if name in names})
+
+    def parts(self) -> list[str]:
+        """What can be asked for apart: terms, and parts of those that have some."""
+        return parts_of(dict(self.named_terms()))
 
     def check_elements(self, batch: AtomsBatch) -> None:
         """Refuse a batch that holds an element the model was not made for.
@@ -147,132 +216,96 @@ class HybridPotential(nn.Module):
             )
 
     def forward(
-        self,
-        batch: AtomsBatch,
-        neighbors: NeighborList | None = None,
-        *,
-        forces: bool = True,
-        stress: bool = True,
-        create_graph: bool = False,
-        parameters: LiveParameters | None = None,
+        self, batch: AtomsBatch, neighbors: PairSource | None = None, **wanted: Any
     ) -> Evaluation:
         """Evaluate every system of the batch in one pass and one backward pass.
 
         Args:
             batch: the systems; its tensors are not changed.
             neighbors: a list from `neighbor_list`, updated here; None searches anew.
-            forces, stress: which derivatives to compute.
-            create_graph: keep the graph of the derivatives (losses on forces and stress).
-            parameters: of a training step that runs fused kernels, in any precision.
+            **wanted: fields of `Wanted`.
 
         Raises:
             ConfigError: derivatives asked for inside torch.inference_mode().
         """
         neighbors = neighbors or self.neighbor_list()
-        batch = neighbors.follow(batch)
-        differentiate = forces or stress
+        return self.compute(neighbors.follow(batch), neighbors, Wanted(**wanted))
+
+    def compute(self, batch: AtomsBatch, neighbors: PairSource, wanted: Wanted) -> Evaluation:
+        """`forward` with a list as it is, for a batch in its order."""
+        with full_precision(batch.device):
+            return self._compute(batch, neighbors, wanted)
+
+    def _compute(self, batch: AtomsBatch, neighbors: PairSource, wanted: Wanted) -> Evaluation:
+        strained = wanted.stress or wanted.molecular_stress
+        differentiate = wanted.forces or strained
         if differentiate and torch.is_inference_mode_enabled():
             raise ConfigError("expected torch.no_grad() around forces, got torch.inference_mode()")
         positions = batch.positions.detach().requires_grad_(differentiate)
-        cell = batch.cell.detach().requires_grad_(stress and batch.any_periodic)
-        moved = batch.moved(positions, cell)
+        cell = batch.cell.detach().requires_grad_(strained and batch.any_periodic)
         with torch.set_grad_enabled(differentiate or torch.is_grad_enabled()):
-            kernels = self.backend(batch.device, create_graph)
-            if parameters is not None:
-                kernels = backend_for(batch.device)
-            fields, atomic = self.evaluate_terms(moved, neighbors, kernels, parameters)
+            fields, atomic = self.evaluate_terms(batch.moved(positions, cell), neighbors, wanted)
             energies = torch.stack(list(atomic.values()), dim=1)  # [n_atoms, n_terms]
+            if wanted.owned is not None:
+                energies = energies * wanted.owned[:, None]
             energy_terms = batch.system_sum(energies)
             energies, energy = energies.sum(1), energy_terms.sum(1)
-        gradient = None
+        gradient: list[Tensor] = []
         if differentiate:
             leaves = [leaf for leaf in (positions, cell) if leaf.requires_grad]
-            gradient = energy_gradient(energy, leaves, create_graph)
-        if not create_graph:
-            moved = batch.moved(positions.detach(), cell.detach())
+            gradient = energy_gradient(energy, leaves, wanted.create_graph)
+        if not wanted.create_graph:
             energies, energy = energies.detach(), energy.detach()
             fields = {name: value.detach() for name, value in fields.items()}
             energy_terms = energy_terms.detach()
+            positions, cell = positions.detach(), cell.detach()
+        stress = stress_of(batch.moved(positions, cell), *gradient) if strained else None
+        by_molecules = None
+        if wanted.molecular_stress and stress is not None:
+            by_molecules = molecular_stress_of(batch, stress, gradient[0])
         return Evaluation(
             energy=energy,
             energies=batch.as_given(energies),
             energy_terms=dict(zip(atomic, energy_terms.unbind(1), strict=True)),
-            forces=batch.as_given(-gradient[0]) if forces and gradient else None,
-            stress=stress_of(moved, *gradient) if stress and gradient else None,
+            forces=batch.as_given(-gradient[0]) if wanted.forces else None,
+            stress=stress if wanted.stress else None,
+            molecular_stress=by_molecules,
             fields={name: batch.as_given(value) for name, value in fields.items()},
         )
 
     def evaluate_terms(
-        self,
-        batch: AtomsBatch,
-        neighbors: NeighborList,
-        kernels: Backend | None = None,
-        parameters: LiveParameters | None = None,
+        self, batch: AtomsBatch, neighbors: PairSource, wanted: Wanted | None = None
     ) -> tuple[Fields, dict[str, Tensor]]:
-        """Fields and atomic energies (float64 [n_atoms] per term) in the batch's own graph.
+        """Fields and atomic energies (float64 [n_atoms] per term that counts) in the batch's own
+        graph.
 
-        With ``kernels`` only the sum of all terms over whole systems may be differentiated, and
-        only once; in networks' parameters only with ``parameters``.
+        With kernels only the sum of all terms over whole systems may be differentiated, and only
+        once; in networks' parameters only with ``wanted.parameters``. By default the reference
+        operations are run, which any graph may follow.
         """
-        neighborhood = neighbors.bind(batch, kernels)
-        neighborhood.shared["parameters"] = parameters
-        neighborhood.shared["terms"] = [term for _, term in self.named_terms()]  # may share a pass
+        wanted = wanted or Wanted(create_graph=True)
+        kernels = self.backend(batch.device, wanted.create_graph)
+        if wanted.parameters is not None:
+            kernels = backend_for(batch.device)
+        counts, left_out = choose(dict(self.named_terms()), wanted.parts)
+        chosen = {name: term for name, term in self.named_terms() if name in counts}
+        neighborhood = neighbors.bind(
+            batch,
+            kernels=kernels,
+            parameters=wanted.parameters,
+            # a pass that two terms share has one factor for both
+            terms=() if self.scales else tuple(chosen.values()),
+            memory=wanted.memory,
+            owned=wanted.owned,
+            halo=wanted.halo,
+            left_out=left_out,
+        )
+        if wanted.owned is not None:
+            refuse_whole_system_terms(chosen, neighborhood)
         fields: Fields = {}
         atomic: dict[str, Tensor] = {}
-        for name, term in self.terms.items():
-            atomic[name] = term(batch, neighborhood, fields).double()
+        for name, term in chosen.items():
+            energies = term(batch, neighborhood, fields).double()
+            if counts[name]:
+                atomic[name] = energies * self.scales[name] if name in self.scales else energies
         return fields, atomic
-
-
-def check_chain(terms: Mapping[str, Term]) -> None:
-    """Refuse terms that cannot be evaluated in this order or that count Coulomb twice."""
-    if not terms:
-        raise ConfigError("expected at least one energy term, got none")
-    given: dict[str, str] = {}
-    for name, term in terms.items():
-        check_fields((*term.needs, *term.gives), name)
-        for needed in term.needs:
-            if needed not in given:
-                raise ConfigError(
-                    f"term {name!r} ({term.kind}) needs the field {needed!r} before any term gives "
-                    f"it; the terms before it give {sorted(given) or 'nothing'}"
-                )
-        source = terms.get(given.get("charges", ""))
-        if term.kind == "coulomb" and source is not None and source.owns_coulomb:
-            raise ConfigError(
-                f"term {name!r} (coulomb) would count the Coulomb energy twice: it is part of "
-                f"{given['charges']!r} ({source.kind}), which gives the charges"
-            )
-        given.update(dict.fromkeys(term.gives, name))
-
-
-def energy_gradient(energy: Tensor, leaves: list[Tensor], create_graph: bool) -> list[Tensor]:
-    """dE/dleaf for each leaf; zero where the energy does not depend on it (one atom alone)."""
-    if not energy.requires_grad:
-        return [torch.zeros_like(leaf) for leaf in leaves]
-    gradients = torch.autograd.grad(
-        [energy], leaves, [torch.ones_like(energy)], create_graph=create_graph, allow_unused=True
-    )
-    return [
-        torch.zeros_like(leaf) if gradient is None else gradient
-        for leaf, gradient in zip(leaves, gradients, strict=True)
-    ]
-
-
-def stress_of(batch: AtomsBatch, d_positions: Tensor, d_cell: Tensor | None = None) -> Tensor:
-    """dE/dstrain/V [n_systems, 3, 3] from dE/dpositions and dE/dcell; zero without a cell.
-
-    A strain e takes every row x of positions and cell to x (1 + e), so that
-    dE/de_ab = sum_x x_a dE/dx_b; only its symmetric part is kept (the rest is a rotation).
-    """
-    if d_cell is None:
-        return torch.zeros_like(batch.cell)
-    virial = batch.cell.mT @ d_cell
-    if batch.n_systems == 1:
-        virial = virial + batch.positions.mT @ d_positions
-    else:
-        virial = virial + batch.system_sum(batch.positions[:, :, None] * d_positions[:, None, :])
-    stress = 0.5 * (virial + virial.mT) / batch.volume[:, None, None]
-    if batch.all_periodic:
-        return stress
-    return torch.where(batch.periodic[:, None, None], stress, torch.zeros_like(stress))

@@ -14,7 +14,8 @@ from conftest import NO_DATA, SHARED_DATA
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError, StructureError
-from hff_ase.neighbors import Neighborhood, PairRequest, Pairs
+from hff_ase.neighborhood import Neighborhood
+from hff_ase.pairs import PairRequest, Pairs
 from hff_ase.potential import HybridPotential
 from hff_ase.terms.bamboo_dispersion import BambooDispersion
 from hff_ase.units import KCAL_PER_MOL

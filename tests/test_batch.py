@@ -8,8 +8,10 @@ import torch
 from ase import Atoms
 from core_models import mixed_systems
 
-from hff_ase.batch import AtomsBatch, total_charge
-from hff_ase.errors import StructureError
+from hff_ase.arrays import ARRAYS, Declaration, declare
+from hff_ase.batch import AtomsBatch
+from hff_ase.errors import ConfigError, StructureError
+from hff_ase.structures import total_charge
 from hff_ase.testing import ionic_box
 
 
@@ -117,12 +119,96 @@ def test_atoms_in_another_order_and_back() -> None:
 def test_what_the_host_knows_is_not_asked_of_the_device() -> None:
     batch = AtomsBatch.from_atoms(mixed_systems(5))
     names = ("counts", "max_count", "any_periodic", "all_periodic")
-    known = {name: batch.__dict__[name] for name in names}
-    fresh = AtomsBatch(
-        batch.positions, batch.numbers, batch.system, batch.cell, batch.periodic, batch.charge
+    for known in (batch, AtomsBatch.join([batch, batch]), batch.to("cpu")):
+        assert set(names) <= vars(known.layout).keys()
+        fresh = AtomsBatch.of(known.arrays)
+        assert not set(names) & vars(fresh.layout).keys()
+        for name in names:
+            assert bool(torch.as_tensor(getattr(fresh, name) == getattr(known, name)).all())
+
+
+def labelled(n: int) -> list[Atoms]:
+    """Systems with molecules, whose labels have gaps."""
+    structures = mixed_systems(n)
+    for k, atoms in enumerate(structures):
+        atoms.arrays["molecule"] = 7 * (np.arange(len(atoms)) // (k + 1)) + 3
+    return structures
+
+
+def with_everything(n: int) -> AtomsBatch:
+    """A batch that has every array, one of its own included."""
+    declare("tag", Declaration("bond", torch.float64, (2,)))
+    declare("formal_charge", Declaration("molecule", torch.float64))
+    batch = AtomsBatch.from_atoms(labelled(n))
+    generator = torch.Generator().manual_seed(0)
+    bonds = torch.stack([batch.first_atom, batch.first_atom + batch.counts - 1], 1)
+    bonds = bonds.repeat_interleave(2, 0)
+    return batch.replace(
+        bonds=bonds,
+        types=torch.randint(9, (batch.n_atoms,), generator=generator),
+        masses=torch.rand(batch.n_atoms, generator=generator, dtype=torch.float64),
+        tag=torch.rand(len(bonds), 2, generator=generator, dtype=torch.float64),
+        formal_charge=torch.rand(batch.n_molecules, generator=generator, dtype=torch.float64),
     )
-    assert torch.equal(fresh.counts, known.pop("counts"))
-    assert {name: getattr(fresh, name) for name in known} == known
+
+
+def same_batch(one: AtomsBatch, two: AtomsBatch) -> bool:
+    if one.arrays.keys() != two.arrays.keys():
+        return False
+    return all(torch.equal(array, two.arrays[name]) for name, array in one.arrays.items())
+
+
+def test_every_declared_array_is_taken_along() -> None:
+    """Whatever is selected and joined again is what it was: no array is lost or renumbered."""
+    batch = with_everything(5)
+    assert batch.arrays.keys() >= ARRAYS.keys()
+    assert ARRAYS.keys() >= batch.arrays.keys()
+    alone = [batch.select(torch.tensor([k])) for k in range(batch.n_systems)]
+    joined = AtomsBatch.join(alone)
+    assert same_batch(joined, batch)
+    assert joined.n_molecules == batch.n_molecules
+    assert sum(part.n_molecules for part in alone) == batch.n_molecules
+    assert same_batch(batch.select(torch.arange(5)), batch)
+    assert same_batch(batch.to("cpu"), batch)
+
+
+def test_selected_systems_are_those_systems() -> None:
+    structures = labelled(6)
+    batch = AtomsBatch.from_atoms(structures)
+    chosen = [4, 0, 3]
+    some = batch.select(torch.tensor(chosen))
+    assert same_batch(some, AtomsBatch.from_atoms([structures[k] for k in chosen]))
+    np.testing.assert_array_equal(
+        batch.atoms_of(torch.tensor(chosen)),
+        np.concatenate([np.flatnonzero(batch.system.numpy() == k) for k in chosen]),
+    )
+
+
+def test_bonds_follow_their_atoms() -> None:
+    batch = with_everything(3)
+    order = torch.cat([torch.nonzero(batch.system == k)[:, 0].flip(0) for k in range(3)])
+    other = batch.reordered(order)
+    assert batch.bonds is not None
+    assert other.bonds is not None
+    assert torch.equal(other.positions[other.bonds], batch.positions[batch.bonds])
+    assert torch.equal(other.system[other.bonds], batch.system[batch.bonds])
+
+
+def test_arrays_that_nobody_declared_are_refused() -> None:
+    batch = AtomsBatch.from_atoms(ionic_box())
+    with pytest.raises(ConfigError, match=r"one of the arrays.*'spin'"):
+        batch.replace(spin=batch.numbers)
+    with pytest.raises(ConfigError, match=r"new name.*'charge'"):
+        declare("charge", Declaration("atom", torch.float64))
+
+
+def test_masses_come_along_where_they_are_given() -> None:
+    heavy = ionic_box("LiF")
+    assert AtomsBatch.from_atoms(heavy).masses is None
+    heavy.set_masses([7.0, 20.0])
+    masses = AtomsBatch.from_atoms([heavy, heavy]).masses
+    assert masses is not None
+    assert masses.tolist() == [7.0, 20.0, 7.0, 20.0]
 
 
 def test_molecules_are_taken_along_where_all_have_them() -> None:
@@ -132,7 +218,7 @@ def test_molecules_are_taken_along_where_all_have_them() -> None:
     two.arrays["molecule"] = np.array([0, 0, 1, 1])
     molecule = AtomsBatch.from_atoms([one, two]).molecule
     assert molecule is not None
-    assert molecule.tolist() == [0, 1, 0, 0, 1, 1]
+    assert molecule.tolist() == [0, 1, 2, 2, 3, 3]
 
 
 @pytest.mark.parametrize("value", [0, 1, -2.0, np.float32(1.0), np.array(1.0), "1"])

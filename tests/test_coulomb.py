@@ -16,7 +16,7 @@ from hff_ase.fields import FIELDS
 from hff_ase.longrange.bspline import Grid, Interpolate, Spread
 from hff_ase.longrange.ewald import ReciprocalEwald
 from hff_ase.longrange.pme import ReciprocalPME
-from hff_ase.neighbors import Neighborhood
+from hff_ase.neighborhood import Neighborhood
 from hff_ase.potential import Evaluation, HybridPotential
 from hff_ase.terms.coulomb import Coulomb
 from hff_ase.terms.term import Fields, Term

@@ -15,7 +15,8 @@ from ase.units import Bohr, Hartree
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError, StructureError
-from hff_ase.neighbors import Neighborhood, PairRequest, Pairs
+from hff_ase.neighborhood import Neighborhood
+from hff_ase.pairs import PairRequest, Pairs
 from hff_ase.potential import Evaluation, HybridPotential
 from hff_ase.terms.dispersion import D3Dispersion
 from hff_ase.terms.dispersion.coordination import reference_weights

@@ -11,11 +11,11 @@ from ase import Atoms
 from core_models import ELEMENTS, mixed_systems
 
 from hff_ase.batch import AtomsBatch
+from hff_ase.kept import LiveParameters
 from hff_ase.kernels.cubics import TOLERANCE
-from hff_ase.kernels.live import LiveParameters
 from hff_ase.kernels.networks import fused_form
 from hff_ase.nets.e3 import E3Net
-from hff_ase.potential import HybridPotential
+from hff_ase.potential import HybridPotential, Wanted
 from hff_ase.terms.short_range import ShortRange
 
 pytest.importorskip("numba")
@@ -166,7 +166,7 @@ def test_a_position_that_is_no_number_gives_no_number() -> None:
     positions = batch.positions.clone()
     positions[3, 1] = torch.nan
     moved = batch.moved(positions, batch.cell)
-    fields, _ = potential.evaluate_terms(moved, neighbors, "numba")
+    fields, _ = potential.evaluate_terms(moved, neighbors, Wanted())
     assert fields["node_features"][3].isnan().all()
 
 
@@ -190,7 +190,7 @@ def test_second_derivatives_run_the_reference_and_are_refused_of_kernels() -> No
     neighbors = potential.neighbor_list()
     neighbors.update(batch)
     moved = batch.moved(batch.positions.clone().requires_grad_(), batch.cell)
-    fields, _ = potential.evaluate_terms(moved, neighbors, "numba")
+    fields, _ = potential.evaluate_terms(moved, neighbors, Wanted())
     total = fields["node_features"].square().sum()
     (slope,) = torch.autograd.grad(total, moved.positions, create_graph=True)
     with pytest.raises(RuntimeError, match="differentiate twice"):

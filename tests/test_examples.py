@@ -51,4 +51,4 @@ def test_readme_snippet_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     exec(compile(batched, "README.md", "exec"), names)
     single = names["atoms"].get_potential_energy()
     assert [r["energy"] for r in names["results"]][::2] == pytest.approx([single] * 2, abs=1e-4)
-    assert sum(names["atoms"].calc.results["energy_terms"].values()) == pytest.approx(single)
+    assert sum(names["atoms"].calc.energy_terms.values()) == pytest.approx(single)

@@ -388,7 +388,10 @@ def test_a_fine_tuned_model_is_better_than_as_is_and_from_scratch(tmp_path: Path
         if ".net." in name:
             assert torch.equal(value, before[name])
     assert forces_rmse(tuned.potential, test) == pytest.approx(found.errors["fine-tuned"]["forces"])
-    assert tuned.info.details["adapt"] == {"freeze": ["heads_only"], "refit_references": True}
+    assert tuned.info.details["settings"]["model"]["adapt"] == {
+        "freeze": ["heads_only"],
+        "refit_references": True,
+    }
     assert tuned.info.name == "start-finetuned"
 
 
@@ -517,8 +520,8 @@ def test_one_command_compares_all_three(
     found = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert list(found["rmse"]) == ["from scratch", "as is", "fine-tuned"]
     info = HybridFF.load("out/finetuned/model.hff").info.details
-    assert info["frames"] == {"new": 3, "replayed": 3}
-    assert info["adapt"]["lora"]["rank"] == 2
+    assert info["frames"] == {"train": 6, "replayed": 3, "validation": 0}
+    assert info["settings"]["model"]["adapt"]["lora"]["rank"] == 2
     assert info["settings"]["schedule"]["steps"] == 2
 
 

@@ -22,8 +22,9 @@ from hff_ase.kernels.get import layers
 from hff_ase.kernels.get.network import fused_get
 from hff_ase.kernels.get.table import head_fastest, radial_functions, tabulate
 from hff_ase.kernels.get.weights import fused_weights
-from hff_ase.neighbors import NeighborList, PairRequest, Rows
+from hff_ase.neighbors import NeighborList
 from hff_ase.nets.get import GET, Edges
+from hff_ase.pairs import PairRequest, Rows
 from hff_ase.potential import HybridPotential
 from hff_ase.terms.short_range import ShortRange
 

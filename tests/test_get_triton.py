@@ -16,8 +16,9 @@ from hff_ase.errors import StructureError
 from hff_ase.kernels.get import gpu, layers
 from hff_ase.kernels.get.table import RadialTable, head_fastest, tabulate
 from hff_ase.kernels.get.weights import fused_weights
-from hff_ase.neighbors import NeighborList, PairRequest, Rows
+from hff_ase.neighbors import NeighborList
 from hff_ase.nets.get import GET, Attention, Edges
+from hff_ase.pairs import PairRequest, Rows
 
 CUTOFF, SKIN = 3.5, 1.0
 SIZES = [(64, 16), (48, 16), (32, 8)]

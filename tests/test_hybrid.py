@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms, units
 from ase.build import molecule
 from ase.calculators.calculator import PropertyNotImplementedError
@@ -24,21 +26,17 @@ from ase.vibrations import Vibrations
 from conftest import make_potential, salt_box, water
 
 from hff_ase import HybridFF
+from hff_ase.calculators import results_to_atoms
 from hff_ase.checkpoint import save_model
 from hff_ase.errors import ConfigError, HFFWarning, StructureError
 from hff_ase.potential import HybridPotential
 
 
-def evaluations(calculator: HybridFF, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def evaluations(calculator: HybridFF) -> list[int]:
     """A list that grows with every evaluation."""
     seen: list[int] = []
-    forward = calculator.potential.forward
-
-    def counted(batch, *args, **kwargs):
-        seen.append(batch.n_atoms)
-        return forward(batch, *args, **kwargs)
-
-    monkeypatch.setattr(calculator.potential, "forward", counted)
+    _, first = calculator.potential.named_terms()[0]
+    first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].n_atoms))
     return seen
 
 
@@ -66,13 +64,13 @@ def test_results_agree_with_each_other(small_calculator, make):
     assert results["free_energy"] == energy
     assert atoms.get_potential_energy(force_consistent=True) == energy
     assert results["energies"].sum() == pytest.approx(energy, abs=1e-12)
-    assert sum(results["energy_terms"].values()) == pytest.approx(energy, abs=1e-12)
-    assert list(results["energy_terms"]) == list(small_calculator.potential.terms)
+    assert sum(small_calculator.energy_terms.values()) == pytest.approx(energy, abs=1e-12)
+    assert list(small_calculator.energy_terms) == list(small_calculator.potential.terms)
     assert results["charges"].sum() == pytest.approx(1.0, abs=1e-12)
     assert results["forces"].shape == (len(atoms), 3)
     # moved by lattice vectors the atoms stay as they are given: the dipole is theirs, not wrapped
     np.testing.assert_allclose(atoms.get_dipole_moment(), results["charges"] @ atoms.positions)
-    assert set(results) - {"energy_terms"} <= set(HybridFF.implemented_properties)
+    assert set(results) <= set(HybridFF.implemented_properties)
 
 
 def test_dipole_is_of_the_positions_as_given(small_calculator):
@@ -122,10 +120,10 @@ def test_charges_of_a_model_without_them():
 # --- caching -------------------------------------------------------------------------------
 
 
-def test_nothing_is_computed_twice(small_calculator, monkeypatch):
+def test_nothing_is_computed_twice(small_calculator):
     atoms = salt_box()
     atoms.calc = small_calculator
-    seen = evaluations(small_calculator, monkeypatch)
+    seen = evaluations(small_calculator)
     atoms.get_potential_energy()
     for ask in (atoms.get_forces, atoms.get_stress, atoms.get_charges, atoms.get_dipole_moment):
         ask()
@@ -160,11 +158,11 @@ def unwrap(atoms: Atoms) -> None:
 
 
 @pytest.mark.parametrize("change", [charge, move, stretch, swap, unwrap])
-def test_every_change_is_seen(small_calculator, monkeypatch, change):
+def test_every_change_is_seen(small_calculator, change):
     atoms = salt_box()
     atoms.calc = small_calculator
     before = atoms.get_potential_energy()
-    seen = evaluations(small_calculator, monkeypatch)
+    seen = evaluations(small_calculator)
     change(atoms)
     assert small_calculator.check_state(atoms)
     after = atoms.get_potential_energy()
@@ -175,11 +173,11 @@ def test_every_change_is_seen(small_calculator, monkeypatch, change):
     assert after == pytest.approx(fresh.get_property("energy", atoms), abs=1e-6)
 
 
-def test_charge_of_zero_is_no_charge(small_calculator, monkeypatch):
+def test_charge_of_zero_is_no_charge(small_calculator):
     atoms = water()
     atoms.calc = small_calculator
     atoms.get_potential_energy()
-    seen = evaluations(small_calculator, monkeypatch)
+    seen = evaluations(small_calculator)
     atoms.info["charge"] = 0
     atoms.get_potential_energy()
     assert seen == []
@@ -235,7 +233,8 @@ def test_batch_gives_what_each_gives_alone(small_calculator):
         same(results, alone, 1e-10)
         atoms.calc = small_calculator
         atoms.get_potential_energy()
-        same(results, small_calculator.results, 1e-10)
+        here = small_calculator.results | {"energy_terms": small_calculator.energy_terms}
+        same(results, here, 1e-10)
         assert ("stress" in results) == bool(atoms.pbc.all())
     assert [len(r["forces"]) for r in together] == [len(a) for a in structures]
 
@@ -450,9 +449,97 @@ def test_results_can_be_frozen(small_calculator):
     atoms = salt_box()
     atoms.calc = small_calculator
     energy = atoms.get_potential_energy()
-    results = {k: v for k, v in small_calculator.results.items() if k != "energy_terms"}
-    atoms.calc = SinglePointCalculator(atoms, **results)
+    assert atoms.get_properties(["energy"])["energy"] == energy
+    assert small_calculator.export_properties()["energy"] == energy
+    atoms.calc = SinglePointCalculator(atoms, **small_calculator.results)
     assert atoms.get_potential_energy() == energy
+
+
+def test_structures_are_written_each_with_its_own_results(small_calculator, tmp_path):
+    structures = [salt_box(), water(), salt_box()]
+    structures[2].rattle(0.05, seed=1)
+    results = small_calculator.evaluate(structures)
+    write(tmp_path / "all.extxyz", results_to_atoms(structures, results))
+    for atoms, found, given in zip(
+        read(tmp_path / "all.extxyz", ":"), results, structures, strict=True
+    ):
+        assert atoms.get_potential_energy() == pytest.approx(found["energy"], abs=1e-7)
+        np.testing.assert_allclose(atoms.get_forces(), found["forces"], atol=1e-7)
+        assert given.calc is None
+    with pytest.raises(ConfigError, match="results of 2 structures, got those of 3"):
+        results_to_atoms(structures[:2], results)
+
+
+# --- what surrounds the calculator ---------------------------------------------------------
+
+
+@pytest.fixture
+def settings_of_torch():
+    """Put back what a test changes for the whole process."""
+    yield
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.mkldnn.matmul.fp32_precision = "none"
+
+
+@pytest.mark.parametrize("how", ["legacy", "backend", "autocast"])
+def test_precision_of_the_program_around_does_not_matter(how, small_model_path, settings_of_torch):
+    atoms = salt_box()
+    expected = HybridFF.load(small_model_path).evaluate([atoms])[0]
+    if how == "legacy":
+        torch.set_float32_matmul_precision("medium")
+    elif how == "backend":
+        torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=how == "autocast"):
+        for kernels in ("auto", "reference"):
+            calc = HybridFF.load(small_model_path, kernels=kernels)
+            found = calc.evaluate([atoms])[0]
+            np.testing.assert_allclose(found["forces"], expected["forces"], atol=1e-4)
+            assert found["energy"] == pytest.approx(expected["energy"], abs=1e-5)
+    if how == "legacy":
+        assert torch.get_float32_matmul_precision() == "medium"
+    elif how == "backend":
+        assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+
+
+def test_loading_leaves_the_random_numbers_of_torch_alone(small_model_path):
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    HybridFF.load(small_model_path)
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_a_charge_changed_in_place_is_seen(small_calculator):
+    atoms = salt_box()
+    atoms.info["charge"] = np.array(0.0)
+    atoms.calc = small_calculator
+    neutral = atoms.get_potential_energy()
+    atoms.info["charge"][...] = 1.0
+    charged = atoms.get_potential_energy()
+    assert charged != neutral
+    other = salt_box()
+    other.info["charge"] = 1.0
+    assert small_calculator.evaluate([other])[0]["energy"] == pytest.approx(charged, abs=1e-9)
+
+
+def test_threads_that_share_a_calculator_get_their_own_structures_results(small_calculator):
+    structures = [salt_box() for _ in range(8)]
+    for k, atoms in enumerate(structures):
+        atoms.rattle(0.05, seed=k)
+    expected = [found["energy"] for found in small_calculator.evaluate(structures)]
+    for atoms in structures:
+        atoms.calc = small_calculator
+
+    def energies(atoms: Atoms) -> list[float]:
+        found = []
+        for _ in range(5):
+            found.append(atoms.get_potential_energy())
+            atoms.positions += 0.0
+        return found
+
+    with ThreadPoolExecutor(4) as pool:
+        for found, value in zip(pool.map(energies, structures), expected, strict=True):
+            assert found == pytest.approx([value] * 5, abs=1e-9)
 
 
 # --- copies, pickles, states ---------------------------------------------------------------
@@ -470,12 +557,12 @@ def twin(atoms: Atoms, how: str) -> Atoms:
 
 
 @pytest.mark.parametrize("how", ["deepcopy", "pickle", "copy"])
-def test_copies_go_on_alone(small_calculator, monkeypatch, how):
+def test_copies_go_on_alone(small_calculator, how):
     atoms = salt_box()
     atoms.calc = small_calculator
     energy = atoms.get_potential_energy()
     other = twin(atoms, how)
-    seen = evaluations(other.calc, monkeypatch)
+    seen = evaluations(other.calc)
     assert other.get_potential_energy() == energy
     assert seen == []  # results came along
     for each in (atoms, other):

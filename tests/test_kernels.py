@@ -13,7 +13,8 @@ import hff_ase.testing as checks
 from hff_ase import HybridFF, kernels
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError, HFFWarning
-from hff_ase.neighbors import NeighborList, PairRequest
+from hff_ase.neighbors import NeighborList
+from hff_ase.pairs import PairRequest
 from hff_ase.testing.compare import assert_close
 
 

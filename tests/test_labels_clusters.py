@@ -13,8 +13,7 @@ from typer.testing import CliRunner
 
 from hff_ase import HybridFF
 from hff_ase.cli.label import app
-from hff_ase.dynamics.build import build_box
-from hff_ase.dynamics.build.library import find_salt
+from hff_ase.dynamics.build import build_box, find_salt
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.labels import (
     choose_diverse,

@@ -20,13 +20,13 @@ from hff_ase import neighbor_search
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.neighbor_search import Search, search_on_host
-from hff_ase.neighbors import NeighborList, PairRequest
-from hff_ase.pairs import PairIndex, Rows, index_of, molecule_rows
+from hff_ase.neighbors import NeighborList
+from hff_ase.pairs import PairIndex, PairRequest, Rows, index_of, isolated_rows
 from hff_ase.testing import cluster, ionic_box, strained
 
 CUTOFF = 4.5
 FULL, HALF = PairRequest(CUTOFF, "full"), PairRequest(CUTOFF, "half")
-MOLECULE = PairRequest(math.inf, "molecule")
+MOLECULE = PairRequest(math.inf, "isolated")
 Entry = tuple[int, int, int, int, int]
 
 
@@ -162,7 +162,7 @@ def test_views_of_one_search_end_at_their_own_cutoffs() -> None:
 
 def test_molecule_pairs_are_all_pairs_of_molecules_only() -> None:
     structures = mixed_systems(16)
-    index = index_of(molecule_rows(AtomsBatch.from_atoms(structures)))
+    index = index_of(isolated_rows(AtomsBatch.from_atoms(structures)))
     expected = set()
     start = 0
     for atoms in structures:

@@ -17,7 +17,9 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.kernels.pair import MOST_KINDS, cpu
 from hff_ase.kernels.pair.segments import segments_of
 from hff_ase.kernels.pair.tables import tabulate
-from hff_ase.neighbors import Neighborhood, NeighborList, PairRequest
+from hff_ase.neighborhood import Neighborhood
+from hff_ase.neighbors import NeighborList
+from hff_ase.pairs import PairRequest
 from hff_ase.potential import Evaluation, HybridPotential
 from hff_ase.terms.bamboo_dispersion import BambooDispersion
 from hff_ase.terms.coulomb import Coulomb
@@ -150,9 +152,9 @@ def joint(batch: AtomsBatch, terms: dict[str, Term], told: bool) -> tuple[Tensor
     neighbors = potential.neighbor_list(0.5)
     neighbors.update(batch)
     leaves = [batch.positions.clone().requires_grad_(), batch.cell.clone().requires_grad_()]
-    neighborhood = neighbors.bind(batch.moved(*leaves), "numba")
+    neighborhood = neighbors.bind(batch.moved(*leaves), kernels="numba")
     if told:
-        neighborhood.shared["terms"] = list(terms.values())
+        neighborhood.terms = tuple(terms.values())
     fields: Fields = {}
     energies = [term(batch.moved(*leaves), neighborhood, fields) for term in terms.values()]
     total = torch.stack(energies)
@@ -291,7 +293,7 @@ def test_an_atom_at_nan_shows() -> None:
     potential = HybridPotential({"charges": MovingCharges(), **TERMS["Coulomb and BAMBOO"]()})
     neighbors = potential.neighbor_list(1.0)
     neighbors.update(batch)
-    kernels = neighbors.bind(batch.moved(batch.positions * torch.nan), "numba")
+    kernels = neighbors.bind(batch.moved(batch.positions * torch.nan), kernels="numba")
     fields = {"charges": torch.ones(2, dtype=torch.float64)}
     for name in ("coulomb", "d"):
         energy = potential.terms[name](batch.moved(batch.positions * torch.nan), kernels, fields)

@@ -47,8 +47,8 @@ def derivatives(
     charges = torch.cos(torch.arange(batch.n_atoms, dtype=torch.float64)).to(batch.device)
     charges.requires_grad_()
     moved = batch.moved(positions, cell)
-    neighborhood = neighbors.bind(moved, kernels)  # type: ignore[arg-type]
-    neighborhood.shared["terms"] = list(terms.values())
+    neighborhood = neighbors.bind(moved, kernels=kernels)  # type: ignore[arg-type]
+    neighborhood.terms = tuple(terms.values())
     energies = [term(moved, neighborhood, {"charges": charges}) for term in terms.values()]
     total = torch.stack(energies)
     gradients = torch.autograd.grad(total.sum(), (positions, cell, charges), allow_unused=True)
@@ -93,7 +93,7 @@ def test_the_same_twice() -> None:
     potential = HybridPotential({"d": term}).to(batch.device)
     neighbors = potential.neighbor_list(0.3)
     neighbors.update(batch)
-    neighborhood = neighbors.bind(batch, "triton")
+    neighborhood = neighbors.bind(batch, kernels="triton")
     needed = term.kernel_input(batch, neighborhood)
     assert needed is not None
     first, second = (

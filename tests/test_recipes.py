@@ -18,9 +18,8 @@ from ase.io import read
 from hff_ase import HybridFF
 from hff_ase.data import read_frames, write_database
 from hff_ase.data.frames import frames_text
-from hff_ase.dynamics.build import build_box
+from hff_ase.dynamics.build import build_box, parse_recipe
 from hff_ase.dynamics.build.composition import compose
-from hff_ase.dynamics.build.recipe import parse_recipe
 from hff_ase.dynamics.observables.density import mass_density
 from hff_ase.files import write_whole
 from hff_ase.training import TrainConfig

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from hff_ase import reduce
 from hff_ase.errors import ConfigError
-from hff_ase.kernels import reduce
-from hff_ase.kernels.reduce import segment_max, segment_sum
+from hff_ase.reduce import segment_max, segment_sum
 
 
 def example(n: int = 40, n_segments: int = 7, wide: bool = True) -> tuple[Tensor, Tensor]:

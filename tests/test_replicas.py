@@ -300,5 +300,5 @@ def test_every_setting_has_an_option():
 
     options = set(inspect.signature(md).parameters)
     fields = set(MDConfig.model_fields) - {"stages"} | {"stage", "replicas"}
-    assert options - fields == {"config", "resume", "extend", "force"}
+    assert options - fields == {"config", "extend", "resume", "force"}
     assert fields <= options

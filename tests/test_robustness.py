@@ -151,25 +151,28 @@ def test_results_that_are_not_finite(small_calculator, monkeypatch):
         small_calculator.get_property("energy", water())
 
 
+def failing_with(calculator: HybridFF, error: Exception) -> Any:
+    """Let every evaluation end in an error, until the handle that is returned is removed."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    return calculator.potential.named_terms()[0][1].register_forward_pre_hook(fail)
+
+
 @pytest.mark.parametrize(
     "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 GB")]
 )
-def test_memory_that_runs_out(small_calculator, monkeypatch, error):
-    def fail(*_: object, **__: object) -> None:
-        raise error
-
-    monkeypatch.setattr(small_calculator.potential, "forward", fail)
+def test_memory_that_runs_out(small_calculator, error):
+    handle = failing_with(small_calculator, error)
     with pytest.raises(StructureError, match="expected structures that fit into memory, got 8 at"):
         small_calculator.get_property("energy", salt_box())
-    monkeypatch.undo()
+    handle.remove()
     small_calculator.get_property("energy", salt_box())
 
 
-def test_other_errors_are_not_hidden(small_calculator, monkeypatch):
-    def fail(*_: object, **__: object) -> None:
-        raise RuntimeError("a bug")
-
-    monkeypatch.setattr(small_calculator.potential, "forward", fail)
+def test_other_errors_are_not_hidden(small_calculator):
+    failing_with(small_calculator, RuntimeError("a bug"))
     with pytest.raises(RuntimeError, match="a bug"):
         small_calculator.get_property("energy", salt_box())
 
@@ -545,15 +548,15 @@ def test_run_over_a_run(hff):
 
 def test_ctrl_c_during_a_run(hff, monkeypatch):
     calls: list[int] = []
-    forward = HybridPotential.forward
+    compute = HybridPotential.compute
 
     def interrupted(self: HybridPotential, *args: Any, **kwargs: Any) -> Evaluation:
         calls.append(len(calls))
         if len(calls) == 8:
             os.kill(os.getpid(), signal.SIGINT)
-        return forward(self, *args, **kwargs)
+        return compute(self, *args, **kwargs)
 
-    monkeypatch.setattr(HybridPotential, "forward", interrupted)
+    monkeypatch.setattr(HybridPotential, "compute", interrupted)
     run = (*MD, "--time", "12fs", "--no-minimize", "--no-plot", "--max-temperature", "1e9")
     code, _, err = hff(*run, "--max-displacement", "9", "-o", "run")
     assert code == 130, err

@@ -14,7 +14,8 @@ from torch import Tensor
 
 import hff_ase.testing as checks
 from hff_ase.batch import AtomsBatch
-from hff_ase.neighbors import Neighborhood, PairRequest
+from hff_ase.neighborhood import Neighborhood
+from hff_ase.pairs import PairRequest
 from hff_ase.potential import HybridPotential
 from hff_ase.terms.pairwise import share_pairs
 from hff_ase.terms.term import Fields, Term

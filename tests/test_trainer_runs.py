@@ -21,14 +21,14 @@ from test_trainer import make_frames, make_teacher
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.calculators import HybridFF
+from hff_ase.calculators.finetune import train
 from hff_ase.checkpoint import read_file
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.potential import HybridPotential
 from hff_ase.terms.repulsion import ZBL
-from hff_ase.training import train
 from hff_ase.training.config import TrainConfig
 from hff_ase.training.model import build
-from hff_ase.training.run import prepare
+from hff_ase.training.pipeline import prepare
 
 TERMS: dict[str, Any] = {
     "short_range": {
@@ -40,7 +40,7 @@ TERMS: dict[str, Any] = {
 }
 RUN = """
 import os, signal, sys
-from hff_ase.training import train
+from hff_ase.calculators.finetune import train
 
 class KillAt:  # asked once before every step
     left = int(os.environ.get("KILL_AT", "0"))
@@ -162,7 +162,7 @@ def test_the_saved_model_is_the_whole_potential(frames: Path, tmp_path: Path) ->
     config = TrainConfig.from_yaml(path, ["schedule.steps=3"])
     assert config.model is not None
     assert config.data is not None
-    prepared = prepare(config, config.model, config.data)
+    prepared = prepare(config)
     assert [name for name, _ in prepared.trainable.named_terms()] == ["short_range", "charges"]
     sources = [prepared.train.source(k) for k in range(len(prepared.train))]
     assert sources == [f"walled:{k}" for k in (0, 1, 2, *range(6, 12))]
@@ -212,13 +212,13 @@ def test_a_term_is_trained_coarser_than_it_is_saved(frames: Path, tmp_path: Path
     )
     assert config.model is not None
     assert config.data is not None
-    prepared = prepare(config, config.model, config.data)
+    prepared = prepare(config)
     assert prepared.trainable.terms["coulomb"].tolerance == 1e-3
     saved = dict(train(config).potential.named_terms())
     assert saved["coulomb"].config()["tolerance"] == 1e-8
     wrong = config.model.model_copy(update={"train_as": {"coulom": {}}})
     with pytest.raises(ConfigError, match="got 'coulom'"):
-        prepare(config, wrong, config.data)
+        prepare(config.model_copy(update={"model": wrong}))
 
 
 def test_initial_weights_follow_the_seed() -> None:

@@ -22,7 +22,6 @@ from hff_ase.dynamics.engine import (
     Conditions,
     Loop,
     Noise,
-    PotentialForces,
     begin,
     with_forces,
 )
@@ -30,7 +29,9 @@ from hff_ase.dynamics.guards import Limits
 from hff_ase.dynamics.integrators import random_momenta
 from hff_ase.dynamics.md import MDRun
 from hff_ase.errors import SimulationError
-from hff_ase.neighbors import Neighborhood, PairRequest
+from hff_ase.evaluator import Evaluator
+from hff_ase.neighborhood import Neighborhood
+from hff_ase.pairs import PairRequest
 from hff_ase.potential import HybridPotential
 from hff_ase.terms.pairwise import share_pairs, switch_off
 from hff_ase.terms.term import Fields, Term
@@ -111,8 +112,8 @@ def make_loop(
     )
     momenta = np.concatenate([atoms.get_momenta() for atoms in structures])
     potential = HybridPotential({"toy": term or LennardJones()}).to(device)
-    forces = PotentialForces(potential, skin)
-    result = forces.evaluate_checked(batch)
+    forces = Evaluator(potential, skin)
+    result = forces.evaluate(batch)
     integrator = INTEGRATORS[ensemble](conditions)
     state = begin(conditions, batch.positions, torch.as_tensor(momenta).to(device), batch.cell)
     state = with_forces(state, conditions, result.energy, result.forces, result.stress)

@@ -28,7 +28,7 @@ class ListedLennardJones(Calculator):
     the same bits only if the list is made for the same positions again.
     """
 
-    implemented_properties = ["energy", "forces", "stress", "charges", "energy_terms"]  # noqa: RUF012
+    implemented_properties = ["energy", "forces", "stress", "charges"]  # noqa: RUF012
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,9 +80,9 @@ class ListedLennardJones(Calculator):
         np.add.at(forces, i, gradient)
         np.add.at(forces, j, -gradient)
         stress = gradient.T @ vector / self.atoms.get_volume()
+        self.energy_terms = {"repulsion": float(np.sum(4 * EPSILON * s6**2 * switch))}
         self.results = {
             "energy": float(np.sum(pair * switch)),
-            "energy_terms": {"repulsion": float(np.sum(4 * EPSILON * s6**2 * switch))},
             "forces": forces,
             "stress": stress.flat[[0, 4, 8, 5, 2, 1]],
             "charges": np.tanh(forces[:, 0]),

@@ -18,7 +18,7 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.calculators import HybridFF
 from hff_ase.dynamics.replicas import ReplicaConfig, ReplicaRun
 from hff_ase.errors import SimulationError
-from hff_ase.neighbors import Neighborhood
+from hff_ase.neighborhood import Neighborhood
 from hff_ase.terms.term import Fields
 
 STAGED = ["npt:0.16ps", "nvt:0.16ps", "nvt-nhc:0.08ps"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hff_ase.training import train
+from hff_ase.calculators.finetune import train
 from hff_ase.training.config import TrainConfig
 
 HERE = Path(__file__).parent

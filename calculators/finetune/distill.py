@@ -18,12 +18,12 @@ from hff_ase.calculators.finetune.teachers import (
     label_frames,
     load_teachers,
 )
+from hff_ase.calculators.finetune.train import train
 from hff_ase.calculators.finetune.uncertainty import SpreadScales, weigh
 from hff_ase.calculators.hybrid import HybridFF
 from hff_ase.data.frames import frames_text, read_path
 from hff_ase.errors import ConfigError
 from hff_ase.files import write_whole
-from hff_ase.training import train
 from hff_ase.training.config import TrainConfig
 from hff_ase.training.loop.state import STATE
 from hff_ase.training.loop.trainer import StopSource

@@ -5,32 +5,26 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
 
-import torch
 from ase import Atoms
+from ase.data import chemical_symbols
 
-from hff_ase.calculators.finetune.run import Run
+from hff_ase.calculators.finetune.train import calculator_of
 from hff_ase.calculators.hybrid import HybridFF
-from hff_ase.checkpoint import ModelInfo
 from hff_ase.errors import ConfigError
 from hff_ase.potential import HybridPotential
-from hff_ase.terms import TERMS
-from hff_ase.training.adapt import (
-    AdaptConfig,
-    adapt_references,
-    apply,
-    complete_labels,
-    make_config,
-    refit_references,
-    set_trainable,
-    training_frames,
-)
+from hff_ase.training.adapt import AdaptConfig, make_config
 from hff_ase.training.adapt.replay import read_all, without_isolated
-from hff_ase.training.config import TrainConfig
+from hff_ase.training.config import DataSection, ModelSection, TrainConfig
+from hff_ase.training.frames_of import Split
 from hff_ase.training.loop.trainer import StopSource
+from hff_ase.training.model import Start
+from hff_ase.training.pipeline import run
 
 Frames = Sequence[Atoms] | str | Path
+Dispersion = Literal["auto", "add", "as_is"]
 # Fine-tuning starts near where it ends: smaller steps than a training from random weights.
 DEFAULTS: dict[str, Any] = {
     "schedule": {"epochs": 50, "warmup": 100},
@@ -38,7 +32,6 @@ DEFAULTS: dict[str, Any] = {
     "ema": {"decay": 0.99},  # of a short run
 }
 FROM_SCRATCH: dict[str, Any] = {"optimizer": {"learning_rate": 2e-3}}
-N_REFERENCES = 2  # structures whose results are stored with the model
 
 
 def finetune(
@@ -77,34 +70,22 @@ def finetune(
     """
     start = calc if isinstance(calc, HybridFF) else HybridFF.load(calc)
     chosen = make_config(adapt)
-    config = training_config(settings, start)
-    new = read(frames)
-    potential = apply(start.potential, chosen, config.seed)
-    labelled = training_frames(new, start.potential, potential, chosen)
-    held_out = complete_labels(read(validation), potential, chosen.dispersion)
-    run = Run(potential, labelled, held_out, config, output, resume, stop)
-    trained = run(lambda part, data: adapt_references(part, data, chosen), chosen)
-    info = ModelInfo(
-        name or f"{start.info.name}-finetuned",
-        f"fine-tuned from {start.info.name}: {start.info.description}".rstrip(": "),
-        start.info.licence,
-        start.info.provenance,
-        tuple(name for name, _ in trained.named_terms()),
-        {
-            "start": {"name": start.info.name, "details": start.info.details},
-            "adapt": chosen.model_dump(mode="json", exclude_defaults=True),
-            "settings": config.model_dump(mode="json", exclude={"output", "model", "data"}),
-            "frames": {"new": len(new), "replayed": len(labelled) - len(new)},
-        },
+    model = ModelSection(
+        name=name or f"{start.info.name}-finetuned",
+        description=f"fine-tuned from {start.info.name}: {start.info.description}".rstrip(": "),
+        start=start.info.name,
+        adapt=chosen.model_dump(mode="json", exclude_defaults=True),
     )
-    return _finished(trained, info, start, labelled, output)
+    config = training_config(settings, start, model)
+    split = read(frames), read(validation)
+    return _run(config, start, split, output, resume, stop, Start(_on_cpu(start), start.info))
 
 
 def train_from_scratch(
     calc: HybridFF | str | Path,
     frames: Frames,
     *,
-    dispersion: str = "auto",
+    dispersion: Dispersion = "auto",
     validation: Frames | None = None,
     settings: TrainConfig | Mapping[str, Any] | None = None,
     output: str | Path | None = None,
@@ -117,33 +98,41 @@ def train_from_scratch(
     Reference energies are fitted first.
     """
     start = calc if isinstance(calc, HybridFF) else HybridFF.load(calc)
-    config = training_config(settings, start, FROM_SCRATCH)
-    potential = fresh(start.potential, config.seed)
-    labelled = complete_labels(without_isolated(read(frames)), potential, dispersion)
-    held_out = complete_labels(read(validation), potential, dispersion)
-    run = Run(potential, labelled, held_out, config, output, resume, stop)
-    trained = run(lambda part, data: refit_references(part, data))
-    info = ModelInfo(
-        f"{start.info.name}-from-scratch",
-        f"the terms of {start.info.name}, trained from random weights",
-        trained_with=tuple(name for name, _ in trained.named_terms()),
-        details={"settings": config.model_dump(mode="json", exclude={"output", "model", "data"})},
+    terms = {name: {"kind": t.kind, **t.config()} for name, t in start.potential.named_terms()}
+    model = ModelSection(
+        name=f"{start.info.name}-from-scratch",
+        description=f"the terms of {start.info.name}, trained from random weights",
+        elements=start.potential.elements or tuple(chemical_symbols[1:]),
+        terms=terms,
     )
-    return _finished(trained, info, start, labelled, output)
+    data = DataSection(train=(), dispersion=dispersion)
+    config = training_config(settings, start, model, data, FROM_SCRATCH)
+    split = without_isolated(read(frames)), read(validation)
+    return _run(config, start, split, output, resume, stop)
 
 
 def training_config(
     settings: TrainConfig | Mapping[str, Any] | None,
     start: HybridFF,
+    model: ModelSection,
+    data: DataSection | None = None,
     more: Mapping[str, Any] | None = None,
 ) -> TrainConfig:
     """Settings of a training over the defaults of fine-tuning; precision and device of a model.
 
+    Args:
+        settings: without ``model``, ``data`` and ``output``; a whole `TrainConfig` is taken as it
+            is but for these.
+        start: the calculator that is trained further, or whose like is trained.
+        model, data: what is trained, and how labels are taken.
+        more: further defaults.
+
     Raises:
         ConfigError: settings that make no sense, or a model or data among them.
     """
+    sections = {"model": model, "data": data}
     if isinstance(settings, TrainConfig):
-        return settings
+        return settings.model_copy(update=sections)
     given = copy.deepcopy(dict(settings or {}))
     for key in ("model", "data", "output"):
         if given.get(key) is not None:
@@ -153,7 +142,7 @@ def training_config(
     schedule = given.get("schedule") or {}
     if {"steps", "by"} & set(schedule):  # another way to say how long
         del defaults["schedule"]["epochs"]
-    return TrainConfig(**_over(defaults, given))
+    return TrainConfig(**_over(defaults, given), **sections)
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,41 +154,32 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def fresh(potential: HybridPotential, seed: int) -> HybridPotential:
-    """The same terms with random weights, everything trainable that is by design."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        terms = {name: TERMS[t.kind](**t.config()) for name, t in potential.named_terms()}
-    out = HybridPotential(terms, potential.elements)
-    out.kernels = potential.kernels
-    out.set_dtype(potential.dtype).to(potential.known.device)
-    set_trainable(out, ())
-    return out.train()
-
-
 def read(frames: Frames | None) -> list[Atoms]:
+    """Frames as they are given, or those of a file or folder."""
     if frames is None:
         return []
     return read_all([frames]) if isinstance(frames, (str, Path)) else list(frames)
 
 
-def _finished(
-    potential: HybridPotential,
-    info: ModelInfo,
-    start: HybridFF,
-    frames: Sequence[Atoms],
+def _on_cpu(calc: HybridFF) -> HybridPotential:
+    """The potential where frames become tensors; a copy where it is elsewhere."""
+    if calc.device.type == "cpu":
+        return calc.potential
+    return copy.deepcopy(calc.potential).to("cpu")
+
+
+def _run(
+    config: TrainConfig,
+    calc: HybridFF,
+    split: Split,
     output: str | Path | None,
+    resume: bool,
+    stop: StopSource | None,
+    start: Start | None = None,
 ) -> HybridFF:
-    """A calculator as the one it comes from, saved where there is a folder."""
-    options: dict[str, Any] = {
-        "dtype": start.dtype,
-        "skin": start.skin,
-        "kernels": start.potential.kernels,
-    }
-    calc = HybridFF(potential, info, device="cpu", **options)
-    if output is not None:
-        smallest = sorted(frames, key=lambda atoms: (len(atoms) == 1, len(atoms)))
-        calc.save(Path(output) / "model.hff", smallest[:N_REFERENCES])
-    if start.device.type == "cpu":
-        return calc
-    return HybridFF(potential, info, device=str(start.device), **options)
+    """A calculator like the one that it comes from, saved where there is a folder."""
+    with TemporaryDirectory() as scratch:
+        config = config.model_copy(update={"output": str(output or scratch)})
+        trained = run(config, start=start, frames=split, resume=resume, stop=stop)
+    kernels = calc.potential.kernels
+    return calculator_of(trained, output, str(calc.device), calc.dtype, calc.skin, kernels)

@@ -12,7 +12,6 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from hff_ase.batch import total_charge
 from hff_ase.calculators.committee import (
     Committee,
     Results,
@@ -27,6 +26,7 @@ from hff_ase.data.frames import frames_text, read_frames
 from hff_ase.data.splits import chunks
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.files import write_whole
+from hff_ase.structures import total_charge
 
 BATCH_ATOMS = 2000  # in one pass of the teachers
 KEPT = ("charge", "name", "step", "time_ps", "weight", "system")  # of a frame's own info

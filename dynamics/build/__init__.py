@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from .box import build_box, describe_box
 from .composition import Composition, compose
-from .library import Molecule, Salt, find_salt, find_solvent, salts, solvents
+from .finding import find_component, find_salt, find_solvent
+from .library import Molecule, ions, solvents
 from .pack import closest_contact
-from .recipe import Recipe, SaltAmount, parse_recipe
+from .parsing import parse_recipe
+from .recipe import Additive, Recipe, SaltAmount
+from .salts import Salt, salts
+from .smallest import smallest
 
 __all__ = [
+    "Additive",
     "Composition",
     "Molecule",
     "Recipe",
@@ -18,9 +23,12 @@ __all__ = [
     "closest_contact",
     "compose",
     "describe_box",
+    "find_component",
     "find_salt",
     "find_solvent",
+    "ions",
     "parse_recipe",
     "salts",
+    "smallest",
     "solvents",
 ]

@@ -1,7 +1,7 @@
 """From a recipe to whole numbers of molecules, and back to what those numbers amount to.
 
 Solvents mix with additive volumes and each salt adds its apparent molar volume, unless a density
-is given; molarity is per litre of the solution so obtained.
+is given; molarity is per litre of the solution so obtained, molality per kg of its solvents.
 """
 
 from __future__ import annotations
@@ -14,8 +14,13 @@ from ase.units import _Nav
 
 from hff_ase.errors import RecipeError
 
-from .library import Molecule, Salt, find_salt, find_solvent
-from .recipe import Recipe
+from .finding import find_component, find_salt
+from .library import Molecule
+from .moles import amounts, per_mole
+from .recipe import PERCENT, Recipe
+from .salts import Salt
+
+Unit = Molecule | Salt
 
 A3_PER_CM3_PER_MOL = 1e24 / _Nav  # 1.6605 A^3 per molecule for each cm3/mol
 
@@ -23,8 +28,6 @@ A3_PER_CM3_PER_MOL = 1e24 / _Nav  # 1.6605 A^3 per molecule for each cm3/mol
 MIN_MOLECULES = 2.0 / 3.0
 # Atom counts within this fraction of the asked one are tried for whole numbers that fit better.
 ATOMS_WINDOW = 0.05
-# Fewer solvent molecules than this per formula unit of salt is no solution: 1:1 melts exist.
-MIN_SOLVENT_PER_SALT = 0.5
 # A density this many times the expected one packs, but is no liquid.
 MAX_COMPRESSION = 1.5
 # Room between a molecule and its own periodic image, Angstrom.
@@ -44,21 +47,31 @@ class Composition:
 
     @property
     def salts(self) -> list[tuple[Salt, int]]:
-        """Each salt with its number of formula units."""
-        return [(find_salt(s.name), self.counts[s.name]) for s in self.recipe.salts]
+        """Each salt that is dissolved or added with its number of formula units."""
+        found = [(find_salt(s.name), self.counts[s.name]) for s in self.recipe.salts]
+        return found + [(unit, n) for unit, n in self.additives if isinstance(unit, Salt)]
 
     @property
-    def solvents(self) -> list[tuple[Molecule, int]]:
-        """Each solvent with its number of molecules."""
-        return [(find_solvent(name), self.counts[name]) for name in self.recipe.solvents]
+    def solvents(self) -> list[tuple[Unit, int]]:
+        """What salts are dissolved in: the mixture and each neutral additive, with numbers."""
+        found = [(find_component(name), self.counts[name]) for name in self.recipe.solvents]
+        return found + [(unit, n) for unit, n in self.additives if isinstance(unit, Molecule)]
+
+    @property
+    def additives(self) -> list[tuple[Unit, int]]:
+        """Each additive with its number."""
+        return [(find_component(a.name), self.counts[a.name]) for a in self.recipe.additives]
 
     @property
     def molecules(self) -> list[tuple[Molecule, int]]:
         """Each kind of molecule or ion with its number: cations, anions, solvents."""
+        units = [*self.salts, *self.solvents]
+        pairs = [(unit, n) for unit, n in units if isinstance(unit, Salt)]
+        parts = [(salt.cation, n * salt.n_cations) for salt, n in pairs]
+        parts += [(salt.anion, n * salt.n_anions) for salt, n in pairs]
+        parts += [(unit, n) for unit, n in units if isinstance(unit, Molecule)]
         kinds: dict[str, Molecule] = {}
         numbers: dict[str, int] = {}
-        parts = [(salt.cation, n) for salt, n in self.salts]
-        parts += [(salt.anion, n) for salt, n in self.salts] + self.solvents
         for molecule, n in parts:
             kinds[molecule.name] = molecule
             numbers[molecule.name] = numbers.get(molecule.name, 0) + n
@@ -98,16 +111,30 @@ class Composition:
     @property
     def ratio(self) -> tuple[float, ...]:
         """The solvents' ratio in the recipe's basis, with the same sum as the ratio asked for."""
-        parts = [n * _per_mole(solvent, self.recipe.basis) for solvent, n in self.solvents]
+        units = [(find_component(name), self.counts[name]) for name in self.recipe.solvents]
+        parts = [n * per_mole(unit, self.recipe.basis) for unit, n in units]
         scale = sum(self.recipe.ratio) / sum(parts)
         return tuple(part * scale for part in parts)
 
     @property
+    def percent(self) -> dict[str, float]:
+        """Share of each additive in the whole solution, per cent in its own unit."""
+        units = [(find_component(name), n) for name, n in self.counts.items()]
+        shares = {}
+        for additive in self.recipe.additives:
+            basis = PERCENT[additive.unit]
+            whole = sum(n * per_mole(unit, basis) for unit, n in units)
+            own = self.counts[additive.name] * per_mole(find_component(additive.name), basis)
+            shares[additive.name] = 100.0 * own / whole
+        return shares
+
+    @property
     def deviation(self) -> float:
-        """Largest relative difference to the asked concentrations and ratio."""
+        """Largest relative difference to the asked concentrations, ratio and per cent."""
         got = self.molarity if self.recipe.unit == "M" else self.molality
         pairs = [(got[s.name], s.concentration) for s in self.recipe.salts]
         pairs += list(zip(self.ratio, self.recipe.ratio, strict=True))
+        pairs += [(self.percent[a.name], a.percent) for a in self.recipe.additives]
         return max(abs(built / asked - 1.0) for built, asked in pairs)
 
 
@@ -119,76 +146,95 @@ def compose(recipe: Recipe, n_atoms: int, density: float | None = None) -> Compo
     """
     if n_atoms < 1:
         raise RecipeError(f"expected a positive number of atoms, got {n_atoms}")
+    parts = proportions(recipe, density)
+    _check_size(parts, n_atoms)
+    return with_density(parts, _nearest_integers(parts.per_atom, parts.atoms, n_atoms))
+
+
+@dataclass(frozen=True)
+class Proportions:
+    """A recipe in exact numbers: arrays [n_kinds] over ``units``, salts, solvents, additives.
+
+    ``per_atom`` in formula units per atom of the box, ``atoms`` per formula unit, ``volumes`` in
+    cm3/mol, ``masses`` in g/mol; ``density`` in g/cm3 where it is given.
+    """
+
+    recipe: Recipe
+    units: tuple[Unit, ...]
+    per_atom: np.ndarray
+    atoms: np.ndarray
+    volumes: np.ndarray
+    masses: np.ndarray
+    density: float | None
+
+    @property
+    def volume_per_atom(self) -> float:
+        """A^3."""
+        if self.density is None:
+            return float(self.per_atom @ self.volumes) * A3_PER_CM3_PER_MOL
+        return float(self.per_atom @ self.masses) / self.density * A3_PER_CM3_PER_MOL
+
+    @property
+    def least_atoms(self) -> int:
+        """Atoms of the smallest box that is wider than its longest molecule."""
+        extent = max(unit.extent for unit in self.units)
+        return math.ceil((extent + IMAGE_GAP) ** 3 / self.volume_per_atom)
+
+
+def proportions(recipe: Recipe, density: float | None = None) -> Proportions:
+    """Exact numbers of a recipe; RecipeError as `compose`, but for the number of atoms."""
     if density is not None and not 0 < density < math.inf:
         raise RecipeError(f"expected a positive density in g/cm3, got {density:g}")
-    amounts = _amounts(recipe, density)
-    units = {s.name: find_salt(s.name) for s in recipe.salts} | {
-        name: find_solvent(name) for name in recipe.solvents
-    }
-    moles = np.array([amounts[name] for name in units])
-    atoms = np.array([len(unit) for unit in units.values()])
-    per_atom = moles / (moles @ atoms)
-    volumes = np.array([unit.molar_volume for unit in units.values()])
-    masses = np.array([unit.mass for unit in units.values()])
-    volume_per_atom = per_atom @ volumes if density is None else per_atom @ masses / density
-    _check_size(list(units.values()), per_atom, volume_per_atom * A3_PER_CM3_PER_MOL, n_atoms)
-    counts = _nearest_integers(per_atom, atoms, n_atoms)
-    expected = float(counts @ masses / (counts @ volumes))
-    if density is not None and density > MAX_COMPRESSION * expected:
+    units = tuple(find_component(name) for name in recipe.names)
+    _check_melt(units, density)
+    moles = amounts(recipe, density)
+    atoms = np.array([len(unit) for unit in units])
+    return Proportions(
+        recipe,
+        units,
+        moles / (moles @ atoms),
+        atoms,
+        np.array([unit.molar_volume for unit in units]),
+        np.array([unit.mass for unit in units]),
+        density,
+    )
+
+
+def with_density(parts: Proportions, counts: np.ndarray) -> Composition:
+    """Whole numbers [n_kinds] as a composition at the given or else the expected density."""
+    expected = float(counts @ parts.masses / (counts @ parts.volumes))
+    density = parts.density
+    if density is not None and density > MAX_COMPRESSION * expected > 0:
         raise RecipeError(
             f"expected a density up to {MAX_COMPRESSION * expected:.2f} g/cm3 "
             f"({MAX_COMPRESSION:g} times the expected one), got {density:g}"
         )
-    numbers = dict(zip(units, map(int, counts), strict=True))
-    return Composition(recipe, numbers, expected if density is None else density)
+    numbers = dict(zip(parts.recipe.names, map(int, counts), strict=True))
+    return Composition(parts.recipe, numbers, expected if density is None else density)
 
 
-def _amounts(recipe: Recipe, density: float | None) -> dict[str, float]:
-    """Moles of each salt and solvent, of one litre (M), of one kg of solvent, or of anything."""
-    solvents = [find_solvent(name) for name in recipe.solvents]
-    parts = [
-        part / _per_mole(solvent, recipe.basis)
-        for part, solvent in zip(recipe.ratio, solvents, strict=True)
-    ]
-    mass = sum(n * solvent.mass for n, solvent in zip(parts, solvents, strict=True))
-    volume = sum(n * solvent.molar_volume for n, solvent in zip(parts, solvents, strict=True))
-    salts = [(find_salt(s.name), s.concentration) for s in recipe.salts]
-    if recipe.unit == "mol/kg":
-        scale = 1000.0 / mass
-    elif recipe.unit == "M" and density is None:
-        scale = (1000.0 - sum(c * salt.molar_volume for salt, c in salts)) / volume
-    elif recipe.unit == "M" and density is not None:
-        scale = (1000.0 * density - sum(c * salt.mass for salt, c in salts)) / mass
-    else:
-        scale = 1.0
-    concentration = sum(c for _, c in salts)
-    if scale * sum(parts) < MIN_SOLVENT_PER_SALT * concentration or scale <= 0:
-        raise RecipeError(
-            f"no room for the solvent: {concentration:g} {recipe.unit} leaves "
-            f"{max(0.0, scale * sum(parts) / concentration):.2f} solvent molecules per formula "
-            f"unit of salt, expected at least {MIN_SOLVENT_PER_SALT:g}"
-        )
-    moles = {salt.name: c for salt, c in salts}
-    return moles | {s.name: scale * n for s, n in zip(solvents, parts, strict=True)}
+def _check_melt(units: tuple[Unit, ...], density: float | None) -> None:
+    """Atomic ions take a volume in a solution that says nothing of a melt of them."""
+    melt = all(isinstance(unit, Salt) for unit in units)
+    atomic = [u.name for u in units if isinstance(u, Salt) and len(u.anion) == 1]
+    if melt and atomic and density is None:
+        raise RecipeError(f"expected --density for a melt with {atomic[0]}, got none")
 
 
-def _check_size(
-    units: list[Salt | Molecule], per_atom: np.ndarray, volume_per_atom: float, n_atoms: int
-) -> None:
+def _check_size(parts: Proportions, n_atoms: int) -> None:
     """Refuse a box without one molecule of each kind, or smaller than a molecule."""
-    rarest = int(np.argmin(per_atom))
-    whole = math.ceil(MIN_MOLECULES / per_atom[rarest])
-    extent = max(unit.extent for unit in units)
-    wide = math.ceil((extent + IMAGE_GAP) ** 3 / volume_per_atom)
-    smallest = max(whole, wide)
+    rarest = int(np.argmin(parts.per_atom))
+    whole = math.ceil(MIN_MOLECULES / parts.per_atom[rarest])
+    smallest = max(whole, parts.least_atoms)
     if n_atoms >= smallest:
         return
     if n_atoms < whole:
-        rare = units[rarest]
+        rare = parts.units[rarest]
         one = f"one ion pair of {rare.name}" if isinstance(rare, Salt) else f"one {rare.name}"
-        reason = f"{n_atoms * per_atom[rarest]:.2f} of {one}"
+        reason = f"{n_atoms * parts.per_atom[rarest]:.2f} of {one}"
     else:
-        side = np.cbrt(n_atoms * volume_per_atom)
+        side = np.cbrt(n_atoms * parts.volume_per_atom)
+        extent = max(unit.extent for unit in parts.units)
         reason = f"a box of {side:.1f} A for a molecule {extent:.1f} A long"
     raise RecipeError(f"{n_atoms} atoms make {reason}: the smallest --atoms is {smallest}")
 
@@ -206,10 +252,3 @@ def _nearest_integers(per_atom: np.ndarray, atoms: np.ndarray, n_atoms: int) -> 
     off_proportion = np.abs(candidates / (built[:, None] * per_atom) - 1.0).max(axis=1)
     off_size = np.abs(built / n_atoms - 1.0)
     return candidates[np.argmin(off_proportion + 0.5 * off_size)].astype(int)
-
-
-def _per_mole(solvent: Molecule, basis: str) -> float:
-    """Volume, mass or number that one mole of a solvent counts for in a ratio."""
-    if basis == "v/v":
-        return solvent.molar_volume
-    return solvent.mass if basis == "w/w" else 1.0

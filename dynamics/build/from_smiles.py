@@ -12,7 +12,9 @@ import numpy as np
 
 from hff_ase.errors import RecipeError
 
-from .library import SMILES_PREFIX, Molecule, solvents
+from .library import SMILES_PREFIX, Molecule, ions, solvents
+from .salts import Salt, salt_of
+from .volumes import estimated_volume
 
 try:
     from rdkit import Chem
@@ -23,10 +25,6 @@ except ImportError as error:
         f"'{SMILES_PREFIX}...' needs RDKit, which is not installed: pip install 'hff-ase[smiles]'"
     ) from error
 
-# Volume of the liquid over the van der Waals volume: mean of the library's solvents at 298 K,
-# which scatter by 0.12 (1.53 EC, 1.70 DMC, 1.89 acetone, 1.91 Novec7000).
-LIQUID_TO_VDW = 1.71
-CM3_PER_MOL_PER_A3 = 0.602214076  # Avogadro's number x 1e-24 cm3
 N_CONFORMERS = 10
 
 
@@ -38,14 +36,53 @@ def solvent_from_smiles(smiles: str) -> Molecule:
     text that is not SMILES, for ions, and for several molecules in one.
     """
     mol = _read(smiles)
+    if len(Chem.GetMolFrags(mol)) != 1:
+        raise RecipeError(f"expected one molecule in {SMILES_PREFIX}{smiles}, got several")
+    charge = Chem.GetFormalCharge(mol)
+    if charge != 0:
+        raise RecipeError(
+            f"expected a neutral solvent, got charge {charge:+d} in {SMILES_PREFIX}{smiles}"
+        )
     symbols, positions, volume = embed(mol)
     known = _library_by_smiles().get(Chem.MolToSmiles(mol))
     if known is not None:
         molar_volume, source = known.molar_volume, f"as {known.name}, {known.source}"
     else:
-        molar_volume = LIQUID_TO_VDW * volume * CM3_PER_MOL_PER_A3
-        source = f"estimate from the van der Waals volume ({volume:.0f} A^3), good to about 7 %"
+        molar_volume, source = estimated_volume(volume, 0)
     return Molecule(SMILES_PREFIX + smiles, symbols, positions, 0, molar_volume, source, smiles)
+
+
+@cache
+def salt_from_smiles(smiles: str) -> Salt:
+    """A salt of one kind of cation and one kind of anion, such as "[Li+].F[P-](F)(F)(F)(F)F".
+
+    Ions of the library keep its names and volumes. Their numbers follow from the charges, however
+    often each is written. Raises RecipeError for anything else.
+    """
+    mol = _read(smiles)
+    kinds = {
+        Chem.MolToSmiles(part): part for part in Chem.GetMolFrags(mol, asMols=True)
+    }  # [Mg+2].[Cl-].[Cl-] has two kinds
+    parts = [_ion(text, part) for text, part in kinds.items()]
+    cations = [ion for ion in parts if ion.charge > 0]
+    anions = [ion for ion in parts if ion.charge < 0]
+    if len(parts) != 2 or len(cations) != 1 or len(anions) != 1:
+        raise RecipeError(
+            "expected one kind of cation and one of anion in a salt, as in "
+            f"'{SMILES_PREFIX}[Li+].F[P-](F)(F)(F)(F)F', got {SMILES_PREFIX}{smiles}"
+        )
+    return salt_of(cations[0], anions[0], SMILES_PREFIX + smiles)
+
+
+def _ion(text: str, mol: Any) -> Molecule:
+    """An ion of the library where the canonical SMILES is one's, else a new one."""
+    known = _library_by_smiles().get(text)
+    if known is not None:
+        return known
+    symbols, positions, volume = embed(mol)
+    charge = Chem.GetFormalCharge(mol)
+    molar_volume, source = estimated_volume(volume, charge)
+    return Molecule(SMILES_PREFIX + text, symbols, positions, charge, molar_volume, source, text)
 
 
 def embed(mol: Any) -> tuple[tuple[str, ...], np.ndarray, float]:
@@ -80,17 +117,11 @@ def _read(smiles: str) -> Any:
         mol = Chem.MolFromSmiles(smiles) if smiles else None
     if mol is None:
         raise RecipeError(f"expected valid SMILES after '{SMILES_PREFIX}', got {smiles!r}")
-    if len(Chem.GetMolFrags(mol)) != 1:
-        raise RecipeError(f"expected one molecule in {SMILES_PREFIX}{smiles}, got several")
-    charge = Chem.GetFormalCharge(mol)
-    if charge != 0:
-        raise RecipeError(
-            f"expected a neutral solvent, got charge {charge:+d} in {SMILES_PREFIX}{smiles}"
-        )
     return mol
 
 
 @cache
 def _library_by_smiles() -> dict[str, Molecule]:
-    """Canonical SMILES -> solvent of the library."""
-    return {Chem.CanonSmiles(solvent.smiles): solvent for solvent in solvents().values()}
+    """Canonical SMILES -> solvent or ion of the library."""
+    known = (*solvents().values(), *ions().values())
+    return {Chem.CanonSmiles(molecule.smiles): molecule for molecule in known}

@@ -7,13 +7,14 @@ the host. Nothing loops over systems or atoms in Python.
 
 from __future__ import annotations
 
-from hff_ase.dynamics.engine.forces import Forces, PotentialForces, SplitForces
+from hff_ase.dynamics.engine.forces import Forces, SplitForces
 from hff_ase.dynamics.engine.integrators import Integrator
 from hff_ase.dynamics.engine.langevin import Langevin
 from hff_ase.dynamics.engine.loop import Loop
 from hff_ase.dynamics.engine.mtk import MTK
 from hff_ase.dynamics.engine.noise import Noise
 from hff_ase.dynamics.engine.nose_hoover import NoseHoover
+from hff_ase.dynamics.engine.rescaling import CellRescaling
 from hff_ase.dynamics.engine.respa import Respa, SplitState, split
 from hff_ase.dynamics.engine.state import Conditions, State, begin, with_forces
 
@@ -22,11 +23,13 @@ INTEGRATORS: dict[str, type[Integrator]] = {
     "nvt": Langevin,
     "nvt-nhc": NoseHoover,
     "npt": MTK,
+    "npt-scr": CellRescaling,
 }
 
 __all__ = [
     "INTEGRATORS",
     "MTK",
+    "CellRescaling",
     "Conditions",
     "Forces",
     "Integrator",
@@ -34,7 +37,6 @@ __all__ = [
     "Loop",
     "Noise",
     "NoseHoover",
-    "PotentialForces",
     "Respa",
     "SplitForces",
     "SplitState",

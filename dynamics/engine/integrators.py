@@ -36,12 +36,14 @@ class Integrator:
 
     Attributes:
         draws_noise: `first` needs normal random numbers.
+        noise_width: how many of them per atom.
         moves_cell: the cell changes.
         thermostatted: the middle sets ``kinetic``.
         draws: how many middles a step has, each with its own random numbers.
     """
 
     draws_noise = False
+    noise_width = 3
     thermostatted = False
     moves_cell = False
     draws = 1
@@ -65,7 +67,7 @@ class Integrator:
 
         Args:
             state: after the last step.
-            noise: standard normal numbers [draws, n_atoms, 3] where `draws_noise`.
+            noise: standard normal numbers [draws, n_atoms, noise_width] where `draws_noise`.
             forces: of the potential.
             evaluate: how the loop has them evaluated.
         """
@@ -78,7 +80,7 @@ class Integrator:
 
         Args:
             state: after the last step.
-            noise: standard normal numbers [n_atoms, 3] where `draws_noise`.
+            noise: standard normal numbers [n_atoms, noise_width] where `draws_noise`.
         """
         return self.drift(self.middle(self.drift(self.kick(state)), noise))
 

@@ -73,7 +73,7 @@ class Loop:
         self._count = torch.zeros(1, dtype=torch.int64, device=device)
         self._run_tick: Callable[[], Evaluation] = self._tick
         if capture:
-            self._run_tick = CapturedStep(self._tick, forces.layout, self._idle)
+            self._run_tick = CapturedStep(self._tick, lambda: forces.layout, self._idle)
 
     @property
     def state(self) -> State:
@@ -94,7 +94,8 @@ class Loop:
     def evaluation(self) -> Evaluation:
         """The results at the state."""
         if self._evaluation is None:
-            self._evaluation = self.forces.evaluate(self.integrator.conditions.moved(self._state))
+            here = self.integrator.conditions.moved(self._state)
+            self._evaluation = self.forces.evaluate_prepared(here)
         return self._evaluation
 
     def advance(self, n_steps: int) -> Tensor:
@@ -115,7 +116,7 @@ class Loop:
     def _look(self) -> Tensor:
         """One step under the eyes of the host."""
         noise = self._noise_of(1)
-        before = self.forces.version()
+        before = self.forces.version
         new, evaluation = self.integrator.step(
             self._state, None if noise is None else noise[0], self.forces, checked
         )
@@ -123,7 +124,7 @@ class Loop:
         self._store(new, None)
         self._evaluation = evaluation
         self.step += 1
-        self._pace.looked(searched=self.forces.version() != before)
+        self._pace.looked(searched=self.forces.version != before)
         return row[None].to("cpu", copy=True)
 
     def _run_block(self, n_steps: int) -> Tensor:
@@ -177,14 +178,15 @@ class Loop:
             tensor.copy_(value if taken is None else torch.where(taken, value, tensor))
 
     def _noise_of(self, n_steps: int) -> Tensor | None:
-        """Noise of the next steps, [n_steps, draws, n_atoms, 3]."""
+        """Noise of the next steps, [n_steps, draws, n_atoms, noise_width]."""
         if self._noise is None:
             return None
         draws, positions = self.integrator.draws, self._state.positions
         first, drawn = self._random or (0, positions[:0])
         if not (first <= self.step and self.step + n_steps <= first + len(drawn)):
             ahead = max(n_steps, NOISE_AHEAD // (draws * len(positions)))
-            drawn = self._noise.steps(self.step * draws, ahead * draws)
+            width = self.integrator.noise_width
+            drawn = self._noise.steps(self.step * draws, ahead * draws, width)
             first, drawn = self.step, drawn.unflatten(0, (ahead, draws))
             self._random = first, drawn
         return drawn[self.step - first : self.step - first + n_steps]
@@ -195,13 +197,14 @@ class Loop:
             shape = (self._block, len(self._state.cell), len(self._columns))
             self._rows = self._state.energy.new_zeros(shape)
             if self._noise is not None:
-                shape = (self._block, self.integrator.draws, *self._state.positions.shape)
-                self._drawn = self._state.positions.new_zeros(shape)
+                own = self.integrator
+                drawn = (self._block, own.draws, len(self._state.positions), own.noise_width)
+                self._drawn = self._state.positions.new_zeros(drawn)
 
 
 def checked(forces: Forces, batch: AtomsBatch) -> Evaluation:
     """An evaluation under the eyes of the host."""
-    return forces.evaluate_checked(batch)
+    return forces.evaluate(batch)
 
 
 class Unseen:
@@ -217,7 +220,7 @@ class Unseen:
     def __call__(self, forces: Forces, batch: AtomsBatch) -> Evaluation:
         """An evaluation with what is prepared."""
         sound = self.sound & ~forces.outdated(batch)
-        evaluation = forces.evaluate(batch)
+        evaluation = forces.evaluate_prepared(batch)
         for result in (evaluation.energy, *forces_and_stress(evaluation)):
             sound &= torch.isfinite(result).all()
         self.sound = sound

@@ -105,9 +105,12 @@ class Noise:
         self._stream = identity.to(batch.device)[batch.system]
         self._atom = batch.index_in_system
 
-    def steps(self, first: int, count: int) -> Tensor:
-        """Standard normal numbers of ``count`` steps from ``first`` on, [count, n_atoms, 3]."""
+    def steps(self, first: int, count: int, width: int = 3) -> Tensor:
+        """Standard normal numbers of ``count`` steps from ``first`` on, [count, n_atoms, width].
+
+        ``width`` is at most 4; the first three are the same whatever it is.
+        """
         step = torch.arange(first, first + count, device=self._atom.device)[:, None]
         counter = (step & WORD, step >> 32, self._atom, torch.zeros_like(self._atom))
         words = philox(counter, (self._seed, self._stream))
-        return normal(torch.stack(words[:3], dim=-1))
+        return normal(torch.stack(words[:width], dim=-1))

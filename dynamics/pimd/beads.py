@@ -14,12 +14,13 @@ from ase import Atoms
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from hff_ase.batch import AtomsBatch, check_cell
+from hff_ase.batch import AtomsBatch
 from hff_ase.calculators import HybridFF
-from hff_ase.calculators.shared_list import SharedList, can_share
-from hff_ase.dynamics.engine.forces import HeldList
+from hff_ase.calculators.committee import can_share
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.potential import Evaluation
+from hff_ase.shared_evaluators import SharedEvaluators
+from hff_ase.structures import check_cell
 
 Array = NDArray[np.float64]
 MOST_LISTS = 3  # of different numbers of beads (an incomplete last batch) that are kept
@@ -73,7 +74,7 @@ class BeadForces:
         alone = AtomsBatch.from_atoms(template, self._device)
         for potential in self._potentials:
             potential.check_elements(alone)
-        self._lists: dict[int, tuple[SharedList, AtomsBatch]] = {}
+        self._lists: dict[int, tuple[SharedEvaluators, AtomsBatch]] = {}
         self.n_searches = 0
 
     def evaluate(self, cells: Array, positions: Array) -> list[BeadResults]:
@@ -113,11 +114,11 @@ class BeadForces:
             cells = np.broadcast_to(np.eye(3), cells.shape)
         batch, order = self._placed(like, cells, positions), None
         reference = shared.neighbors.reference
-        if reference is not None and self._outdated(shared, batch):
+        if reference is not None and self.skin > 0 and shared.outdated(batch):
             known = reference.as_given(reference.positions).cpu().numpy()
             order, nearest = put_back(known.reshape(positions.shape), cells, positions, like)
             again = self._placed(like, cells[order], nearest)
-            if self._outdated(shared, again):
+            if shared.outdated(again):
                 order = None
             else:
                 batch = again
@@ -126,12 +127,12 @@ class BeadForces:
         self.n_searches += shared.neighbors.n_builds - before
         return results
 
-    def _list_for(self, n_beads: int) -> tuple[SharedList, AtomsBatch]:
+    def _list_for(self, n_beads: int) -> tuple[SharedEvaluators, AtomsBatch]:
         if n_beads not in self._lists:
             if len(self._lists) >= MOST_LISTS:
                 self._lists.pop(next(iter(self._lists)))
             like = AtomsBatch.from_atoms([self._template] * n_beads, self._device)
-            self._lists[n_beads] = SharedList(self._potentials, self.skin), like
+            self._lists[n_beads] = SharedEvaluators(self._potentials, self.skin), like
         return self._lists[n_beads]
 
     def _placed(self, like: AtomsBatch, cells: Array, positions: Array) -> AtomsBatch:
@@ -142,11 +143,6 @@ class BeadForces:
             return torch.from_numpy(copy).to(self._device)
 
         return like.moved(tensor(positions, -1, 3), tensor(cells, -1, 3, 3))
-
-    def _outdated(self, shared: SharedList, batch: AtomsBatch) -> bool:
-        if self.skin == 0:
-            return False  # searched anew in any case
-        return bool(shared.neighbors.moved_too_far(HeldList(shared.neighbors).follow(batch)))
 
     def _results(
         self, found: Evaluation, batch: AtomsBatch, order: NDArray[np.intp] | None

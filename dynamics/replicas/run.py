@@ -123,6 +123,11 @@ class ReplicaRun:
         checkpoint = load_checkpoint(run_folder[CHECKPOINT])
         if not has_replicas(checkpoint):
             raise SimulationError(f"expected a run of replicas in {folder}, got one of one system")
+        if "equilibration" in checkpoint.config:
+            raise SimulationError(
+                f"expected a run of hff md in {folder}, got an equilibration: hff equilibrate "
+                f"--resume {folder}"
+            )
         config = run = ReplicaConfig.from_settings(checkpoint.config)
         asked = asked_of(run_folder[CONFIG], run.resolved(), settings or {})
         if asked:

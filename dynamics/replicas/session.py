@@ -120,7 +120,7 @@ class ReplicaSession(Sitting):
         for row in rows:
             state.step += 1
             state.stage_step += 1
-            bad = blowing_up(mover, row, state.step)
+            bad = self._failing(row)
             if self._due(state.step):
                 self._record(stage, row, leave_out=bad)
         if bad:
@@ -128,6 +128,10 @@ class ReplicaSession(Sitting):
             return
         kelvin = float(mover.temperatures(rows[-1]).mean())
         self._screen.running(state.step, shared.plan[stage].ensemble, kelvin, float("nan"))
+
+    def _failing(self, row: Tensor) -> dict[int, str]:
+        """Which places cannot go on after a step, and why."""
+        return blowing_up(self._moving, row, self._state.step)
 
     def _due(self, step: int) -> bool:
         shared = self._settings
@@ -189,7 +193,7 @@ class ReplicaSession(Sitting):
         self._state.phase = "finished"
         self._collect_state()  # with the integrator of the last stage's end
         self._save()
-        for line in table(whole):
+        for line in self._table(whole):
             self._say(line)
         self._say(
             f"finished: {n_done} replicas, {self._state.step} steps, {speed:.3g} ns/day each, "
@@ -211,12 +215,22 @@ class ReplicaSession(Sitting):
             groups.setdefault(config.name_of(config.combination(replica.index)), []).append(rows)
             if self._settings.plot and len(mover.replicas) <= MOST_PLOTS:
                 plot(own[PLOT], rows, len(atoms), replica.config)
-        whole = run_summary(config, self._state, summaries, speed, status)
+        whole = self._summary(summaries, speed, status)
         self._folder.write(SUMMARY, to_yaml(whole))
         if self._settings.plot:
             periodic = all("density[g/cm^3]" in rows for own in groups.values() for rows in own)
             plot_replicas(self._folder[PLOT], groups, periodic)
         return whole
+
+    def _summary(
+        self, summaries: Mapping[int, Mapping[str, Any]], speed: float, status: str
+    ) -> dict[str, Any]:
+        """Of the whole run, from those of the replicas that came to the end."""
+        return run_summary(self._config, self._state, summaries, speed, status)
+
+    def _table(self, summary: Mapping[str, Any]) -> list[str]:
+        """What to show of the summary at the end."""
+        return table(summary)
 
     def _close(self) -> None:
         for outputs in self._outputs.values():

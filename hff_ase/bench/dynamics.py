@@ -19,7 +19,6 @@ from hff_ase.dynamics.engine import (
     Conditions,
     Loop,
     Noise,
-    PotentialForces,
     begin,
     with_forces,
 )
@@ -27,6 +26,7 @@ from hff_ase.dynamics.engine.state import State
 from hff_ase.dynamics.guards import Limits
 from hff_ase.dynamics.integrators import random_momenta
 from hff_ase.errors import ConfigError, StructureError
+from hff_ase.evaluator import Evaluator
 from hff_ase.units import BAR
 
 TEMPERATURE = 300.0  # K
@@ -66,7 +66,7 @@ def time_dynamics(
     if "npt" in ensembles and not atoms.pbc.all():
         raise ConfigError("expected a periodic structure for npt, got one without a cell")
     systems = copies(relaxed(calculator, atoms), n_systems)
-    forces = PotentialForces(calculator.potential, calculator.skin)
+    forces = Evaluator(calculator.potential, calculator.skin)
     conditions = _conditions(systems, AtomsBatch.from_atoms(systems, calculator.device), timestep)
     state = _start(systems, conditions, forces)
     on_gpu = calculator.device.type == "cuda"
@@ -95,7 +95,7 @@ def check_ensembles(names: Sequence[str]) -> None:
 
 
 def _time(
-    loop: Loop, forces: PotentialForces, device: torch.device, steps: int, repeats: int
+    loop: Loop, forces: Evaluator, device: torch.device, steps: int, repeats: int
 ) -> LoopTimes:
     searches = forces.neighbors.n_builds
     blocks = [seconds(lambda: _advance(loop, steps), device) / steps for _ in range(repeats)]
@@ -122,13 +122,13 @@ def _conditions(systems: list[Atoms], batch: AtomsBatch, timestep: float) -> Con
     )
 
 
-def _start(systems: list[Atoms], conditions: Conditions, forces: PotentialForces) -> State:
+def _start(systems: list[Atoms], conditions: Conditions, forces: Evaluator) -> State:
     rng = np.random.default_rng(0)
     momenta = np.concatenate([random_momenta(atoms, TEMPERATURE, rng) for atoms in systems])
     batch = conditions.batch
     given = torch.as_tensor(momenta, device=batch.device)
     state = begin(conditions, batch.positions, given, batch.cell)
-    result = forces.evaluate_checked(batch)
+    result = forces.evaluate(batch)
     if result.forces is None or result.stress is None:
         raise StructureError("expected forces and a stress, got an evaluation without")
     return with_forces(state, conditions, result.energy, result.forces, result.stress)

@@ -14,6 +14,7 @@ from hff_ase._version import __version__
 from hff_ase.cli.bench import bench
 from hff_ase.cli.build import build
 from hff_ase.cli.distill import SeveralValues, distill
+from hff_ase.cli.equilibrate import equilibrate
 from hff_ase.cli.evaluate import evaluate
 from hff_ase.cli.finetune import finetune
 from hff_ase.cli.import_bamboo import import_bamboo
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 SIMULATE, TRAIN, MODELS = "Simulate", "Label and train", "Models and installation"
 app.command(rich_help_panel=SIMULATE)(build)
+app.command(rich_help_panel=SIMULATE)(equilibrate)
 app.command(rich_help_panel=SIMULATE)(md)
 app.command(rich_help_panel=SIMULATE)(pimd)
 app.command(name="ipi-path", rich_help_panel=SIMULATE)(ipi_path)

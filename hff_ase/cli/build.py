@@ -16,12 +16,26 @@ BOX = "Box"
 
 def build(
     recipe: Annotated[
-        str, typer.Argument(help="e.g. '1.0 M LiPF6 in EC:DMC 1:1 v/v', '2 m NaFSI in DME', 'DMC'")
-    ],
+        str | None,
+        typer.Argument(
+            help="e.g. '1.0 M LiPF6 in EC:DMC 1:1 v/v', '1 M LiPF6 in EC/EMC 3:7 w/w + 2 wt% VC', "
+            "'2 m NaFSI in DME', 'DMC'"
+        ),
+    ] = None,
     atoms: Annotated[
-        int,
-        typer.Option("--atoms", help="Atoms, met within about 5 %.", rich_help_panel=BOX),
-    ] = 1000,
+        int | None,
+        typer.Option(
+            "--atoms",
+            help="Atoms, met within about 5 % (1000); with --within at least so many.",
+            rich_help_panel=BOX,
+        ),
+    ] = None,
+    within: Annotated[
+        str | None,
+        typer.Option(
+            help="The smallest box that meets the recipe within e.g. 2%.", rich_help_panel=BOX
+        ),
+    ] = None,
     density: Annotated[
         float | None,
         typer.Option(help="g/cm3, instead of the expected density.", rich_help_panel=BOX),
@@ -38,27 +52,74 @@ def build(
     json_: Annotated[
         bool, typer.Option("--json", help="Print the composition as JSON.", rich_help_panel=OUTPUT)
     ] = False,
+    list_: Annotated[
+        bool, typer.Option("--list", help="Print the solvents and ions that have a name.")
+    ] = False,
 ) -> None:
     """Build a periodic box of liquid from a recipe.
 
-    Concentrations are in M (mol per litre of solution) or m (mol per kg of solvent).
+    Concentrations are in M (mol per litre of solution) or m (mol per kg of solvent), ratios by v/v,
+    w/w or mol/mol, additives in wt%, vol% or mol% of the whole.
 
-    Ratios are v/v, w/w or mol/mol. Any solvent can be given as smiles:... (needs RDKit).
+    Any molecule or salt can be given as smiles:... (needs RDKit), a molecule as file:NAME.xyz.
     """
+    if list_:
+        typer.echo(_vocabulary())
+        return
+    if recipe is None:
+        from hff_ase.errors import RecipeError
+
+        raise RecipeError("expected a recipe such as '1.0 M LiPF6 in EC:DMC 1:1 v/v', got none")
     from hff_ase.cli.output import check_output
 
     check_output(output, (".extxyz", ".xyz"), force)
     from hff_ase.dynamics.build import build_box, describe_box
 
-    box = build_box(recipe, atoms, density=density, seed=seed)
+    tolerance = None if within is None else _fraction(within)
+    box = build_box(recipe, atoms, within=tolerance, density=density, seed=seed)
     _write(output, box)
-    report = _report(describe_box(box)) | {"seed": seed, "output": str(output)}
+    built = describe_box(box)
+    report = _report(built) | {"seed": seed, "output": str(output)}
     if json_:
         import json
 
         typer.echo(json.dumps(report, indent=2))
     else:
-        typer.echo(_as_text(report))
+        typer.echo(_as_text(report, built))
+
+
+def _fraction(text: str) -> float:
+    """ "2%", "2 %" or "0.02" as 0.02."""
+    from hff_ase.errors import ConfigError
+
+    try:
+        number = float(text.strip().removesuffix("%"))
+    except ValueError:
+        raise ConfigError(f"expected --within such as 2% or 0.02, got {text!r}") from None
+    value = number / 100.0 if text.strip().endswith("%") else number
+    if not 0 < value < 1:
+        raise ConfigError(f"expected --within above 0% and below 100%, such as 2%, got {text!r}")
+    return value
+
+
+def _vocabulary() -> str:
+    """Every name of the library with its full name."""
+    from hff_ase.dynamics.build import ions, solvents
+    from hff_ase.dynamics.build.library import description, spellings
+
+    lines = ["solvents"]
+    for name in sorted(solvents(), key=str.casefold):
+        full = description("solvents", name)
+        others = [s for s in spellings("solvents", name) if s not in (name, full)]
+        lines.append(f"  {name:<18} {full}" + (f" ({', '.join(others)})" if others else ""))
+    for title, sign in (("cations", 1), ("anions", -1)):
+        lines.append(f"{title}, in any salt")
+        for name, ion in ions().items():
+            if ion.charge * sign > 0:
+                others = [s for s in spellings("ions", name) if s != name]
+                also = f" ({', '.join(others)})" if others else ""
+                lines.append(f"  {name:<18} {ion.charge:+d}  {description('ions', name)}{also}")
+    return "\n".join(lines)
 
 
 def _write(output: Path, box: Any) -> None:
@@ -87,14 +148,26 @@ def _report(built: Composition) -> dict[str, Any]:
         "molality_mol_per_kg": built.molality,
         "ratio": list(built.ratio),
         "basis": built.recipe.basis,
+        "additives_percent": built.percent,
         "density_g_per_cm3": built.density,
         "length_angstrom": built.length,
         "deviation": built.deviation,
-        "volume_sources": {solvent.name: solvent.source for solvent, _ in built.solvents},
+        "volume_sources": {molecule.name: molecule.source for molecule, _ in built.molecules},
     }
 
 
-def _as_text(report: dict[str, Any]) -> str:
+def _closer(built: Composition) -> str:
+    """How many atoms come within 2 %."""
+    from hff_ase.dynamics.build import smallest
+    from hff_ase.errors import RecipeError
+
+    try:
+        return f"--within 2% makes a box of {smallest(built.recipe, 0.02, built.density).n_atoms}"
+    except RecipeError:
+        return "more --atoms come closer"
+
+
+def _as_text(report: dict[str, Any], built: Composition) -> str:
     lines = [f"{report['output']}: {report['atoms']} atoms of {report['recipe']}"]
     lines += [f"  {name:<12} {n:6d}" for name, n in report["counts"].items()]
     for name, molarity in report["molarity_mol_per_l"].items():
@@ -106,10 +179,12 @@ def _as_text(report: dict[str, Any]) -> str:
     lines.append(
         f"  density {report['density_g_per_cm3']:.4f} g/cm3, side {report['length_angstrom']:.3f} A"
     )
+    units = {a.name: a.unit for a in built.recipe.additives}
+    lines += [f"  {percent:.2f} {units[n]} {n}" for n, percent in built.percent.items()]
     if report["deviation"] > 0.05:
         lines.append(
             f"  whole molecules: up to {100 * report['deviation']:.0f} % from what was asked; "
-            "more --atoms come closer"
+            + _closer(built)
         )
     for name, source in report["volume_sources"].items():
         if source.startswith("estimate"):

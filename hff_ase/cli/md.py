@@ -44,7 +44,10 @@ def md(
     ] = None,
     ensemble: Annotated[
         Text,
-        option(DYNAMICS, "nve, nvt (Langevin), nvt-nhc (Nose-Hoover chain) or npt (default: nvt)."),
+        option(
+            DYNAMICS,
+            "nve, nvt (Langevin), nvt-nhc (Nose-Hoover chain), npt or npt-scr (default: nvt).",
+        ),
     ] = None,
     time: Annotated[Text, option(DYNAMICS, "Length with its unit: 50ps, 0.5ns, 200fs.")] = None,
     stage: Annotated[

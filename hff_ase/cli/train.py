@@ -31,8 +31,8 @@ def train(
     Several processes or GPUs: torchrun --nproc-per-node 2 -m hff_ase train config.yaml
     """
     from hff_ase.allocator import keep_memory
+    from hff_ase.calculators.finetune import train as train_model
     from hff_ase.dynamics.stopping import stop_on_signals
-    from hff_ase.training import train as train_model
     from hff_ase.training.config import TrainConfig
 
     keep_memory()

@@ -10,10 +10,10 @@ from ase import Atoms
 from ase.stress import full_3x3_to_voigt_6_stress
 from vesin import NeighborList
 
-from hff_ase.batch import check_structure, total_charge
 from hff_ase.data.labels import labels_of, result_of, source_of
 from hff_ase.data.outliers import check_energies, check_magnitudes
 from hff_ase.errors import StructureError
+from hff_ase.structures import check_structure, total_charge
 
 CLOSEST = 0.3  # Angstrom: nuclei nearer than this are no configuration
 SEARCHED = 2.0  # Angstrom; a search within less divides the box into a great many cells

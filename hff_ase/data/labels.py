@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -109,22 +109,13 @@ def collate(frames: Sequence[Frame]) -> Frame:
         return frames[0]
     batches, labels = [batch for batch, _ in frames], [label for _, label in frames]
     before = np.cumsum([0, *(batch.n_systems for batch in batches[:-1])]).tolist()
-    return _join_batches(batches, before), _join_labels(labels, before)
+    return AtomsBatch.join(batches), _join_labels(labels, before)
 
 
 def to_device(frame: Frame, device: str | torch.device) -> Frame:
     """The same frame on a device."""
     batch, labels = frame
-    parts = {f.name: getattr(batch, f.name) for f in fields(batch)}
-    moved = replace(batch, **{k: v.to(device) for k, v in parts.items() if v is not None})
-    # known on the host; asked of a device they would make it wait
-    moved.__dict__.update(
-        counts=batch.counts.to(device),
-        max_count=batch.max_count,
-        any_periodic=batch.any_periodic,
-        all_periodic=batch.all_periodic,
-    )
-    return moved, labels.to(device)
+    return batch.to(device), labels.to(device)
 
 
 def source_of(atoms: Atoms) -> str:
@@ -140,27 +131,6 @@ def result_of(atoms: Atoms, name: str) -> Any:
         return atoms.calc.get_property(name, atoms, allow_calculation=False)
     except (PropertyNotImplementedError, NotImplementedError):
         return None
-
-
-def _join_batches(batches: Sequence[AtomsBatch], before: list[int]) -> AtomsBatch:
-    molecules = [batch.molecule for batch in batches]
-    known = [molecule for molecule in molecules if molecule is not None]
-    joined = AtomsBatch(
-        positions=torch.cat([b.positions for b in batches]),
-        numbers=torch.cat([b.numbers for b in batches]),
-        system=torch.cat([b.system + n for b, n in zip(batches, before, strict=True)]),
-        cell=torch.cat([b.cell for b in batches]),
-        periodic=torch.cat([b.periodic for b in batches]),
-        charge=torch.cat([b.charge for b in batches]),
-        molecule=torch.cat(known) if len(known) == len(batches) else None,
-    )
-    joined.__dict__.update(
-        counts=torch.cat([b.counts for b in batches]),
-        max_count=max(b.max_count for b in batches),
-        any_periodic=any(b.any_periodic for b in batches),
-        all_periodic=all(b.all_periodic for b in batches),
-    )
-    return joined
 
 
 def _join_labels(labels: Sequence[Labels], before: list[int]) -> Labels:

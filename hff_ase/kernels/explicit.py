@@ -30,6 +30,7 @@ class _GivenGradient(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
         factor = grads[0].index_select(0, ctx.first_atom)  # [n_systems], dL/dE of each system
+        factor = _whole_systems_only(grads[0], factor.index_select(0, ctx.system), factor)
         per_atom = factor.index_select(0, ctx.system)
         d_positions, d_cell, d_charges = ctx.gradients
         return (
@@ -41,6 +42,24 @@ class _GivenGradient(torch.autograd.Function):
             None if d_cell is None else factor[:, None, None] * d_cell,
             None if d_charges is None else per_atom * d_charges,
         )
+
+
+def _whole_systems_only(grad: Tensor, per_atom: Tensor, factor: Tensor) -> Tensor:
+    """The factor of each system; what weighs the atoms of a system differently gets no answer.
+
+    Raises:
+        RuntimeError: such weights, on the CPU. On a device, where nobody waits to look, the factor
+            is NaN instead, and whatever comes of it is refused as not finite.
+    """
+    if grad.device.type != "cpu":
+        return torch.where((grad == per_atom).all(), factor, torch.nan)
+    if not torch.equal(grad, per_atom):
+        raise RuntimeError(
+            "expected the energies of whole systems to be differentiated, as fused kernels give "
+            "them, got weights that differ between their atoms: ask for owned atoms, or use "
+            "kernels='reference'"
+        )
+    return factor
 
 
 def given_gradient(

@@ -6,12 +6,12 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from hff_ase.backends import Backend
 from hff_ase.batch import AtomsBatch
-from hff_ase.kernels import Backend
-from hff_ase.kernels.live import LiveParameters
-from hff_ase.neighbors import Rows
+from hff_ase.kept import LiveParameters
 from hff_ase.nets.e3 import E3Net
 from hff_ase.nets.get import GET
+from hff_ase.pairs import Rows
 
 ABLATED = ("attention", "vectors")  # options of GET without which it has no fused form
 

@@ -12,8 +12,8 @@ import math
 import torch
 from torch import Tensor
 
+from hff_ase.backends import backend_for
 from hff_ase.batch import AtomsBatch
-from hff_ase.kernels import backend_for
 from hff_ase.longrange.bspline import BOTH, VALUE, Stencil
 from hff_ase.longrange.lattice import SmoothSum, cell_gradient, reciprocal_lattice
 from hff_ase.longrange.mesh import MeshGroup, square_waves, wave_metric

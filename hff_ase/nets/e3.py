@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hff_ase.errors import ConfigError
+from hff_ase.halo import Halo, exchange
 from hff_ase.nets.e3_algebra import dimension, irreps, spherical_harmonics
 from hff_ase.nets.e3_convolution import Edges, convolve, couplings
 from hff_ase.nets.e3_layers import ElementLinear, Linear, Product, RadialNetwork, gate
@@ -109,12 +110,19 @@ class E3Net(Network):
         """The layers."""
         return [layer for layer in self.layers if isinstance(layer, Interaction)]
 
-    def forward(self, species: Tensor, i: Tensor, j: Tensor, vector: Tensor) -> Tensor:
+    @property
+    def reach(self) -> float:
+        """A cutoff per layer, Angstrom."""
+        return self.cutoff * len(self.layers)
+
+    def forward(
+        self, species: Tensor, i: Tensor, j: Tensor, vector: Tensor, halo: Halo | None = None
+    ) -> Tensor:
         """Scalar node features [n_atoms, channels]: see `Network.forward`."""
         edges = self.edges(i, j, vector)
         x = self.embedding(species)[:, None, :]
-        for layer in self.layers:
-            x = layer(x, species, edges)
+        for number, layer in enumerate(self.layers):
+            x = layer(exchange(x, halo) if number else x, species, edges)
         return x[:, 0]
 
     def edges(self, i: Tensor, j: Tensor, vector: Tensor) -> Edges:

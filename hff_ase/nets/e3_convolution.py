@@ -120,7 +120,7 @@ def convolve(x: Tensor, weights: Tensor, edges: Edges, l_edge: int, l_out: int) 
     factors = factors_of(edges.harmonics, table)
     function: Callable[..., Tensor] = reference
     if edges.fast and x.device.type == "cpu":
-        from hff_ase.kernels import backend_for
+        from hff_ase.backends import backend_for
 
         if backend_for(x.device) is not None:
             from hff_ase.kernels.e3.convolution import fused as function

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hff_ase.errors import ConfigError
+from hff_ase.halo import Halo, exchange
 from hff_ase.nets.network import Network
 from hff_ase.nets.radial import Envelope, ExpNormalBasis, Shape
 
@@ -84,21 +85,29 @@ class GET(Network):
         c = self.channels
         return f"{c}x0e+{c}x1o" if self.options["vectors"] else f"{c}x0e"
 
-    def forward(self, species: Tensor, i: Tensor, j: Tensor, vector: Tensor) -> Tensor:
+    @property
+    def reach(self) -> float:
+        """A cutoff per layer, Angstrom."""
+        return self.cutoff * len(self.layers)
+
+    def forward(
+        self, species: Tensor, i: Tensor, j: Tensor, vector: Tensor, halo: Halo | None = None
+    ) -> Tensor:
         """Scalar node features [n_atoms, channels].
 
         Args:
             species: [n_atoms], index into the embedding.
             i, j: [n_edges], receiver and sender, every pair in both directions.
             vector: [n_edges, 3] from i to j, Angstrom, in the network's dtype.
+            halo: see `Network.forward`; messages read their senders' scalars only.
         """
         distance = torch.linalg.vector_norm(vector, dim=-1)
         cut = self.envelope(distance)
         feature = functional.silu(self.radial(self.basis(distance) * cut[:, None]))
         edges = Edges(i, j, feature, cut, vector / distance[:, None])
         x, v = self.embedding(species), None
-        for layer in self.layers:
-            x, v = layer(x, v, edges)
+        for number, layer in enumerate(self.layers):
+            x, v = layer(exchange(x, halo) if number else x, v, edges)
         return x
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hff_ase.halo import Halo
+
 
 class Network(nn.Module, ABC):
     """Species and edge vectors to scalar node features.
@@ -44,12 +46,21 @@ class Network(nn.Module, ABC):
     def irreps_hidden(self) -> str:
         """The node features between layers in e3nn's notation, e.g. 64x0e+64x1o."""
 
+    @property
     @abstractmethod
-    def forward(self, species: Tensor, i: Tensor, j: Tensor, vector: Tensor) -> Tensor:
+    def reach(self) -> float:
+        """How far away atoms have an influence on an atom's features, Angstrom."""
+
+    @abstractmethod
+    def forward(
+        self, species: Tensor, i: Tensor, j: Tensor, vector: Tensor, halo: Halo | None = None
+    ) -> Tensor:
         """Scalar node features [n_atoms, channels].
 
         Args:
             species: int64 [n_atoms], index into the embedding.
             i, j: int64 [n_edges], receiver and sender, every pair in both directions, any order.
             vector: [n_edges, 3] from i to j, Angstrom, in the network's dtype.
+            halo: through which ghosts get their owners' features between layers: features of
+                ghosts at the end are not needed, and may be wrong.
         """

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError
+from hff_ase.kept import Kept
 from hff_ase.kernels.pair import ElementTables
-from hff_ase.kernels.pair.tables import Remembered, Table
-from hff_ase.neighbors import Neighborhood, PairRequest
+from hff_ase.kernels.pair.tables import Table
+from hff_ase.neighborhood import Neighborhood
+from hff_ase.pairs import PairRequest
 from hff_ase.terms.element_check import refuse_unknown
 from hff_ase.terms.pairwise import (
     ElementPairTerm,
@@ -23,6 +25,8 @@ from hff_ase.terms.pairwise import (
     share_pairs,
 )
 from hff_ase.terms.species import SpeciesIndex
+
+_TABLES: Kept[Table] = Kept()
 
 
 class BambooDispersion(ElementPairTerm):
@@ -86,7 +90,6 @@ class BambooDispersion(ElementPairTerm):
         radius = torch.tensor([r0[symbol] for symbol in c6], dtype=torch.float64)
         self.register_buffer("c6_root", c6_root, persistent=False)
         self.register_buffer("radius", radius, persistent=False)
-        self._tables: Remembered[Table] = Remembered()
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments."""
@@ -108,10 +111,8 @@ class BambooDispersion(ElementPairTerm):
         present: PresentElements = neighbors.plan(self)
         if not present.few:
             return None
-        parameters = (self.s6, self.a1, self.a2, self.a4, self.pair_request.cutoff)
-        changes = (self.c6_root, self.c6_root._version, self.radius, self.radius._version)
-        key = (present.key, batch.device, parameters, changes)
-        table = self._tables.get(key, lambda: self._tabulate(present))
+        key = (present.key, batch.device)
+        table = _TABLES.of(self, lambda: self._tabulate(present), key)
         return KernelInput(ElementTables(present.kind, table, len(present.key)))
 
     def _tabulate(self, present: PresentElements) -> Table:

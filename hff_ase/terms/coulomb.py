@@ -12,9 +12,11 @@ from torch.nn import functional
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError
+from hff_ase.halo import reciprocal_energies
+from hff_ase.kept import Kept
 from hff_ase.kernels.explicit import given_gradient
 from hff_ase.kernels.pair import pair_sums
-from hff_ase.kernels.pair.tables import Remembered, Table, tabulate
+from hff_ase.kernels.pair.tables import Table, tabulate
 from hff_ase.longrange.ewald import (
     ReciprocalEwald,
     explicit_corrections,
@@ -24,10 +26,13 @@ from hff_ase.longrange.ewald import (
 from hff_ase.longrange.lattice import SmoothSum
 from hff_ase.longrange.pairs import PairPotential
 from hff_ase.longrange.pme import ReciprocalPME
-from hff_ase.neighbors import Neighborhood, PairRequest, Pairs
+from hff_ase.neighborhood import Neighborhood
+from hff_ase.pairs import PairRequest, Pairs
 from hff_ase.terms.pairwise import KernelInput, following_pair_term
 from hff_ase.terms.term import Fields, Term
 from hff_ase.units import COULOMB_CONSTANT
+
+_TABLES: Kept[Table] = Kept()
 
 
 class ReciprocalSum(Protocol):
@@ -89,6 +94,7 @@ class Coulomb(Term):
 
     kind = "coulomb"
     needs = ("charges",)
+    parts = ("real", "reciprocal")
 
     def __init__(
         self,
@@ -110,7 +116,6 @@ class Coulomb(Term):
         self.real_cutoff = float(cutoff)
         self.alpha = splitting_parameter(cutoff, tolerance)
         self.reciprocal = reciprocal_sum(method, self.alpha, tolerance)
-        self._tables: Remembered[Table] = Remembered()
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments."""
@@ -124,7 +129,7 @@ class Coulomb(Term):
 
     def requests(self) -> tuple[PairRequest, ...]:
         """Pairs of the real-space sum and, for molecules, all pairs."""
-        return (PairRequest(self.real_cutoff, "half"), PairRequest(math.inf, "molecule"))
+        return (PairRequest(self.real_cutoff, "half"), PairRequest(math.inf, "isolated"))
 
     def prepare(self, batch: AtomsBatch) -> Any:
         """Wave vectors or mesh; nothing for a batch of molecules."""
@@ -133,21 +138,49 @@ class Coulomb(Term):
     def forward(self, batch: AtomsBatch, neighbors: Neighborhood, fields: Fields) -> Tensor:
         """Atomic energies k_e q_i phi_i / 2, float64 [n_atoms], eV."""
         charges = fields["charges"].double()
-        if neighbors.fast:
+        pairs = not neighbors.leaves_out(self, "real")
+        smooth = batch.any_periodic and not neighbors.leaves_out(self, "reciprocal")
+        if neighbors.fast and pairs and smooth == batch.any_periodic:
             return self._fused(batch, charges, neighbors)
         phi = torch.zeros_like(charges)
-        real, molecule = self.requests()
+        if pairs:
+            phi = phi + self._pair_potential(batch, charges, neighbors)
+        if smooth and neighbors.halo is None:
+            phi = phi + self._smooth_potential(batch, charges, neighbors)
+        energies = 0.5 * self.prefactor * charges * phi
+        if smooth and neighbors.halo is not None:
+            far = reciprocal_energies(batch.positions, batch.cell, charges, neighbors.halo)
+            energies = energies + self.prefactor * far
+        return energies
+
+    def refuses_owned(self, neighbors: Neighborhood) -> str | None:
+        """Without a halo the other charges of the lattice sum are not known."""
+        if neighbors.halo is None and not neighbors.leaves_out(self, "reciprocal"):
+            return "its reciprocal part sums over all charges; leave it out or give a halo"
+        return None
+
+    def _pair_potential(
+        self, batch: AtomsBatch, charges: Tensor, neighbors: Neighborhood
+    ) -> Tensor:
+        """phi [n_atoms] of listed pairs: of the real-space sum, and all of isolated systems."""
+        real, isolated = self.requests()
+        phi = torch.zeros_like(charges)
         if batch.any_periodic:
             phi = phi + self._real_space(batch, charges, neighbors.pairs(real))
-            smooth = self.reciprocal.potential(batch, charges, neighbors.plan(self))
-            smooth = smooth + potential_corrections(batch, charges, self.alpha)
-            if not batch.all_periodic:
-                smooth = torch.where(batch.periodic[batch.system], smooth, 0.0)
-            phi = phi + smooth
         if not batch.all_periodic:
-            pairs = neighbors.pairs(molecule)
+            pairs = neighbors.pairs(isolated)
             phi = phi + PairPotential.apply(charges, pairs.distance, pairs.i, pairs.j, self._bare)
-        return 0.5 * self.prefactor * charges * phi
+        return phi
+
+    def _smooth_potential(
+        self, batch: AtomsBatch, charges: Tensor, neighbors: Neighborhood
+    ) -> Tensor:
+        """phi [n_atoms] of the reciprocal-space sum, self term and background."""
+        smooth = self.reciprocal.potential(batch, charges, neighbors.plan(self))
+        smooth = smooth + potential_corrections(batch, charges, self.alpha)
+        if not batch.all_periodic:
+            smooth = torch.where(batch.periodic[batch.system], smooth, 0.0)
+        return smooth
 
     def _bare(self, distance: Tensor) -> tuple[Tensor, Tensor]:
         """g(r)/r and its derivative, 1/Angstrom and 1/Angstrom^2."""
@@ -179,7 +212,7 @@ class Coulomb(Term):
     def _fused(self, batch: AtomsBatch, charges: Tensor, neighbors: Neighborhood) -> Tensor:
         """The energies from kernels that give phi and all derivatives at once."""
         q = charges.detach().contiguous()
-        real, molecule = self.requests()
+        real, isolated = self.requests()
         parts = []
         if batch.any_periodic:
             in_box = q
@@ -193,7 +226,7 @@ class Coulomb(Term):
                 [self.prefactor * x for x in (smooth.phi, smooth.d_positions, smooth.d_cell)]
             )
         if not batch.all_periodic:
-            parts.append(self._pairs(batch, q, neighbors, molecule))
+            parts.append(self._pairs(batch, q, neighbors, isolated))
         phi, d_positions, d_cell = (sum(part[1:], part[0]) for part in zip(*parts, strict=True))
         energies = 0.5 * q * phi
         return given_gradient(energies, batch, d_positions, d_cell, charges, phi)
@@ -212,17 +245,17 @@ class Coulomb(Term):
             extra = other.kernel_input(batch, neighbors) or extra
         table = self._table(request, batch.device)
         sums = pair_sums(batch, neighbors, request, charges, table, *extra)
-        if extra.elements is not None:
-            neighbors.shared[other] = sums.energy
+        if other is not None and extra.elements is not None:
+            neighbors.computed_ahead[other] = sums.energy
         return [sums.phi, sums.d_positions, sums.d_cell]
 
     def _table(self, request: PairRequest, device: torch.device) -> Table:
         """k_e times the short-range part of the lattice sum, or k_e g(r)/r for a molecule."""
 
         def energy(r: Tensor) -> Tensor:
-            if request.kind == "molecule":
+            if request.kind == "isolated":
                 return self.prefactor * self._bare(r)[0]
             return self.prefactor * self._short_range(r, torch.ones_like(r))[0]
 
-        key = (request, device, self.alpha, self.damping, self.prefactor)
-        return self._tables.get(key, lambda: tabulate(energy, request.cutoff, 1, device))
+        key = (request, device)
+        return _TABLES.of(self, lambda: tabulate(energy, request.cutoff, 1, device), key)

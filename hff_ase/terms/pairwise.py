@@ -13,7 +13,8 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.kernels.explicit import given_gradient
 from hff_ase.kernels.pair import MOST_KINDS, ElementTables, InterpolatedC6, pair_sums
 from hff_ase.kernels.pair.tables import Table, tabulate
-from hff_ase.neighbors import Neighborhood, PairRequest, Pairs
+from hff_ase.neighborhood import Neighborhood
+from hff_ase.pairs import PairRequest, Pairs
 from hff_ase.terms.term import Fields, Term
 
 
@@ -64,9 +65,8 @@ class ElementPairTerm(Term):
         """Atomic energies [n_atoms], eV."""
         if not neighbors.fast:
             return self.pair_energies(batch, neighbors)
-        if self in neighbors.shared:
-            done: Tensor = neighbors.shared.pop(self)
-            return done
+        if self in neighbors.computed_ahead:
+            return neighbors.computed_ahead.pop(self)
         needed = self.kernel_input(batch, neighbors)
         if needed is None:
             return self.pair_energies(batch, neighbors)
@@ -78,9 +78,8 @@ def following_pair_term(
     term: Term, neighbors: Neighborhood, request: PairRequest
 ) -> ElementPairTerm | None:
     """The first term that is evaluated after ``term`` and goes over the same list, if any."""
-    terms = neighbors.shared.get("terms", ())
     later = False
-    for other in terms:
+    for other in neighbors.terms:
         if later and isinstance(other, ElementPairTerm) and other.pair_request == request:
             return other
         later = later or other is term

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from hff_ase.batch import AtomsBatch
-from hff_ase.neighbors import Neighborhood
+from hff_ase.halo import allreduce, exchange
+from hff_ase.neighborhood import Neighborhood
 from hff_ase.nets.mlp import mlp
 from hff_ase.terms.species import SpeciesIndex
 from hff_ase.terms.term import Fields, Term
@@ -64,13 +65,26 @@ class PredictedCharges(Term):
             "charge_response": self.charge_response,
         }
 
+    def refuses_owned(self, neighbors: Neighborhood) -> str | None:
+        """Without a halo the charges of the other atoms are not known."""
+        if neighbors.halo is None:
+            return "its charges sum to the total charge of the whole system; give a halo"
+        return None
+
+    def _summing_to_total(self, batch: AtomsBatch, raw: Tensor, neighbors: Neighborhood) -> Tensor:
+        """Charges [n_atoms] that sum to the total charge of each (whole) system."""
+        halo = neighbors.halo
+        if halo is None:
+            excess = (batch.charge - batch.system_sum(raw)) / batch.counts
+            return raw + excess[batch.system]
+        total = allreduce(raw[: halo.n_own].sum(0, keepdim=True), halo)
+        return exchange(raw + (batch.charge - total) / halo.n_total, halo)
+
     def forward(self, batch: AtomsBatch, neighbors: Neighborhood, fields: Fields) -> Tensor:
         """Atomic self-energies [n_atoms], eV; gives `charges` [n_atoms] in float64."""
         species = self.species(batch.numbers)
         raw = self.charge(fields["node_features"])[:, 0] + self.initial_charge[species]
-        charges = (2.0 * torch.tanh(0.5 * raw)).double()
-        excess = (batch.charge - batch.system_sum(charges)) / batch.counts
-        charges = charges + excess[batch.system]
+        charges = self._summing_to_total(batch, (2.0 * torch.tanh(0.5 * raw)).double(), neighbors)
         if not self.charge_response:
             charges = charges.detach()
         fields["charges"] = charges

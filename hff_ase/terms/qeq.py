@@ -14,12 +14,12 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.longrange.ewald import ReciprocalEwald, splitting_parameter
 from hff_ase.longrange.pme import ReciprocalPME
-from hff_ase.longrange.qeq.history import history_of
 from hff_ase.longrange.qeq.parts import CROSSOVER, Part, check_solver, make_parts, refuse_dense
 from hff_ase.longrange.qeq.preconditioner import RADIUS
 from hff_ase.longrange.qeq.solve import Problem, solve_dense, solve_in_graph, solve_iteratively
-from hff_ase.neighbors import Neighborhood, PairRequest
+from hff_ase.neighborhood import Neighborhood
 from hff_ase.nets.mlp import mlp
+from hff_ase.pairs import PairRequest
 from hff_ase.terms.species import SpeciesIndex
 from hff_ase.terms.term import Fields, Term
 from hff_ase.units import COULOMB_CONSTANT
@@ -127,9 +127,13 @@ class QEq(Term):
 
     def requests(self) -> tuple[PairRequest, ...]:
         """Pairs of the real-space sum, for molecules all pairs, and for iterations the nearest."""
-        whole = (PairRequest(self.real_cutoff, "half"), PairRequest(math.inf, "molecule"))
+        whole = (PairRequest(self.real_cutoff, "half"), PairRequest(math.inf, "isolated"))
         near = PairRequest(min(RADIUS, self.real_cutoff), "half")
         return whole if self.solver == "dense" else (*whole, near)
+
+    def refuses_owned(self, neighbors: Neighborhood) -> str | None:
+        """All charges are solved for together."""
+        return "its charges are solved for the whole system at once"
 
     def prepare(self, batch: AtomsBatch) -> tuple[bool, list[Part]]:
         """The parts of the batch for the present mode; refuses unknown elements.
@@ -173,8 +177,10 @@ class QEq(Term):
         training, parts = neighbors.plan(self)
         if training != self.training:  # the mode was changed since neighbours were searched
             _, parts = self.prepare(batch.moved(batch.positions.detach(), batch.cell.detach()))
-        history = None if all(part.dense for part in parts) else history_of(neighbors)
-        guess = None if history is None else history.guess(batch)
+        iterative = not all(part.dense for part in parts)
+        memory = neighbors.memory if iterative else None
+        history = None if memory is None else memory.history("charges")
+        guess = None if history is None else history.guess(batch, batch.charge)
         energies = charges = torch.zeros_like(chi)
         for part in parts:
             mine = (part.of_atoms(values) for values in inputs)

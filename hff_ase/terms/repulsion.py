@@ -10,9 +10,11 @@ from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError
+from hff_ase.kept import Kept
 from hff_ase.kernels.pair import ElementTables
-from hff_ase.kernels.pair.tables import Remembered, Table
-from hff_ase.neighbors import Neighborhood, PairRequest
+from hff_ase.kernels.pair.tables import Table
+from hff_ase.neighborhood import Neighborhood
+from hff_ase.pairs import PairRequest
 from hff_ase.terms.element_check import refuse_unknown
 from hff_ase.terms.pairwise import (
     ElementPairTerm,
@@ -29,6 +31,9 @@ EXPONENTS = (3.19980, 0.94229, 0.40290, 0.20162)
 SCREENING_LENGTH, SCREENING_POWER = 0.46850, 0.23  # a = 0.4685 A / (Z_i^0.23 + Z_j^0.23)
 SOFTENING = 1e-4  # Angstrom; keeps coinciding nuclei finite, 5e-7 relative at 0.1 Angstrom
 N_ELEMENTS = 96  # with known covalent radii
+
+
+_TABLES: Kept[tuple[Table, Tensor]] = Kept()
 
 
 class ZBL(ElementPairTerm):
@@ -72,7 +77,6 @@ class ZBL(ElementPairTerm):
             "screening", number**SCREENING_POWER / SCREENING_LENGTH, persistent=False
         )
         self.register_buffer("known", number > 0, persistent=False)
-        self._tables: Remembered[tuple[Table, Tensor]] = Remembered()
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments."""
@@ -93,7 +97,7 @@ class ZBL(ElementPairTerm):
         if not present.few:
             return None
         key = (present.key, batch.device)
-        table, switch = self._tables.get(key, lambda: self._tabulate(present))
+        table, switch = _TABLES.of(self, lambda: self._tabulate(present), key)
         return KernelInput(ElementTables(present.kind, table, len(present.key), switch))
 
     def _tabulate(self, present: PresentElements) -> tuple[Table, Tensor]:

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError
 from hff_ase.kernels.networks import fused_form
-from hff_ase.neighbors import Neighborhood, PairRequest
+from hff_ase.neighborhood import Neighborhood
 from hff_ase.nets import NETWORKS, Network
 from hff_ase.nets.mlp import mlp
 from hff_ase.nets.presets import with_preset
+from hff_ase.pairs import PairRequest
 from hff_ase.terms.species import SpeciesIndex
 from hff_ase.terms.term import Fields, Term
 
@@ -79,6 +80,11 @@ class ShortRange(Term):
         """A full list within the network's cutoff."""
         return (PairRequest(self.net.cutoff, "full"),)
 
+    @property
+    def reach(self) -> float:
+        """A cutoff per layer of the network, Angstrom."""
+        return self.net.reach
+
     def forward(self, batch: AtomsBatch, neighbors: Neighborhood, fields: Fields) -> Tensor:
         """Atomic energies [n_atoms], eV; gives `node_features`."""
         species = self.species(batch.numbers)
@@ -90,10 +96,11 @@ class ShortRange(Term):
     def features(self, species: Tensor, batch: AtomsBatch, neighbors: Neighborhood) -> Tensor:
         """The network's scalar node features [n_atoms, channels], fused where that is possible."""
         request = self.requests()[0]
-        fused = fused_form(self.net, neighbors.kernels)
+        # fused layers are one operation: there is nothing to exchange in between
+        fused = None if neighbors.halo else fused_form(self.net, neighbors.kernels)
         if fused is not None and neighbors.kernels is not None:
-            rows, live = neighbors.rows(request), neighbors.shared.get("parameters")
+            rows, live = neighbors.rows(request), neighbors.parameters
             return fused(self.net, species, batch, rows, neighbors.kernels, live)
         pairs = neighbors.pairs(request)
         vector = pairs.vector.to(self.net.dtype)
-        return self.net(species, pairs.i, pairs.j, vector)
+        return self.net(species, pairs.i, pairs.j, vector, neighbors.halo)

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from hff_ase.batch import AtomsBatch
-from hff_ase.neighbors import Neighborhood, PairRequest
+from hff_ase.declared import Declared
+from hff_ase.neighborhood import Neighborhood
+from hff_ase.pairs import PairRequest
 
 Fields = dict[str, Tensor]
 
@@ -25,12 +27,14 @@ class Term(nn.Module):
         kind: the name under which checkpoints and configs know the class.
         needs, gives: field names.
         owns_coulomb: the term's energy contains the Coulomb energy of the charges it gives.
+        parts: names of parts of the energy that can be left out (`Neighborhood.leaves_out`).
     """
 
     kind: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ()
     gives: ClassVar[tuple[str, ...]] = ()
     owns_coulomb: ClassVar[bool] = False
+    parts: ClassVar[tuple[str, ...]] = ()
 
     def requests(self) -> tuple[PairRequest, ...]:
         """The pair lists that `forward` will ask for."""
@@ -39,7 +43,22 @@ class Term(nn.Module):
     @property
     def cutoff(self) -> float:
         """The largest finite cutoff asked for, Angstrom."""
-        return max((r.cutoff for r in self.requests() if r.kind != "molecule"), default=0.0)
+        return max((r.cutoff for r in self.requests() if r.kind != "isolated"), default=0.0)
+
+    def declared(self) -> dict[str, Declared]:
+        """What the term's physical parameters are, by their names among `named_parameters`."""
+        return {}
+
+    @property
+    def reach(self) -> float:
+        """How far from an atom other atoms have a part in its energy, Angstrom: how deep ghosts
+        must be for `owned` energies without a halo."""
+        return self.cutoff
+
+    def refuses_owned(self, neighbors: Neighborhood) -> str | None:
+        """Why the energies of some atoms only (`Neighborhood.owned`) cannot be had; None where
+        they can."""
+        return None
 
     def prepare(self, batch: AtomsBatch) -> Any:
         """Whatever can be kept until neighbours are next searched; read by `neighbors.plan`."""

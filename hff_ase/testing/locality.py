@@ -6,12 +6,9 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 import numpy as np
-import torch
 from ase import Atoms
 
 from hff_ase.batch import AtomsBatch
-from hff_ase.kernels import Backend
-from hff_ase.neighbors import Neighborhood, NeighborList, PairRequest, Pairs
 from hff_ase.potential import HybridPotential
 from hff_ase.testing.compare import (
     assert_close,
@@ -32,7 +29,7 @@ def local_terms(potential: HybridPotential) -> HybridPotential | None:
         name
         for name, term in potential.named_terms()
         if "charges" not in (*term.needs, *term.gives)
-        and all(request.kind != "molecule" for request in term.requests())
+        and all(request.kind != "isolated" for request in term.requests())
     ]
     return potential.subset(names) if names else None
 
@@ -130,25 +127,6 @@ def check_empty_neighborhoods(potential: HybridPotential) -> None:
             raise AssertionError(f"{label(atoms)}: forces on atoms without neighbours")
 
 
-class _UntrimmedNeighborhood(Neighborhood):
-    """All pairs that the list holds, the ones within the skin included, as on a GPU."""
-
-    def pairs(self, request: PairRequest) -> Pairs:
-        """See `Neighborhood.pairs`."""
-        if request not in self._pairs:
-            index = self._list.view(request)
-            vector = index.vectors(self._batch)
-            distance = torch.linalg.vector_norm(vector, dim=-1)
-            self._pairs[request] = Pairs(index.i, index.j, vector, distance)
-        return self._pairs[request]
-
-
-class _UntrimmedList(NeighborList):
-    def bind(self, batch: AtomsBatch, kernels: Backend | None = None) -> Neighborhood:
-        """See `NeighborList.bind`."""
-        return _UntrimmedNeighborhood(self, batch, kernels)
-
-
 def check_padded_list(
     potential: HybridPotential,
     structures: Iterable[Atoms] | None = None,
@@ -160,10 +138,9 @@ def check_padded_list(
     """
     structures = samples_for(potential, structures)
     batch = AtomsBatch.from_atoms(structures, device_of(potential))
-    terms = [term for _, term in potential.named_terms()]
-    padded = per_system(
-        potential(batch, _UntrimmedList(potential.requests(), 1.5, planners=terms)), batch
-    )
+    neighbors = potential.neighbor_list(skin=1.5)
+    neighbors.trims = False  # all that the list holds, as on a GPU
+    padded = per_system(potential(batch, neighbors), batch)
     tolerance = precision(potential) if tolerance is None else tolerance
     for atoms, got, expected in zip(
         structures, padded, evaluate(potential, structures), strict=True

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
-from hff_ase.kernels.reduce import segment_max
-from hff_ase.neighbors import NeighborList, PairRequest
-from hff_ase.pairs import Rows, molecule_rows
+from hff_ase.neighbors import PairSource
+from hff_ase.pairs import PairRequest, Rows
 from hff_ase.potential import HybridPotential
+from hff_ase.reduce import segment_max
 
 REACH = 5.0  # Angstrom: how far apart two atoms are for which a strain counts as a displacement
 
@@ -54,26 +54,13 @@ def displaced(batch: AtomsBatch, direction: Direction) -> AtomsBatch:
     """All systems a step ahead, then all of them a step behind: 2 n_systems systems."""
     along = direction.step[batch.system][:, None] * direction.positions
     along_cell = direction.step[:, None, None] * direction.cell
-    both = AtomsBatch(
-        positions=torch.cat([batch.positions + along, batch.positions - along]),
-        numbers=batch.numbers.repeat(2),
-        system=torch.cat([batch.system, batch.system + batch.n_systems]),
-        cell=torch.cat([batch.cell + along_cell, batch.cell - along_cell]),
-        periodic=batch.periodic.repeat(2),
-        charge=batch.charge.repeat(2),
-        molecule=None if batch.molecule is None else batch.molecule.repeat(2),
-    )
-    both.__dict__.update(
-        counts=batch.counts.repeat(2),
-        max_count=batch.max_count,
-        any_periodic=batch.any_periodic,
-        all_periodic=batch.all_periodic,
-    )
-    return both
+    ahead = batch.moved(batch.positions + along, batch.cell + along_cell)
+    behind = batch.moved(batch.positions - along, batch.cell - along_cell)
+    return AtomsBatch.join([ahead, behind])
 
 
-class JoinedList(NeighborList):
-    """The list of several batches put together as one, without a search.
+class JoinedList(PairSource):
+    """The pairs of several batches put together as one, without a search.
 
     Two displaced copies of a batch have the pairs of the batch, and frames that are met in every
     epoch need their pairs searched once.
@@ -84,22 +71,13 @@ class JoinedList(NeighborList):
         potential: whose terms ask.
     """
 
-    def __init__(self, parts: Sequence[NeighborList], potential: HybridPotential) -> None:
+    def __init__(self, parts: Sequence[PairSource], potential: HybridPotential) -> None:
         planners = [term for _, term in potential.named_terms()]
         super().__init__(parts[0].requests, parts[0].skin, planners=planners)
         self.parts = tuple(parts)
 
-    def rows(self, request: PairRequest) -> Rows:
-        """The rows of all parts, one after the other."""
-        if request not in self._rows:
-            if request.kind == "molecule":
-                self._rows[request] = molecule_rows(self._built())
-            else:
-                self._rows[request] = join_rows([part.rows(request) for part in self.parts])
-        return self._rows[request]
-
-    def _outdated(self, batch: AtomsBatch) -> bool:
-        return self._reference is None  # who joined the lists answers for them
+    def _find(self, request: PairRequest, batch: AtomsBatch) -> Rows:
+        return join_rows([part.rows(request) for part in self.parts])
 
 
 def join_rows(parts: Sequence[Rows]) -> Rows:

@@ -21,14 +21,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from hff_ase.backends import backend_for
 from hff_ase.batch import AtomsBatch
 from hff_ase.data.labels import Labels
 from hff_ase.errors import ConfigError
-from hff_ase.kernels import backend_for
-from hff_ase.kernels.live import LiveParameters
+from hff_ase.kept import LiveParameters
 from hff_ase.kernels.networks import differentiable_parameters
-from hff_ase.neighbors import NeighborList
-from hff_ase.potential import Evaluation, HybridPotential
+from hff_ase.neighbors import PairSource
+from hff_ase.potential import Evaluation, HybridPotential, Wanted
 from hff_ase.terms.pairwise import ElementPairTerm
 from hff_ase.terms.short_range import ShortRange
 from hff_ase.training.displaced import Direction, JoinedList, displaced
@@ -58,7 +58,7 @@ def accumulate_gradients(
     counts: Mapping[str, float] | None = None,
     method: str = "auto",
     sync: Sync | None = None,
-    neighbors: NeighborList | None = None,
+    neighbors: PairSource | None = None,
 ) -> dict[str, tuple[float, float]]:
     """Add d loss/d parameter to ``.grad`` of every parameter that requires a gradient.
 
@@ -117,7 +117,7 @@ def _reference(
     weights: LossWeights,
     counts: Mapping[str, float],
     sync: Sync | None,
-    neighbors: NeighborList,
+    neighbors: PairSource,
 ) -> dict[str, tuple[float, float]]:
     result = potential(
         batch,
@@ -143,7 +143,7 @@ def _directional(
     weights: LossWeights,
     counts: Mapping[str, float],
     sync: Sync | None,
-    neighbors: NeighborList,
+    neighbors: PairSource,
 ) -> dict[str, tuple[float, float]]:
     live = LiveParameters()
     result = potential(
@@ -191,22 +191,21 @@ def _direction(
 def _backward(
     potential: HybridPotential,
     batch: AtomsBatch,
-    neighbors: NeighborList,
+    neighbors: PairSource,
     live: LiveParameters,
     leaves: dict[str, Tensor],
     direction: Direction,
 ) -> None:
     """The gradient of S."""
     both = displaced(batch, direction)
-    neighbors = JoinedList([neighbors, neighbors], potential)
-    neighbors.update(both)
+    twice = JoinedList([neighbors, neighbors], potential)
+    both = twice.follow(both)
     to_energy = leaves["energy"].grad
     half = torch.zeros_like(direction.step) if to_energy is None else 0.5 * to_energy
     moves = direction.step > 0.0
     slope = torch.where(moves, 0.5 / torch.where(moves, direction.step, 1.0), 0.0)
     with torch.enable_grad():
-        kernels = backend_for(batch.device)
-        fields, atomic = potential.evaluate_terms(both, neighbors, kernels, live)
+        fields, atomic = potential.evaluate_terms(both, twice, Wanted(parameters=live))
         energy = both.system_sum(torch.stack(list(atomic.values()), dim=1)).sum(1)
         total = (energy * torch.cat([half + slope, half - slope])).sum()
         for name, field in fields.items():

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.data.labels import PROPERTIES, Labels
-from hff_ase.neighbors import NeighborList
+from hff_ase.neighbors import PairSource
 from hff_ase.potential import Evaluation, HybridPotential
 from hff_ase.units import COULOMB_CONSTANT
 
@@ -119,7 +119,7 @@ def potential_at(batch: AtomsBatch, charges: Tensor, points: Tensor, system: Ten
 
 
 def charge_response(
-    potential: HybridPotential, batch: AtomsBatch, neighbors: NeighborList | None = None
+    potential: HybridPotential, batch: AtomsBatch, neighbors: PairSource | None = None
 ) -> Tensor:
     """The part of the forces that acts through the charges, [n_atoms, 3], eV/Angstrom, with graph.
 

@@ -24,8 +24,15 @@ class Start(NamedTuple):
     info: ModelInfo
 
 
-def build(section: ModelSection, seed: int) -> tuple[HybridPotential, Start | None]:
+def build(
+    section: ModelSection, seed: int, start: Start | None = None
+) -> tuple[HybridPotential, Start | None]:
     """The potential to train: terms with random weights, or a start as it is adapted.
+
+    Args:
+        section: what is trained.
+        seed: of everything that starts at random.
+        start: a model to start from instead of reading the section's.
 
     Returns:
         The potential and, for a start, what it was.
@@ -35,19 +42,20 @@ def build(section: ModelSection, seed: int) -> tuple[HybridPotential, Start | No
         CheckpointError: the start cannot be read.
     """
     if section.start is not None:
-        start, info = load_model(model_path(section.start))
-        return apply(start, make_config(section.adapt), seed), Start(start, info)
+        start = start or Start(*load_model(model_path(section.start)))
+        return apply(start.potential, make_config(section.adapt), seed), start
     entries = {
         name: {"kind": name, **arguments} for name, arguments in (section.terms or {}).items()
     }
     if not entries:
         raise ConfigError("model.terms: expected at least one term, got none")
-    torch.manual_seed(seed)
-    # the first term is completed from a potential that knows nothing but the elements
-    known = HybridPotential({"elements": ZBL()}, section.elements)
-    (first, entry), *rest = entries.items()
-    potential = HybridPotential({first: make_term(first, entry, known)}, section.elements)
-    return add_heads(potential, dict(rest)), None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        # the first term is completed from a potential that knows nothing but the elements
+        known = HybridPotential({"elements": ZBL()}, section.elements)
+        (first, entry), *rest = entries.items()
+        potential = HybridPotential({first: make_term(first, entry, known)}, section.elements)
+        return add_heads(potential, dict(rest)), None
 
 
 def adaptation(section: ModelSection) -> AdaptConfig | None:
@@ -70,8 +78,7 @@ def in_training(potential: HybridPotential, section: ModelSection) -> HybridPote
         terms[name] = changed(name, terms[name], changes)
     if not section.train_as:
         return potential
-    changed_potential = HybridPotential(terms, potential.elements).set_dtype(potential.dtype)
-    return changed_potential.train(potential.training)
+    return potential.with_terms(terms).train(potential.training)
 
 
 def shipped(
@@ -91,12 +98,11 @@ def shipped(
     for name, changes in section.save_as.items():
         if name in terms:
             terms[name] = changed(name, terms[name], changes)
-    potential = HybridPotential(terms, whole.elements)
+    potential = whole.with_terms(terms, dtype=trained.dtype)
     new = {name: entry for name, entry in section.save_as.items() if name not in terms}
     if new:
         potential = add_heads(potential, new)
-    potential.set_dtype(trained.dtype).to(trained.known.device)
-    return potential.requires_grad_(False).eval()
+    return potential.to(trained.known.device).requires_grad_(False).eval()
 
 
 def check_save_as(section: ModelSection, names: list[str]) -> None:

@@ -6,10 +6,17 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from ase.data import atomic_numbers
 from torch import Tensor
 
 from hff_ase.data.dataset import Dataset
 from hff_ase.data.labels import Frame
+from hff_ase.errors import ConfigError
+from hff_ase.potential import HybridPotential
+from hff_ase.terms import ShortRange
+from hff_ase.training.adapt.references import adapt_references
+from hff_ase.training.config import DataSection, ModelSection
+from hff_ase.training.model import adaptation
 
 
 def fit_reference_energies(
@@ -46,6 +53,37 @@ def fit_reference_energies(
         pseudo_inverse = np.linalg.pinv(design[:, free] * scale[:, None], rcond=1e-8)
         out[free] = pseudo_inverse @ (rest * scale)
     return torch.as_tensor(out)
+
+
+def set_references(
+    potential: HybridPotential, train: Dataset, model: ModelSection, data: DataSection
+) -> None:
+    """Give the network its reference energies per element, by least squares or as given.
+
+    Raises:
+        ConfigError: energies for elements that the model does not know, or no network to have them.
+    """
+    wanted, adapt = data.reference_energies, adaptation(model)
+    if adapt is not None:
+        adapt_references(potential, train, adapt)
+        return
+    terms = [term for _, term in potential.named_terms() if isinstance(term, ShortRange)]
+    if wanted == "keep" or not terms:
+        return
+    reference, elements = terms[0].reference_energy, terms[0].species.elements
+    if isinstance(wanted, dict):
+        unknown = sorted(set(wanted) - set(elements))
+        if unknown:
+            raise ConfigError(
+                f"data.reference_energies: expected elements among {' '.join(elements)}, got "
+                f"{unknown[0]}"
+            )
+        values = torch.tensor([wanted.get(symbol, 0.0) for symbol in elements])
+    else:
+        numbers = [atomic_numbers[symbol] for symbol in elements]
+        values = fit_reference_energies(train, numbers, isolated=wanted == "isolated")
+    with torch.no_grad():
+        reference.copy_(values)
 
 
 def _systems(frame: Frame, index: dict[int, int]) -> list[tuple[np.ndarray, float, float, float]]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hff_ase.backends import Backend
 from hff_ase.batch import AtomsBatch
-from hff_ase.kernels import Backend
+from hff_ase.kept import LiveParameters
 from hff_ase.kernels.e3.edges import EdgeVectors, edges_within
 from hff_ase.kernels.e3.table import kept_tables, live_tables
 from hff_ase.kernels.e3.tabulated import edge_sum, places_of
-from hff_ase.kernels.live import LiveParameters
 from hff_ase.nets.e3 import E3Net
 from hff_ase.nets.e3_algebra import spherical_harmonics
 from hff_ase.nets.e3_convolution import couplings, factors_of
@@ -33,7 +33,7 @@ def fused_e3(
     if backend != "numba":
         raise RuntimeError(f"expected numba for a fused E3Net, got {backend}")
     if parameters is None:
-        tables = kept_tables.of(net)
+        tables = kept_tables(net)
     else:
         tables = parameters.of(net, lambda: live_tables(net))
     moves = batch.positions.requires_grad or batch.cell.requires_grad

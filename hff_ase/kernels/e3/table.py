@@ -12,8 +12,8 @@ from functools import lru_cache, partial
 import torch
 from torch import Tensor
 
+from hff_ase.kept import Kept
 from hff_ase.kernels.cubics import cubics, tabulated, training_intervals
-from hff_ase.kernels.kept import Kept
 from hff_ase.nets.e3 import E3Net, Interaction
 from hff_ase.nets.radial import Envelope, Shape
 
@@ -66,7 +66,12 @@ def make_tables(net: E3Net) -> Tables:
     return tuple(_by_path(table, layer).to(weight.dtype) for table, layer in pairs)
 
 
-kept_tables = Kept(make_tables)
+_KEPT: Kept[Tables] = Kept()
+
+
+def kept_tables(net: E3Net) -> Tables:
+    """`make_tables`, made again when a parameter has changed."""
+    return _KEPT.of(net, lambda: make_tables(net))
 
 
 def live_tables(net: E3Net) -> Tables:

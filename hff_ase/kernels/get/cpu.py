@@ -13,7 +13,7 @@ from hff_ase.kernels.get.cpu_messages import find_edges, message_kernels
 from hff_ase.kernels.get.cpu_nodes import node_kernels
 from hff_ase.kernels.get.weights import Weights
 from hff_ase.kernels.threads import share
-from hff_ase.neighbors import Rows
+from hff_ase.pairs import Rows
 
 Array = np.ndarray[Any, Any]
 

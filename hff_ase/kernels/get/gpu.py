@@ -22,7 +22,7 @@ from hff_ase.errors import StructureError
 from hff_ase.kernels.get import gpu_messages
 from hff_ase.kernels.get.gpu_edges import edges_kernel
 from hff_ase.kernels.get.table import RadialTable
-from hff_ase.neighbors import Rows
+from hff_ase.pairs import Rows
 
 INTERPRETED = not isinstance(edges_kernel, triton.JITFunction)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.kernels.get.weights import LayerWeights, Weights
-from hff_ase.neighbors import Rows
+from hff_ase.pairs import Rows
 
 EPSILON = 1e-5  # of torch.nn.LayerNorm
 

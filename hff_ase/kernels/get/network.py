@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from hff_ase.backends import Backend
 from hff_ase.batch import AtomsBatch
-from hff_ase.kernels import Backend
+from hff_ase.kept import LiveParameters
 from hff_ase.kernels.cubics import training_intervals
 from hff_ase.kernels.get.weights import Weights, fused_weights, live_weights
-from hff_ase.kernels.live import LiveParameters
-from hff_ase.neighbors import Rows
 from hff_ase.nets.get import GET
+from hff_ase.pairs import Rows
 
 
 class Evaluation(Protocol):

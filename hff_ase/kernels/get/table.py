@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from hff_ase.kernels.cubics import cubics, tabulated
 from hff_ase.nets.get import GET
+from hff_ase.nets.radial import Envelope, Shape
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ def live_table(net: GET, n_intervals: int) -> RadialTable:
     With z = W basis f, e = silu(z) and its slope silu'(z) W (basis f)'; the basis is a Gaussian of
     s(r), see `hff_ase.nets.radial.ExpNormalBasis`.
     """
-    knots, basis, heads = _knots(net, n_intervals), net.basis, net.options["heads"]
+    basis, heads = net.basis, net.options["heads"]
+    knots = _knots(net.cutoff, net.envelope.shape, basis.decay, n_intervals)
     spread = knots.s - basis.means.double()
     betas = basis.betas.double()
     gauss = torch.exp(-betas * (spread * spread))  # the derivative of square() is a slow power
@@ -122,29 +124,24 @@ class _Knots:
     envelope: Tensor
 
 
-_KNOTS: dict[tuple[float, str, int], _Knots] = {}
-
-
-def _knots(net: GET, n: int) -> _Knots:
-    key = (net.cutoff, net.envelope.shape, n)
-    if key not in _KNOTS:
-        step = net.cutoff / n
-        r = torch.linspace(0.0, net.cutoff, n + 1, dtype=torch.float64)
-        with torch.enable_grad():
-            leaf = r.clone().requires_grad_()
-            f = net.envelope(leaf)
-            (df,) = torch.autograd.grad(f.sum(), leaf)
-        f, df = f.detach(), df * step
-        f[-1], df[-1] = 0.0, 0.0
-        s = torch.exp(-net.basis.decay * r)
-        _KNOTS[key] = _Knots(
-            s=s[:, None],
-            ds=-net.basis.decay * step * s[:, None],
-            f=f[:, None],
-            df=df[:, None],
-            envelope=cubics(f[:, None], df[:, None])[..., 0].contiguous(),
-        )
-    return _KNOTS[key]
+@lru_cache(maxsize=16)
+def _knots(cutoff: float, shape: Shape, decay: float, n: int) -> _Knots:
+    step = cutoff / n
+    r = torch.linspace(0.0, cutoff, n + 1, dtype=torch.float64)
+    with torch.enable_grad():
+        leaf = r.clone().requires_grad_()
+        f = Envelope(cutoff, shape)(leaf)
+        (df,) = torch.autograd.grad(f.sum(), leaf)
+    f, df = f.detach(), df * step
+    f[-1], df[-1] = 0.0, 0.0
+    s = torch.exp(-decay * r)
+    return _Knots(
+        s=s[:, None],
+        ds=-decay * step * s[:, None],
+        f=f[:, None],
+        df=df[:, None],
+        envelope=cubics(f[:, None], df[:, None])[..., 0].contiguous(),
+    )
 
 
 def head_fastest(channels: int, heads: int) -> Tensor:

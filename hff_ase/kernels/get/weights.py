@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hff_ase.kept import Kept
 from hff_ase.kernels.get.table import RadialTable, live_table, tabulate
-from hff_ase.kernels.kept import Kept
 from hff_ase.nets.get import GET, Attention, LastLayer, MiddleLayer
 
 _NAMES = ("qkv", "qkv_bias", "out", "out_bias", "vec")
@@ -82,7 +82,7 @@ class Weights:
 
 def fused_weights(net: GET) -> Weights:
     """The weights of a network, remade if a parameter changed since the last call."""
-    return _KEPT.of(net)
+    return _KEPT.of(net, lambda: make_weights(net))
 
 
 @torch.no_grad()
@@ -105,7 +105,7 @@ def make_weights(net: GET) -> Weights:
     )
 
 
-_KEPT = Kept(make_weights)
+_KEPT: Kept[Weights] = Kept()
 
 
 def live_weights(net: GET, n_intervals: int) -> Weights:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from hff_ase.kernels import backend_for
+from hff_ase.backends import backend_for
 
 # Higher splines, and meshes with a shorter axis, are left to the reference.
 MAX_ORDER = 6

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.kernels.pair.tables import Table
-from hff_ase.neighbors import Neighborhood, PairRequest
+from hff_ase.neighborhood import Neighborhood
+from hff_ase.pairs import PairRequest
 
 MOST_KINDS = 24  # elements of a batch; the tables of so many take 100 MB per term
 

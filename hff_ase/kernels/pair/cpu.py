@@ -19,7 +19,8 @@ from hff_ase.kernels.pair import ElementTables, InterpolatedC6, PairSums, loops
 from hff_ase.kernels.pair.segments import Segments, segments_of
 from hff_ase.kernels.pair.tables import Table
 from hff_ase.kernels.threads import share
-from hff_ase.neighbors import Neighborhood, PairRequest, Rows
+from hff_ase.neighborhood import Neighborhood
+from hff_ase.pairs import PairRequest, Rows
 
 PAIRS_PER_THREAD = 20_000  # below, starting a thread costs more than it does
 

@@ -19,7 +19,8 @@ from torch import Tensor
 from hff_ase.batch import AtomsBatch
 from hff_ase.kernels.pair import ElementTables, InterpolatedC6, PairSums
 from hff_ase.kernels.pair.tables import KNOT_BITS, LOWEST_EXPONENT, OFFSET, Table
-from hff_ase.neighbors import Neighborhood, PairRequest, Rows
+from hff_ase.neighborhood import Neighborhood
+from hff_ase.pairs import PairRequest, Rows
 
 BLOCK = 128  # partners at a time
 FARTHEST2 = 1e300  # stands for infinity
@@ -149,7 +150,7 @@ def _row_sums(  # type: ignore[no-untyped-def]
 
 def rows_for(batch: AtomsBatch, neighbors: Neighborhood, request: PairRequest) -> Rows:
     """The full rows of a request; in a molecule, the atoms of the molecule (itself is skipped)."""
-    if request.kind != "molecule":
+    if request.kind != "isolated":
         return neighbors.rows(PairRequest(request.cutoff, "full"))
     n, device = batch.n_atoms, batch.device
     count = torch.where(batch.periodic, 0, batch.counts)[batch.system]

@@ -7,13 +7,13 @@ the cell to the end of the segment, and brings a pair down from 16 bytes to 4.
 
 from __future__ import annotations
 
-import weakref
 from typing import NamedTuple
 
 import numpy as np
 
+from hff_ase.kept import Kept
 from hff_ase.kernels.jit import jit
-from hff_ase.neighbors import Rows
+from hff_ase.pairs import Rows
 
 
 class Segments(NamedTuple):
@@ -30,17 +30,13 @@ class Segments(NamedTuple):
     longest: int
 
 
-_KNOWN: dict[int, Segments] = {}
+_KEPT: Kept[Segments] = Kept()
 
 
 def segments_of(rows: Rows) -> Segments:
     """The segments of a list in rows (on the CPU), made once for as long as the list lives."""
-    key = id(rows)
-    if key not in _KNOWN:
-        parts = (rows.start, rows.count, rows.j, rows.shift)
-        _KNOWN[key] = Segments(*_divide(*(part.numpy() for part in parts)))
-        weakref.finalize(rows, _KNOWN.pop, key, None)
-    return _KNOWN[key]
+    parts = tuple(part.numpy() for part in (rows.start, rows.count, rows.j, rows.shift))
+    return _KEPT.of(rows, lambda: Segments(*_divide(*parts)))
 
 
 @jit

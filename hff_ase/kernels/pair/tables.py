@@ -14,10 +14,9 @@ derivative of the interpolant, so that energy is conserved however coarse the ta
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,9 +25,7 @@ KNOT_BITS = 8  # 2^8 intervals per octave
 LOWEST_EXPONENT = -14
 # Added to r^2: the first octave then holds r = 0, and no distance needs a special case.
 OFFSET = 2.0**LOWEST_EXPONENT
-FARTHEST = 2.0**25  # Angstrom, the end of tables without a cutoff
-
-Value = TypeVar("Value")
+TABLE_END = 2.0**25  # Angstrom, the end of tables without a cutoff
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +74,7 @@ def tabulate(
     """
     # also where the caller has switched gradients off
     with torch.inference_mode(False), torch.enable_grad():
-        w = knots(min(cutoff, FARTHEST)).to(device).repeat(n_functions, 1)
+        w = knots(min(cutoff, TABLE_END)).to(device).repeat(n_functions, 1)
         square = (w - OFFSET).clamp(min=OFFSET)
         r = square.sqrt().requires_grad_()
         value = function(r)
@@ -94,19 +91,3 @@ def tabulate(
         (first + last - 2.0 * mean) / step**2,
     )
     return Table(torch.stack(parts, 2).contiguous(), cutoff)
-
-
-class Remembered(Generic[Value]):
-    """The last few values of something expensive, by what it was made from."""
-
-    def __init__(self, most: int = 8) -> None:
-        self._most = most
-        self._values: dict[Hashable, Value] = {}
-
-    def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
-        """The value of a key, made where it is new."""
-        if key not in self._values:
-            if len(self._values) >= self._most:
-                self._values.pop(next(iter(self._values)))
-            self._values[key] = make()
-        return self._values[key]

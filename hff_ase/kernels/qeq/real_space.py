@@ -15,7 +15,7 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.kernels.qeq import cpu as kernels
 from hff_ase.kernels.qeq.table import boys_table
 from hff_ase.kernels.threads import FEWEST, share
-from hff_ase.neighbors import Rows
+from hff_ase.pairs import Rows
 
 _cpu: Any = kernels  # typed loosely: argument lists are kept as tuples
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
-from hff_ase.kernels.reduce import segment_max
+from hff_ase.reduce import segment_max
 
 SMALLEST = 2000  # atoms of the largest system; what fits into the caches gains nothing
 WIDTH = 4.0  # Angstrom, of a bin

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.longrange.ewald import EwaldPlan, ReciprocalEwald
-from hff_ase.neighbors import Pairs
+from hff_ase.pairs import Pairs
 
 
 class GaussianPairs(NamedTuple):

@@ -6,18 +6,19 @@ what else is in its batch. A part that is the whole batch (the usual case) costs
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from hff_ase.arrays import inverse
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.longrange.ewald import ReciprocalEwald
 from hff_ase.longrange.pme import ReciprocalPME
 from hff_ase.longrange.qeq.preconditioner import SparseInverse
-from hff_ase.neighbors import Pairs, Rows
+from hff_ase.pairs import Pairs, Rows
 
 Solver = Literal["auto", "dense", "iterative"]
 SOLVERS = ("auto", "dense", "iterative")
@@ -66,7 +67,7 @@ class Part:
         if self.atoms is None:
             return whole
         mine = self.start.moved(whole.positions[self.atoms], whole.cell[self.systems])
-        return replace(mine, charge=whole.charge[self.systems])
+        return mine.replace(charge=whole.charge[self.systems])
 
     def of_atoms(self, values: Tensor) -> Tensor:
         """The rows of this part's atoms."""
@@ -108,18 +109,9 @@ def make_parts(
             parts.append(_part(method, batch, exact if method else mesh))
         elif bool(systems.any()):
             index = torch.nonzero(systems)[:, 0]
-            atoms = torch.nonzero(systems[batch.system])[:, 0]
-            rank = torch.full_like(batch.system, -1)
-            rank[atoms] = torch.arange(len(atoms), device=batch.device)
-            number = torch.cumsum(systems.long(), 0) - 1
-            mine = AtomsBatch(
-                positions=batch.positions[atoms],
-                numbers=batch.numbers[atoms],
-                system=number[batch.system[atoms]],
-                cell=batch.cell[index],
-                periodic=batch.periodic[index],
-                charge=batch.charge[index],
-            )
+            atoms = batch.atoms_of(index)
+            rank = inverse(atoms, batch.n_atoms)
+            mine = batch.select(index)
             parts.append(_part(method, mine, exact if method else mesh, index, atoms, rank))
     return parts
 

@@ -20,9 +20,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hff_ase.backends import Backend
 from hff_ase.batch import AtomsBatch
-from hff_ase.kernels import Backend
-from hff_ase.neighbors import Rows
+from hff_ase.pairs import Rows
 
 RADIUS = 5.0  # Angstrom
 LARGEST = 32  # atoms of a cluster, the centre included; a liquid has 25 within the radius

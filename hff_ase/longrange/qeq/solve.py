@@ -21,7 +21,8 @@ from hff_ase.longrange.qeq.matrix import GaussianPairs, gaussian_matrix, gaussia
 from hff_ase.longrange.qeq.operator import HardnessOperator, PairSum, PlainPairSum
 from hff_ase.longrange.qeq.parts import Part
 from hff_ase.longrange.qeq.preconditioner import SparseInverse
-from hff_ase.neighbors import Neighborhood, PairRequest
+from hff_ase.neighborhood import Neighborhood
+from hff_ase.pairs import PairRequest
 
 Solution = tuple[Tensor, Tensor]
 """Atomic energies [n_atoms], eV, and charges [n_atoms], e, in the graph."""

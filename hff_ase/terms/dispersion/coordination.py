@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hff_ase.neighbors import Pairs
+from hff_ase.pairs import Pairs
 from hff_ase.terms.dispersion.reference import ReferenceTables
 from hff_ase.terms.pairwise import switch_off
 

@@ -13,9 +13,12 @@ from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError
+from hff_ase.halo import exchange
+from hff_ase.kept import Kept
 from hff_ase.kernels.pair import ElementTables, InterpolatedC6, counts
-from hff_ase.kernels.pair.tables import Remembered, Table
-from hff_ase.neighbors import Neighborhood, PairRequest
+from hff_ase.kernels.pair.tables import Table
+from hff_ase.neighborhood import Neighborhood
+from hff_ase.pairs import PairRequest
 from hff_ase.terms.dispersion.coordination import (
     coordination_numbers,
     count,
@@ -47,6 +50,10 @@ class Plan:
     tables: ReferenceTables
     constants: tuple[Tensor, ...]
     present: PresentElements
+
+
+_ATTRACTION: Kept[Table] = Kept()
+_COUNTING: Kept[Table] = Kept()
 
 
 class D3Dispersion(ElementPairTerm):
@@ -113,8 +120,6 @@ class D3Dispersion(ElementPairTerm):
         self.pair_request = PairRequest(cutoff, "half")
         self.cn_request = PairRequest(cn_cutoff, "half")
         self.switch_width = switch_width
-        self._attraction: Remembered[Table] = Remembered()
-        self._counting: Remembered[Table] = Remembered()
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments (a method's parameters are spelled out)."""
@@ -147,7 +152,13 @@ class D3Dispersion(ElementPairTerm):
         """Coordination numbers [n_atoms]."""
         radius = plan.tables.covalent_radius[plan.row]
         pairs = neighbors.pairs(self.cn_request)
-        return coordination_numbers(pairs, radius, self.cn_request.cutoff, self.switch_width)
+        found = coordination_numbers(pairs, radius, self.cn_request.cutoff, self.switch_width)
+        return exchange(found, neighbors.halo)
+
+    @property
+    def reach(self) -> float:
+        """An atom's energy depends on its partners' coordination numbers."""
+        return self.pair_request.cutoff + self.cn_request.cutoff
 
     def pair_energies(self, batch: AtomsBatch, neighbors: Neighborhood) -> Tensor:
         """Atomic energies [n_atoms], eV."""
@@ -171,10 +182,9 @@ class D3Dispersion(ElementPairTerm):
             return None
         n_kinds = len(present.key)
         key = (present.key, batch.device)
-        counting = ElementTables(
-            present.kind, self._counting.get(key, lambda: self._count_table(plan)), n_kinds
-        )
-        attraction = self._attraction.get(key, lambda: self._attraction_table(plan))
+        counted = _COUNTING.of(self, lambda: self._count_table(plan), key)
+        counting = ElementTables(present.kind, counted, n_kinds)
+        attraction = _ATTRACTION.of(self, lambda: self._attraction_table(plan), key)
         with torch.no_grad():
             cn = counts(batch, neighbors, self.cn_request, counting)
             weights = reference_weights(cn, plan.row, plan.tables)

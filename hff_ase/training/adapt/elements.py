@@ -41,10 +41,7 @@ def add_elements(potential: HybridPotential, new: Mapping[str, NewElement]) -> H
                 f"expected {symbol} to be like one of {' '.join(old)}, got {how.like!r}"
             )
     terms = {name: _grown(name, term, new) for name, term in potential.named_terms()}
-    grown = HybridPotential(terms, (*old, *new))
-    grown.kernels = potential.kernels
-    grown.set_dtype(potential.dtype).to(potential.known.device)
-    return grown.train(potential.training)
+    return potential.with_terms(terms, elements=(*old, *new)).train(potential.training)
 
 
 def _grown(name: str, term: Term, new: Mapping[str, NewElement]) -> Term:

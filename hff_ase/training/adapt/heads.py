@@ -33,10 +33,7 @@ def add_heads(
         if name in terms:
             raise ConfigError(f"expected a name for a new head beside {list(terms)}, got {name!r}")
         terms[name] = make_term(name, entry, potential)
-    extended = HybridPotential(terms, potential.elements)
-    extended.kernels = potential.kernels
-    extended.set_dtype(potential.dtype).to(potential.known.device)
-    return extended.train(potential.training)
+    return potential.with_terms(terms).train(potential.training)
 
 
 def make_term(name: str, entry: Mapping[str, Any], potential: HybridPotential) -> Term:

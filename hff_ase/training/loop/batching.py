@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from hff_ase.data.dataset import Dataset
-from hff_ase.neighbors import NeighborList, PairRequest
+from hff_ase.neighbors import NeighborList
+from hff_ase.pairs import PairRequest
 
 POOL = 32  # batches that frames are dealt to together: enough to balance, few enough to stay random
 

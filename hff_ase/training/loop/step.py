@@ -13,7 +13,7 @@ from torch import Tensor
 from hff_ase.batch import AtomsBatch
 from hff_ase.data.labels import Frame, collate, to_device
 from hff_ase.errors import ConfigError, HFFWarning
-from hff_ase.neighbors import NeighborList
+from hff_ase.neighbors import NeighborList, PairSource
 from hff_ase.potential import HybridPotential
 from hff_ase.training.displaced import JoinedList
 from hff_ase.training.gradients import SKIN, accumulate_gradients, has_directional
@@ -86,7 +86,7 @@ class Stepper:
     micro_batch: int | None = None
     same_frames: bool = False
     parameters: list[Tensor] = field(init=False)
-    _lists: dict[int, tuple[AtomsBatch, NeighborList]] = field(init=False, default_factory=dict)
+    _lists: dict[AtomsBatch, NeighborList] = field(init=False, default_factory=dict)
     _kept_atoms: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
@@ -167,24 +167,21 @@ class Stepper:
         batch = collate(frames)
         return batch if self.device.type == "cpu" else to_device(batch, self.device)
 
-    def _neighbors(self, frames: Sequence[Frame], weights: LossWeights) -> NeighborList | None:
+    def _neighbors(self, frames: Sequence[Frame], weights: LossWeights) -> PairSource | None:
         """The neighbours of some frames as they were found when each was met first."""
         if not self.same_frames or not has_directional(self.potential, weights, self.device):
             return None
         return JoinedList([self._list_of(batch) for batch, _ in frames], self.potential)
 
     def _list_of(self, batch: AtomsBatch) -> NeighborList:
-        known = self._lists.get(id(batch))
+        known = self._lists.get(batch)
         if known is not None:
-            return known[1]
+            return known
         neighbors = self.potential.neighbor_list(SKIN)
         neighbors.update(batch)
         if self._kept_atoms + batch.n_atoms <= KEPT_ATOMS:
             self._kept_atoms += batch.n_atoms
-            self._lists[id(batch)] = (
-                batch,
-                neighbors,
-            )  # with the batch, so that its id stays its own
+            self._lists[batch] = neighbors
         return neighbors
 
     def _counts(self, frames: Sequence[Frame]) -> dict[str, float]:

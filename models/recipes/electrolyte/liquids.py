@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from hff_ase.dynamics.build import parse_recipe
 from hff_ase.dynamics.build.composition import compose
-from hff_ase.dynamics.build.recipe import parse_recipe
 from hff_ase.errors import RecipeError
 
 # name -> recipe of `hff_ase.dynamics.build`; names of the boxes that come labelled are kept.

@@ -21,12 +21,12 @@ from hff_ase.dynamics.engine import (
     Conditions,
     Loop,
     Noise,
-    PotentialForces,
     begin,
     with_forces,
 )
 from hff_ase.dynamics.guards import Limits
 from hff_ase.errors import StructureError
+from hff_ase.evaluator import Evaluator
 
 SQUEEZE_STEPS = 500  # until every box has its density
 SQUEEZES = 25
@@ -125,7 +125,7 @@ class Boxes:
             batch = AtomsBatch.from_atoms(self.structures)
             kelvin = torch.tensor([s.temperature for s in self.starts], dtype=torch.float64)
             conditions = conditions_of(batch, self.structures, kelvin, timestep)
-            forces = PotentialForces(self.calc.potential, self.calc.skin)
+            forces = Evaluator(self.calc.potential, self.calc.skin)
             place = self.positions, self.momenta, self.cell
             noise = Noise(self.seed, batch)
             loop = loop_at(conditions, forces, place, self.step, noise)
@@ -188,14 +188,14 @@ def conditions_of(
 
 def loop_at(
     conditions: Conditions,
-    forces: PotentialForces,
+    forces: Evaluator,
     place: tuple[Tensor, Tensor, Tensor],
     step: int,
     noise: Noise,
 ) -> Loop:
     """Langevin dynamics that goes on from a place: positions, momenta, cells."""
     positions, momenta, cell = place
-    result = forces.evaluate_checked(conditions.batch.moved(positions, cell))
+    result = forces.evaluate(conditions.batch.moved(positions, cell))
     if result.forces is None or result.stress is None:
         raise StructureError("expected forces and a stress, got an evaluation without")
     state = begin(conditions, positions, momenta, cell)

@@ -1,0 +1,17 @@
+"""Liquids that have forgotten how they were packed, or the reason why not yet."""
+
+from __future__ import annotations
+
+from hff_ase.dynamics.equilibration.protocol import EquilibrationConfig, Protocol
+from hff_ase.dynamics.equilibration.run import EquilibrationRun
+from hff_ase.dynamics.equilibration.session import UnsettledError
+from hff_ase.dynamics.equilibration.verdict import Verdict, judge
+
+__all__ = [
+    "EquilibrationConfig",
+    "EquilibrationRun",
+    "Protocol",
+    "UnsettledError",
+    "Verdict",
+    "judge",
+]

@@ -1,0 +1,58 @@
+"""Which replicas are of one state, and what to compare its density with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ase import Atoms
+
+from hff_ase.dynamics.observables.density import mass_density
+from hff_ase.dynamics.replicas.config import ReplicaConfig
+from hff_ase.errors import RecipeError
+
+NEAR = 1.0  # K between a measured density and the temperature of a run
+
+
+def states(config: ReplicaConfig, structures: Sequence[Atoms]) -> dict[str, list[int]]:
+    """Replicas by state: composition, temperature and pressure, whatever their packing."""
+    conditions = config.conditions
+    found: dict[str, list[int]] = {}
+    for replica in range(config.n_replicas):
+        own = conditions[config.combination(replica)]
+        name = f"{label(structures[own.structure])}, {own.temperature:g} K"
+        if len(config.pressures) > 1:
+            name += f", {own.pressure:g} bar"
+        found.setdefault(name, []).append(replica)
+    return found
+
+
+def label(atoms: Atoms) -> str:
+    """Molecules and their numbers, the formula where they are not known."""
+    names = atoms.info.get("molecules")
+    if names is None:
+        return str(atoms.get_chemical_formula())
+    return " ".join(f"{list(names).count(name)} {name}" for name in dict.fromkeys(names))
+
+
+def expected_density(atoms: Atoms) -> float:
+    """That of the recipe in g/cm^3 (molar volumes added up); without one, that of the box."""
+    from hff_ase.dynamics.build import compose, parse_recipe
+
+    recipe = atoms.info.get("recipe")
+    if recipe is None:
+        return mass_density(atoms)
+    try:
+        return compose(parse_recipe(str(recipe)), len(atoms)).density
+    except RecipeError:
+        return mass_density(atoms)
+
+
+def measured_density(atoms: Atoms, temperature: float) -> tuple[float, str] | None:
+    """Density in g/cm^3 and its source, for one solvent near the temperature it was measured at."""
+    from hff_ase.dynamics.build.library import measured
+
+    names = set(atoms.info.get("molecules", ()))
+    found = measured(names.pop()) if len(names) == 1 else None
+    if found is None or abs(found.temperature - temperature) > NEAR:
+        return None
+    return found.density, found.source

@@ -1,0 +1,25 @@
+"""What a term declares of its physical parameters, for training, calibration and fits alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Transform = Literal["none", "log"]
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What a term says of one of its parameters.
+
+    Attributes:
+        unit: in ASE's units, "1" for a plain number.
+        transform: what is calibrated, the value or its logarithm (for what must stay positive).
+        prior_width: how far the transformed value is expected to lie from where it starts.
+        meaning: one line.
+    """
+
+    unit: str
+    transform: Transform = "none"
+    prior_width: float = 1.0
+    meaning: str = ""

@@ -1,0 +1,114 @@
+"""Halo: what a process that owns some of the atoms asks of the others.
+
+A host with domain decomposition gives each process its own atoms and, around them, ghosts: copies
+of atoms that others own. Terms call the halo where a result depends on more than the ghosts within
+one cutoff: between the layers of a network, for the total charge, for the charges of ghosts and for
+the long range. Every call is collective, and each is a node of the graph whose backward pass is the
+adjoint call, so that one backward pass on every process gives the exact gradient of the total.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+class Halo(Protocol):
+    """The exchange between processes. Own atoms come first in every process, then the ghosts.
+
+    Attributes:
+        n_own: number of own atoms.
+        n_total: number of atoms of the whole system, over all processes.
+    """
+
+    n_own: int
+    n_total: int
+
+    def forward(self, own: Tensor) -> Tensor:
+        """Values of own atoms [n_own, ...] to own atoms and ghosts [n_atoms, ...]."""
+
+    def reverse(self, everything: Tensor) -> Tensor:
+        """Values of own atoms and ghosts [n_atoms, ...], those of ghosts added to their owners':
+        [n_own, ...]."""
+
+    def allreduce(self, values: Tensor) -> Tensor:
+        """The sum over all processes, of a tensor of the same shape in each."""
+
+    def reciprocal(
+        self, positions: Tensor, cell: Tensor, charges: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The smooth part of 1/r of all charges, self term and background included.
+
+        Args:
+            positions: [n_own, 3], Angstrom; cell: [1, 3, 3]; charges: [n_own], e.
+
+        Returns:
+            phi [n_own], e/Angstrom; dE/dx [n_own, 3] and the share of dE/dcell [1, 3, 3] of this
+            process (their sum over processes is the whole), of E = 1/2 sum_i q_i phi_i, e^2/A^2.
+        """
+
+
+class _Exchange(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, halo: Halo) -> Tensor:
+        ctx.halo, ctx.n_ghosts = halo, values.shape[0] - halo.n_own
+        return halo.forward(values[: halo.n_own])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> Any:
+        own = ctx.halo.reverse(grads[0].contiguous())
+        return _with_ghosts(own, ctx.n_ghosts), None
+
+
+class _AllReduce(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, halo: Halo) -> Tensor:
+        ctx.halo = halo
+        return halo.allreduce(values)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return ctx.halo.allreduce(grads[0].contiguous()), None
+
+
+class _Reciprocal(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, positions: Tensor, cell: Tensor, charges: Tensor, halo: Halo) -> Tensor:
+        n = halo.n_own
+        phi, d_positions, d_cell = halo.reciprocal(positions[:n], cell, charges[:n])
+        ctx.gradients, ctx.n_ghosts = (d_positions, d_cell, phi), len(charges) - n
+        return _with_ghosts(0.5 * charges[:n] * phi, ctx.n_ghosts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> Any:
+        d_positions, d_cell, phi = ctx.gradients
+        factor = grads[0][0]  # own atoms count alike: their energies are summed
+        d_positions = _with_ghosts(factor * d_positions, ctx.n_ghosts)
+        return d_positions, factor * d_cell, _with_ghosts(factor * phi, ctx.n_ghosts), None
+
+
+def _with_ghosts(own: Tensor, n_ghosts: int) -> Tensor:
+    """Values of own atoms, and zeros for ghosts."""
+    return torch.cat([own, own.new_zeros((n_ghosts, *own.shape[1:]))])
+
+
+def exchange(values: Tensor, halo: Halo | None) -> Tensor:
+    """Values [n_atoms, ...] with those of ghosts replaced by their owners'."""
+    return values if halo is None else _Exchange.apply(values, halo)
+
+
+def allreduce(values: Tensor, halo: Halo | None) -> Tensor:
+    """The sum over all processes."""
+    return values if halo is None else _AllReduce.apply(values, halo)
+
+
+def reciprocal_energies(positions: Tensor, cell: Tensor, charges: Tensor, halo: Halo) -> Tensor:
+    """Energies q_i phi_i / 2 [n_atoms] of own atoms in the smooth part of 1/r, e^2/Angstrom; zero
+    for ghosts."""
+    return _Reciprocal.apply(positions, cell, charges, halo)

@@ -1,0 +1,89 @@
+"""Per-frame derivatives of energies in named parameters, for reweighting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from hff_ase import parameters as named
+from hff_ase.batch import AtomsBatch
+from hff_ase.kept import LiveParameters
+from hff_ase.kernels.networks import differentiable_parameters
+from hff_ase.neighbors import PairSource
+from hff_ase.potential import Evaluation, HybridPotential, Wanted
+from hff_ase.terms.short_range import ShortRange
+
+
+def parameter_gradients(
+    potential: HybridPotential,
+    batch: AtomsBatch,
+    source: PairSource,
+    wanted: Wanted,
+    patterns: Sequence[str],
+    result: Evaluation,
+) -> dict[str, Tensor]:
+    """dE/dtheta of every system for the parameters that patterns name, float64 [n_systems, ...].
+
+    A scale's is its term's energy. For the others there is a pass per system: reverse mode gives
+    one row of the Jacobian at a time. Fused kernels are used where they give these gradients.
+
+    Args:
+        batch: in the order of the source.
+        wanted: the request, of which the parts count.
+        patterns: as `hff_ase.parameters.matching` takes them.
+        result: of the batch.
+
+    Raises:
+        ConfigError: a pattern that names no parameter.
+    """
+    names = named.matching(potential, patterns)
+    parameters = named.tensors(potential, names)
+    rows: list[dict[str, Tensor]] = []
+    if parameters:
+        others = [p for p in potential.parameters() if p.requires_grad]
+        how = _for_parameters(potential, list(parameters))
+        how = replace(how, parts=wanted.parts, memory=wanted.memory)
+        with named.requiring_gradients(list(parameters.values()), others), torch.enable_grad():
+            rows = [
+                named.gradients(energy, parameters)
+                for energy in _energies(potential, batch, source, how)
+            ]
+    zero = torch.zeros_like(result.energy)
+    found = {}
+    for name in names:
+        if name in parameters:
+            found[name] = torch.stack([row[name] for row in rows])
+        else:
+            term = name.removesuffix(f".{named.SCALE}")
+            found[name] = result.energy_terms.get(term, zero) / potential.scales.get(term, 1.0)
+    return found
+
+
+def _energies(
+    potential: HybridPotential, batch: AtomsBatch, source: PairSource, how: Wanted
+) -> Iterator[Tensor]:
+    """The energy of each system, with its graph."""
+    for system in torch.arange(batch.n_systems, device=batch.device).unbind():
+        alone, neighbors = batch, source
+        if batch.n_systems > 1:
+            neighbors = potential.neighbor_list()
+            alone = neighbors.follow(batch.select(system[None]))
+        how = how if how.parameters is None else replace(how, parameters=LiveParameters())
+        _, atomic = potential.evaluate_terms(alone, neighbors, how)
+        yield torch.stack([values.sum() for values in atomic.values()]).sum()
+
+
+def _for_parameters(potential: HybridPotential, names: Sequence[str]) -> Wanted:
+    """Fused kernels where they give the gradients of these parameters, else the reference."""
+    nets = [
+        term.net
+        for name, term in potential.named_terms()
+        if isinstance(term, ShortRange) and any(own.startswith(f"{name}.") for own in names)
+    ]
+    backend = potential.backend(potential.known.device)
+    if backend != "numba" or not all(differentiable_parameters(net, backend) for net in nets):
+        return Wanted(create_graph=True)
+    return Wanted(parameters=LiveParameters())
