@@ -13,11 +13,12 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.calculators.arguments import device_of, precision_of, without_terms
+from hff_ase.calculators.domain_watch import DomainWatch
 from hff_ase.calculators.results import split_results
 from hff_ase.checkpoint import ModelInfo, load_model, save_model
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.evaluator import Evaluator
-from hff_ase.importers.bamboo import from_bamboo
+from hff_ase.importers.bamboo import from_bamboo, published_domain
 from hff_ase.models import model_path
 from hff_ase.potential import HybridPotential
 from hff_ase.structures import total_charge
@@ -83,6 +84,7 @@ class HybridFF(Calculator):
             self.implemented_properties = [
                 name for name in self.implemented_properties if name not in OF_CHARGES
             ]
+        self.domain_watch = DomainWatch(self.info.name, self.info.domain)
         self.energy_terms: dict[str, float] = {}
         self._charge = 0.0  # of the last structure
         self._evaluator = Evaluator(self.potential, skin)
@@ -153,6 +155,7 @@ class HybridFF(Calculator):
             + ("" if charge_response else ", forces at fixed charges as published"),
             provenance="Gong et al., Nat. Mach. Intell. 2025; the checkpoint's own licence holds",
             trained_with=tuple(name for name, _ in potential.named_terms()),
+            domain=published_domain(),
         )
         return cls(
             potential,
@@ -187,9 +190,12 @@ class HybridFF(Calculator):
             super().calculate(atoms, properties, system_changes)
             if self.atoms is None:
                 raise StructureError("expected a structure to evaluate, got none")
+            before = self._evaluator.version
             try:
                 batch = AtomsBatch.from_atoms(self.atoms, self.device)
                 result = self._evaluator.evaluate(batch)
+                if self._evaluator.version != before:
+                    self.domain_watch.look([self.atoms])
             except BaseException:
                 self.reset()
                 self._evaluator.forget()
@@ -241,7 +247,9 @@ class HybridFF(Calculator):
         """
         batch = AtomsBatch.from_atoms(structures, self.device)
         fresh = Evaluator(self.potential, trajectory=False)
-        return split_results(fresh.evaluate(batch), batch)
+        result = fresh.evaluate(batch)
+        self.domain_watch.look(structures)
+        return split_results(result, batch)
 
     def get_state(self) -> dict[str, np.ndarray]:
         """What a restart needs to go on bit for bit: where the neighbour list was built."""

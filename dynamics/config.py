@@ -89,6 +89,7 @@ class MDConfig(BaseModel):
         model: name of a shipped model or path of an .hff file.
         dtype, device: precision of the model's networks, and ``cpu`` or ``cuda``.
         without: energy terms to leave out.
+        outside_domain: go on with molecules that the model was not trained on.
         engine: what moves the atoms: ``torch``, the package's own engine on the device of the
             model; ``ase``, ASE's integrators with any ASE calculator; ``auto``, the first wherever
             the calculator is a HybridFF.
@@ -122,6 +123,8 @@ class MDConfig(BaseModel):
         max_displacement: Angstrom per step; an atom that moves farther stops the run.
         min_distance: Angstrom; two atoms closer than this stop the run.
         max_temperature: K; a hotter system stops the run.
+        bond_watch: whether a bond of the start that breaks, or one that forms, stops the run
+            (``stop``), is only told (``report``), or is not looked for (``off``).
         committee: further models (names or .hff files) that are asked at the same atoms.
         committee_drive: ``first``, the run is that of `model`; ``mean``, of the mean of all (with
             engine ``ase``).
@@ -145,6 +148,7 @@ class MDConfig(BaseModel):
     dtype: Literal["float32", "float64"] = "float32"
     device: str = "cpu"
     without: tuple[str, ...] = ()
+    outside_domain: bool = False
     engine: Literal["auto", "torch", "ase"] = "auto"
     output: str = "md"
     ensemble: Ensemble | None = None
@@ -175,6 +179,7 @@ class MDConfig(BaseModel):
     max_displacement: float = Field(0.5, gt=0)
     min_distance: float = Field(0.5, ge=0)
     max_temperature: float = Field(5000.0, gt=0)
+    bond_watch: Literal["stop", "report", "off"] = "stop"
     committee: tuple[str, ...] = ()
     committee_drive: Literal["first", "mean"] = "first"
     committee_interval: int | None = Field(None, ge=1)

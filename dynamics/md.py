@@ -28,6 +28,7 @@ from hff_ase.dynamics.checkpointing import (
 )
 from hff_ase.dynamics.collecting import assemble, refuse_collected
 from hff_ase.dynamics.config import MDConfig
+from hff_ase.dynamics.domains import check_calculators
 from hff_ase.dynamics.extending import asked_of, goes_on
 from hff_ase.dynamics.guards import check_contacts, check_results
 from hff_ase.dynamics.movers import choose_engine
@@ -50,7 +51,9 @@ from hff_ase.reading import with_own_names
 if TYPE_CHECKING:  # torch is imported only where the calculator uses it
     from hff_ase.calculators.committee import Committee
 
-NOT_PHYSICS = ("progress", "plot", "output", "max_hours")  # may differ when a run is resumed
+NOT_PHYSICS = (
+    *("progress", "plot", "output", "max_hours", "outside_domain", "bond_watch"),
+)  # may differ when a run is resumed
 
 
 class MDRun:
@@ -107,6 +110,7 @@ class MDRun:
         refuse_collected(config, folder, force)
         calc = load_calculator(config) if calc is None else calc
         members = load_members(config) if committee is None else committee
+        check_calculators([calc, *members], [atoms], [config.temperature], config.outside_domain)
         calc, together = assemble(config, calc, members)
         config = choose_engine(config, calc)
         checkpoint = Checkpoint(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io import write
+from ase.io import read, write
 
 from hff_ase.dynamics.movers import Sample
 from hff_ase.dynamics.observables.density import block_average
@@ -84,6 +84,15 @@ def frame(
     text = io.StringIO()
     write(text, copy, format="extxyz")
     return text.getvalue()
+
+
+def read_input(path: Path) -> Atoms | None:
+    """The start of a run as `frame` wrote it; None where it cannot be read any more."""
+    try:
+        atoms = read(path, format="extxyz")
+    except (OSError, ValueError, KeyError):
+        return None
+    return atoms if isinstance(atoms, Atoms) else None
 
 
 def read_statistics(path: Path) -> dict[str, np.ndarray]:

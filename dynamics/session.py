@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase import Atoms
 
+from hff_ase.dynamics.bond_watch import BondWatch
 from hff_ase.dynamics.checkpointing import (
     Checkpoint,
     WriteError,
@@ -15,14 +16,14 @@ from hff_ase.dynamics.checkpointing import (
 )
 from hff_ase.dynamics.collecting import Watch
 from hff_ase.dynamics.config import MDConfig, to_yaml
-from hff_ase.dynamics.guards import CONTACT_INTERVAL, check_contacts, look_closer
+from hff_ase.dynamics.guards import CONTACT_INTERVAL, check_bonds, check_contacts, look_closer
 from hff_ase.dynamics.integrators import random_momenta
 from hff_ase.dynamics.minimize import minimize
 from hff_ase.dynamics.movers import Mover, make_mover
 from hff_ase.dynamics.outputs import Outputs
 from hff_ase.dynamics.plotting import plot
 from hff_ase.dynamics.progress import Screen
-from hff_ase.dynamics.reporting import Moment, frame, read_statistics
+from hff_ase.dynamics.reporting import Moment, frame, read_input, read_statistics
 from hff_ase.dynamics.rundir import (
     CONFIG,
     FAILED,
@@ -41,6 +42,9 @@ from hff_ase.units import GRAM_PER_CM3
 
 if TYPE_CHECKING:  # torch is imported only where the calculator uses it
     from hff_ase.calculators.committee import Committee
+
+
+MOST_BONDS = 100  # events that a summary holds
 
 
 class Session(Sitting):
@@ -64,6 +68,7 @@ class Session(Sitting):
         self._rng.bit_generator.state = checkpoint.rng
         self._outputs = Outputs(folder, config, checkpoint.lengths, self._mass)
         self._watch = Watch(committee, config, folder, checkpoint) if committee else None
+        self._bonds: BondWatch | None = None
 
     @property
     def _moving(self) -> Mover:
@@ -79,11 +84,16 @@ class Session(Sitting):
     def _make_mover(self, atoms: Atoms, surroundings: dict[str, np.ndarray]) -> None:
         self._mover = make_mover(atoms, self._config, self._calc, self._rng, surroundings)
 
+    def _watch_bonds(self, start: Atoms) -> None:
+        self._bonds = None if self._config.bond_watch == "off" else BondWatch(start)
+
     def _take_up(self) -> None:
+        self._watch_bonds(read_input(self._folder[INPUT]) or self._unpack())
         self._make_mover(self._unpack(), self._state.calculator)
 
     def _prepare(self) -> None:
         config, atoms = self._config, self._unpack()
+        self._watch_bonds(atoms)
         if self._state.calculator:
             self._calc.set_state(self._state.calculator)
         atoms.get_forces()
@@ -120,6 +130,7 @@ class Session(Sitting):
                     look_closer(sample, mover.atoms, mover.results, config)
                 elif state.step % CONTACT_INTERVAL == 0:
                     check_contacts(mover.atoms, config.min_distance)
+                    self._look_at_bonds(mover.atoms)
                 if self._watch and state.step % config.look_interval == 0:
                     self._watch.look(self._moment(stage), mover.atoms, mover.results)
                 self._outputs.record(self._moment(stage), sample, mover)
@@ -129,12 +140,28 @@ class Session(Sitting):
             self._folder.write(FAILED, frame(mover.atoms, self._moment(stage), {}))
             self._report("failed")
             raise SimulationError(
-                f"run stopped after step {state.step}: {error}; frame saved in "
-                f"{self._folder[FAILED]}"
+                f"run stopped after step {state.step}: {error}{self._broken(mover.atoms)}; "
+                f"frame saved in {self._folder[FAILED]}"
             ) from error
         density = self._mass / sample.volume / GRAM_PER_CM3
         ensemble = config.plan[stage].ensemble
         self._screen.running(state.step, ensemble, sample.temperature, density)
+
+    def _look_at_bonds(self, atoms: Atoms) -> None:
+        """Stop, or tell what happened, by the settings."""
+        if self._bonds is None:
+            return
+        told = check_bonds(self._bonds, atoms, self._config)
+        events = self._state.notes.setdefault("bonds", []) if told else []
+        for text in told:
+            self._say(f"step {self._state.step}: {text}")
+            if len(events) < MOST_BONDS:
+                events.append({"step": self._state.step, "event": text})
+
+    def _broken(self, atoms: Atoms) -> str:
+        """Beside another reason to stop: which molecule it began with, if bonds say so."""
+        events = self._bonds.look(atoms) if self._bonds is not None else []
+        return f" ({events[0].text})" if events else ""
 
     def _energy(self) -> tuple[float, int]:
         return float(self._moving.results["energy"]), len(self._moving.atoms)
@@ -165,6 +192,8 @@ class Session(Sitting):
         statistics = read_statistics(self._folder[STATISTICS])
         speed = self._speed()
         summary = summarize(atoms, self._config, self._state, statistics, speed, status)
+        if "bonds" in self._state.notes:
+            summary["bonds"] = self._state.notes["bonds"]
         if self._watch:
             summary["collected"] = self._watch.n_collected
         self._folder.write(SUMMARY, to_yaml(summary))

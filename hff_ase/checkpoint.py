@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,9 @@ from torch import Tensor
 from hff_ase._version import __version__
 from hff_ase.arrays import ALWAYS
 from hff_ase.batch import AtomsBatch
-from hff_ase.errors import CheckpointError
+from hff_ase.domain import Domain
+from hff_ase.domain_json import domain_from_dict, domain_to_dict
+from hff_ase.errors import CheckpointError, ConfigError
 from hff_ase.files import write_whole
 from hff_ase.potential import HybridPotential
 from hff_ase.terms import TERMS
@@ -53,6 +55,7 @@ class ModelInfo:
         name, description, licence, provenance: free text.
         trained_with: the terms that the weights were fitted together with.
         details: anything else that is JSON-able (training settings, errors ...).
+        domain: what it was trained on and may be used for; None if not known.
     """
 
     name: str
@@ -61,6 +64,7 @@ class ModelInfo:
     provenance: str = ""
     trained_with: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
+    domain: Domain | None = None
 
 
 def save_model(
@@ -95,17 +99,11 @@ def save_model(
             {"name": name, "kind": term.kind, "config": term.config()}
             for name, term in potential.named_terms()
         ],
-        "info": asdict(info),
+        "info": _without_domain(info),
+        "domain": None if info.domain is None else domain_to_dict(info.domain),
         "n_references": len(references),
     }
-    # Keys stay in order: a term's tables may set the order of its weights.
-    text = json.dumps(description, indent=1)
-    metadata = {"hff": text, "sha256": digest(text, tensors)}
-    try:
-        write_whole(Path(path), save(tensors, metadata=metadata))
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise CheckpointError(f"expected to write {path}, got: {reason}") from None
+    _write(Path(path), description, tensors)
 
 
 def load_model(
@@ -123,7 +121,7 @@ def load_model(
     """
     path = Path(path)
     description, tensors = read_file(path)
-    info = dict(description["info"])
+    info, domain = dict(description["info"]), domain_in(description)
     try:
         with torch.random.fork_rng(devices=[]):  # weights that are drawn here are not kept
             terms = {
@@ -132,7 +130,7 @@ def load_model(
             }
         potential = HybridPotential(terms, description["elements"])
         info["trained_with"] = tuple(info["trained_with"])
-        model_info = ModelInfo(**info)
+        model_info = ModelInfo(**info, domain=domain)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointError(
             f"expected terms that hff_ase {__version__} knows, got {path} with {shortened(error)}"
@@ -150,6 +148,48 @@ def load_model(
     if verify:
         _check_references(path, potential, description["n_references"], tensors)
     return potential, model_info
+
+
+def domain_in(description: dict[str, Any]) -> Domain | None:
+    """The domain in a description that `read_file` gave; None where the file has none.
+
+    Raises:
+        CheckpointError: a damaged one.
+    """
+    content = description.get("domain")
+    try:
+        return None if content is None else domain_from_dict(content)
+    except ConfigError as error:
+        raise CheckpointError(f"expected a readable domain in a model file: {error}") from None
+
+
+def write_domain(path: str | Path, domain: Domain | None) -> None:
+    """Give an .hff file another domain; weights and stored results stay as they are, bit for bit.
+
+    Raises:
+        CheckpointError: no such model, or it cannot be written.
+    """
+    path = Path(path)
+    description, tensors = read_file(path)
+    description["domain"] = None if domain is None else domain_to_dict(domain)
+    _write(path, description, tensors)
+
+
+def _without_domain(info: ModelInfo) -> dict[str, Any]:
+    content = asdict(replace(info, domain=None))
+    del content["domain"]
+    return content
+
+
+def _write(path: Path, description: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    # Keys stay in order: a term's tables may set the order of its weights.
+    text = json.dumps(description, indent=1)
+    metadata = {"hff": text, "sha256": digest(text, tensors)}
+    try:
+        write_whole(path, save(tensors, metadata=metadata))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CheckpointError(f"expected to write {path}, got: {reason}") from None
 
 
 def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -30,6 +30,10 @@ class RecipeError(HFFError, ValueError):
     """A recipe for a liquid box that cannot be read or cannot be met."""
 
 
+class OutsideDomainError(HFFError, ValueError):
+    """Molecules that a model was not trained on, where that was not allowed."""
+
+
 class SimulationError(HFFError, RuntimeError):
     """A simulation that cannot start, cannot go on or cannot be resumed."""
 
@@ -44,3 +48,7 @@ class StoppedError(SimulationError):
 
 class HFFWarning(UserWarning):
     """Something works, but probably not as meant (a trained term removed, a short box ...)."""
+
+
+class OutsideDomainWarning(HFFWarning):
+    """A model evaluates molecules that it was not trained on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 FIELDS: dict[str, str] = {
     "node_features": "[n_atoms, channels], scalar features of the short-range network, its dtype",
+    "dipoles": "[n_atoms, 3] float64, induced dipoles in e Angstrom",
     "charges": "[n_atoms] float64, partial charges in e, summing to the charge of each system",
 }
 

@@ -35,7 +35,13 @@ class MoleculeGraph:
 
     def is_same(self, other: MoleculeGraph) -> bool:
         """Whether some order of atoms makes the two graphs equal (exactly, not by their keys)."""
-        return self.key == other.key and _isomorphic(self, other)
+        return self.key == other.key and self.mapping_to(other) is not None
+
+    def mapping_to(self, other: MoleculeGraph) -> list[int] | None:
+        """For each atom the one of ``other`` that it is in some order of the atoms that makes the
+        graphs equal; None where there is no such order."""
+        mapping = _isomorphism(self, other)
+        return None if mapping is None else [mapping[atom] for atom in range(len(self.numbers))]
 
 
 def refined(numbers: np.ndarray, bonds: np.ndarray) -> np.ndarray:
@@ -78,20 +84,20 @@ def _neighbors(graph: MoleculeGraph) -> list[set[int]]:
     return found
 
 
-def _isomorphic(a: MoleculeGraph, b: MoleculeGraph) -> bool:
-    """Search for a mapping of a's atoms on b's that keeps elements and bonds.
+def _isomorphism(a: MoleculeGraph, b: MoleculeGraph) -> dict[int, int] | None:
+    """A mapping of a's atoms on b's that keeps elements and bonds; None where there is none.
 
     Atoms are mapped along bonds, each on the atoms of the same refined color next to what its
     neighbour was mapped on, so that nearly every choice is the right one.
     """
     if len(a.numbers) != len(b.numbers) or len(a.bonds) != len(b.bonds):
-        return False
+        return None
     colors_a, colors_b = (
         refined(np.array(g.numbers), np.array(g.bonds, dtype=np.int64).reshape(-1, 2)).tolist()
         for g in (a, b)
     )
     if sorted(colors_a) != sorted(colors_b):
-        return False
+        return None
     near_a, near_b = _neighbors(a), _neighbors(b)
     order = _along_bonds(colors_a, near_a)
     mapping: dict[int, int] = {}
@@ -119,9 +125,9 @@ def _isomorphic(a: MoleculeGraph, b: MoleculeGraph) -> bool:
         mapping[atom] = other
         used.add(other)
         if len(mapping) == len(order):
-            return True
+            return mapping
         stack.append(iter(candidates(order[len(stack)])))
-    return False
+    return None
 
 
 def _along_bonds(colors: list[int], near: list[set[int]]) -> list[int]:

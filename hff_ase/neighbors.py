@@ -292,6 +292,8 @@ def same(a: Any, b: Any) -> bool:
     if is_dataclass(a):
         names = [field.name for field in fields(a) if field.compare]
         return all(same(getattr(a, name), getattr(b, name)) for name in names)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
     if isinstance(a, (tuple, list)):
         return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
     return bool(a == b)

@@ -15,6 +15,7 @@ from ase import Atoms
 from ase.data import atomic_numbers, covalent_radii
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from hff_ase.errors import StructureError
 from hff_ase.molecule_graph import MoleculeGraph, hash_of_each, refined
@@ -138,25 +139,45 @@ def _near(atoms: Atoms, tolerance: float) -> tuple[np.ndarray, ...]:
     bonding = radii[~bare]
     if len(bonding) == 0:
         return np.zeros(0, int), np.zeros(0, int), np.zeros((0, 3), int), np.zeros(0)
-    from vesin import NeighborList  # its package may import torch: not where nothing is searched
+    cutoff = 2 * tolerance * float(bonding.max())
+    limits = radii, tolerance, atoms.numbers
+    if not atoms.pbc.any():
+        pairs = cKDTree(atoms.positions).query_pairs(cutoff, output_type="ndarray").astype(np.int64)
+        first, second = pairs[:, 0], pairs[:, 1]
+        distance = np.linalg.norm(atoms.positions[second] - atoms.positions[first], axis=1)
+        shift = np.zeros((len(pairs), 3), dtype=np.int64)
+        keep = _within(first, second, distance, *limits)
+        return first[keep], second[keep], shift[keep], distance[keep]
+    from vesin import NeighborList  # its package imports torch: not for a single molecule
 
-    search = NeighborList(cutoff=2 * tolerance * float(bonding.max()), full_list=True)
+    search = NeighborList(cutoff=cutoff, full_list=True)
     first, second, shift, distance = search.compute(
         points=atoms.positions,
-        box=atoms.cell.complete().array if atoms.pbc.any() else np.zeros((3, 3)),
-        periodic=atoms.pbc.tolist() if atoms.pbc.any() else False,
+        box=atoms.cell.complete().array,
+        periodic=atoms.pbc.tolist(),
         quantities="ijSd",
     )
     first, second = first.astype(np.int64), second.astype(np.int64)
     shift = shift.astype(np.int64)
     # of i-j and j-i one; of an atom and its two opposite images one
     forward = (first < second) | ((first == second) & (_sign(shift) > 0))
-    with np.errstate(invalid="ignore"):
-        limit = tolerance * (radii[first] + radii[second])
-    heavy = (atoms.numbers[first] > 10) & (atoms.numbers[second] > 10)
-    limit[heavy] *= min(1.0, HEAVY_TOLERANCE / tolerance)
-    keep = forward & (distance < limit)
+    keep = forward & _within(first, second, distance, *limits)
     return first[keep], second[keep], shift[keep], distance[keep]
+
+
+def _within(
+    first: np.ndarray,
+    second: np.ndarray,
+    distance: np.ndarray,
+    radii: np.ndarray,
+    tolerance: float,
+    numbers: np.ndarray,
+) -> np.ndarray:
+    """Which pairs are as near as a bond [m], bool; never those with a bare ion (radius -inf)."""
+    limit = tolerance * (radii[first] + radii[second])
+    heavy = (numbers[first] > 10) & (numbers[second] > 10)
+    limit[heavy] *= min(1.0, HEAVY_TOLERANCE / tolerance)
+    return distance < limit
 
 
 def _sign(shift: np.ndarray) -> np.ndarray:

@@ -8,9 +8,10 @@ from ase import Atoms
 
 from hff_ase.errors import RecipeError
 
-from .composition import A3_PER_CM3_PER_MOL, Composition, compose
+from .composition import Composition, compose
 from .pack import pack
 from .parsing import parse_recipe
+from .proportions import A3_PER_CM3_PER_MOL
 from .recipe import Recipe
 from .smallest import smallest
 

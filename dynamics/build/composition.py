@@ -10,19 +10,18 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from ase.units import _Nav
 
 from hff_ase.errors import RecipeError
 
 from .finding import find_component, find_salt
 from .library import Molecule
-from .moles import amounts, per_mole
+from .moles import per_mole
+from .proportions import A3_PER_CM3_PER_MOL, Proportions, proportions
 from .recipe import PERCENT, Recipe
 from .salts import Salt
 
 Unit = Molecule | Salt
 
-A3_PER_CM3_PER_MOL = 1e24 / _Nav  # 1.6605 A^3 per molecule for each cm3/mol
 
 # A component must come to at least this many molecules: one molecule is then at most half too much.
 MIN_MOLECULES = 2.0 / 3.0
@@ -30,8 +29,6 @@ MIN_MOLECULES = 2.0 / 3.0
 ATOMS_WINDOW = 0.05
 # A density this many times the expected one packs, but is no liquid.
 MAX_COMPRESSION = 1.5
-# Room between a molecule and its own periodic image, Angstrom.
-IMAGE_GAP = 2.0
 
 
 @dataclass(frozen=True)
@@ -151,55 +148,6 @@ def compose(recipe: Recipe, n_atoms: int, density: float | None = None) -> Compo
     return with_density(parts, _nearest_integers(parts.per_atom, parts.atoms, n_atoms))
 
 
-@dataclass(frozen=True)
-class Proportions:
-    """A recipe in exact numbers: arrays [n_kinds] over ``units``, salts, solvents, additives.
-
-    ``per_atom`` in formula units per atom of the box, ``atoms`` per formula unit, ``volumes`` in
-    cm3/mol, ``masses`` in g/mol; ``density`` in g/cm3 where it is given.
-    """
-
-    recipe: Recipe
-    units: tuple[Unit, ...]
-    per_atom: np.ndarray
-    atoms: np.ndarray
-    volumes: np.ndarray
-    masses: np.ndarray
-    density: float | None
-
-    @property
-    def volume_per_atom(self) -> float:
-        """A^3."""
-        if self.density is None:
-            return float(self.per_atom @ self.volumes) * A3_PER_CM3_PER_MOL
-        return float(self.per_atom @ self.masses) / self.density * A3_PER_CM3_PER_MOL
-
-    @property
-    def least_atoms(self) -> int:
-        """Atoms of the smallest box that is wider than its longest molecule."""
-        extent = max(unit.extent for unit in self.units)
-        return math.ceil((extent + IMAGE_GAP) ** 3 / self.volume_per_atom)
-
-
-def proportions(recipe: Recipe, density: float | None = None) -> Proportions:
-    """Exact numbers of a recipe; RecipeError as `compose`, but for the number of atoms."""
-    if density is not None and not 0 < density < math.inf:
-        raise RecipeError(f"expected a positive density in g/cm3, got {density:g}")
-    units = tuple(find_component(name) for name in recipe.names)
-    _check_melt(units, density)
-    moles = amounts(recipe, density)
-    atoms = np.array([len(unit) for unit in units])
-    return Proportions(
-        recipe,
-        units,
-        moles / (moles @ atoms),
-        atoms,
-        np.array([unit.molar_volume for unit in units]),
-        np.array([unit.mass for unit in units]),
-        density,
-    )
-
-
 def with_density(parts: Proportions, counts: np.ndarray) -> Composition:
     """Whole numbers [n_kinds] as a composition at the given or else the expected density."""
     expected = float(counts @ parts.masses / (counts @ parts.volumes))
@@ -211,14 +159,6 @@ def with_density(parts: Proportions, counts: np.ndarray) -> Composition:
         )
     numbers = dict(zip(parts.recipe.names, map(int, counts), strict=True))
     return Composition(parts.recipe, numbers, expected if density is None else density)
-
-
-def _check_melt(units: tuple[Unit, ...], density: float | None) -> None:
-    """Atomic ions take a volume in a solution that says nothing of a melt of them."""
-    melt = all(isinstance(unit, Salt) for unit in units)
-    atomic = [u.name for u in units if isinstance(u, Salt) and len(u.anion) == 1]
-    if melt and atomic and density is None:
-        raise RecipeError(f"expected --density for a melt with {atomic[0]}, got none")
 
 
 def _check_size(parts: Proportions, n_atoms: int) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 
 from hff_ase.errors import RecipeError
 
-from .composition import Composition, Proportions, proportions, with_density
+from .composition import Composition, with_density
+from .proportions import Proportions, proportions
 from .recipe import Recipe
 
 MOST_ATOMS = 1_000_000

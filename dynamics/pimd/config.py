@@ -33,6 +33,7 @@ class PIMDConfig(BaseModel):
         contract: beads on which that correction is evaluated (ring-polymer contraction); None all.
         mts: inner steps of the cheap model per timestep; the correction acts once per timestep.
         device, dtype: of the models.
+        outside_domain: go on with molecules that the model was not trained on.
         beads: replicas of the ring polymer; 1 is classical dynamics.
         temperature: K.
         time: length of the run, such as ``5ps``.
@@ -71,6 +72,7 @@ class PIMDConfig(BaseModel):
     mts: int = Field(1, ge=1)
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
+    outside_domain: bool = False
     beads: int = Field(32, ge=1)
     temperature: float = Field(300.0, gt=0)
     time: str = "1ps"

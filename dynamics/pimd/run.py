@@ -18,8 +18,9 @@ from ase.data import chemical_symbols
 from ase.io import write
 from rich.console import Console
 
-from hff_ase.checkpoint import read_file
+from hff_ase.checkpoint import domain_in, read_file
 from hff_ase.dynamics.config import to_yaml
+from hff_ase.dynamics.domains import check_domains
 from hff_ase.dynamics.pimd.comparison import Classical, read_beads, read_classical
 from hff_ase.dynamics.pimd.config import PIMDConfig
 from hff_ase.dynamics.pimd.force_fields import START
@@ -86,6 +87,9 @@ class PIMDRun:
         """
         run = cls(config, load_start(config.structure))
         check_elements(config, run.atoms)
+        models = filter(None, (config.model, *config.committee))
+        domains = {name: domain_in(read_file(model_path(name))[0]) for name in models}
+        check_domains(domains, [run.atoms], [config.temperature], config.outside_domain)
         text = input_xml(config, run.atoms, run.address)
         if run[INPUT].exists():
             if not force:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
+from hff_ase.dynamics.bond_watch import BondWatch
 from hff_ase.dynamics.config import to_yaml
-from hff_ase.dynamics.guards import CONTACT_INTERVAL, check_contacts, look_closer
+from hff_ase.dynamics.guards import CONTACT_INTERVAL, check_bonds, check_contacts, look_closer
 from hff_ase.dynamics.replicas.files import replica_folder
 from hff_ase.dynamics.replicas.mover import HARMLESS, ReplicaMover
 from hff_ase.dynamics.reporting import Moment, frame
 from hff_ase.dynamics.rundir import FAILED, SUMMARY, RunFolder
 from hff_ase.errors import HFFError
 
+Telling = Callable[[str], None]
 
-def blowing_up(mover: ReplicaMover, row: Tensor, step: int) -> dict[int, str]:
+
+def blowing_up(
+    mover: ReplicaMover, row: Tensor, step: int, bonds: Mapping[int, BondWatch], told: Telling
+) -> dict[int, str]:
     """Which places are blowing up after a step, each with what one sees of it.
 
     Args:
         mover: after the step.
         row: what is known of it, [n_replicas, n_columns].
-        step: its number; atoms on top of each other are searched for now and then.
+        step: its number; atoms on top of each other are searched for now and then, and bonds.
+        bonds: watches by number of the replica; none where they are off.
+        told: called with what happened to bonds where the run goes on.
     """
     harmless = (row[:, HARMLESS] > 0).tolist()
     contacts = step % CONTACT_INTERVAL == 0
@@ -35,6 +42,9 @@ def blowing_up(mover: ReplicaMover, row: Tensor, step: int) -> dict[int, str]:
                 look_closer(mover.sample(row, place), view.atoms, view.results, replica.config)
             elif contacts:
                 check_contacts(view.atoms, replica.config.min_distance)
+                if (watch := bonds.get(replica.index)) is not None:
+                    for text in check_bonds(watch, view.atoms, replica.config):
+                        told(f"replica {replica.index}, step {step}: {text}")
         except HFFError as error:
             bad[place] = str(error)
     return bad

@@ -15,6 +15,7 @@ from hff_ase.dynamics.checkpointing import (
     load_checkpoint,
     save_checkpoint,
 )
+from hff_ase.dynamics.domains import check_calculators
 from hff_ase.dynamics.extending import asked_of
 from hff_ase.dynamics.guards import check_contacts, check_results
 from hff_ase.dynamics.md import with_changes
@@ -80,6 +81,7 @@ class ReplicaRun:
         if folder.has_run and not force:
             folder.create(force)  # says what is wrong before the model is loaded
         calc = load_calculator(config.shared) if calc is None else calc
+        check_calculators([calc], given, config.temperatures, config.shared.outside_domain)
         choose_engine(config.shared, calc)
         for number, atoms in enumerate(given):
             probe = atoms.copy()

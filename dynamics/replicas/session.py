@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from hff_ase.dynamics.bond_watch import BondWatch
 from hff_ase.dynamics.checkpointing import Checkpoint
 from hff_ase.dynamics.config import to_yaml
 from hff_ase.dynamics.guards import CONTACT_INTERVAL
@@ -63,6 +64,7 @@ class ReplicaSession(Sitting):
         self._mover: ReplicaMover | None = None
         self._structures = unpack_structures(checkpoint, config)
         self._outputs: dict[int, ReplicaOutputs] = {}
+        self._bonds: dict[int, BondWatch] = {}
         allow_open_files(config.n_replicas)
 
     @property
@@ -75,6 +77,10 @@ class ReplicaSession(Sitting):
         for replica in replicas:
             outputs = ReplicaOutputs(self._folder, replica, self._state.lengths)
             self._outputs[replica.index] = outputs
+            if self._settings.bond_watch != "off":
+                combination = self._config.combination(replica.index)
+                start = self._structures[self._config.conditions[combination].structure]
+                self._bonds[replica.index] = BondWatch(start)
 
     def _take_up(self) -> None:
         replicas = unpack_replicas(self._state, self._config, self._structures)
@@ -131,7 +137,7 @@ class ReplicaSession(Sitting):
 
     def _failing(self, row: Tensor) -> dict[int, str]:
         """Which places cannot go on after a step, and why."""
-        return blowing_up(self._moving, row, self._state.step)
+        return blowing_up(self._moving, row, self._state.step, self._bonds, self._say)
 
     def _due(self, step: int) -> bool:
         shared = self._settings

@@ -19,7 +19,7 @@ def build(
         str | None,
         typer.Argument(
             help="e.g. '1.0 M LiPF6 in EC:DMC 1:1 v/v', '1 M LiPF6 in EC/EMC 3:7 w/w + 2 wt% VC', "
-            "'2 m NaFSI in DME', 'DMC'"
+            "'1.5 m LiFSI in DMC', 'DMC'"
         ),
     ] = None,
     atoms: Annotated[
@@ -67,9 +67,7 @@ def build(
         typer.echo(_vocabulary())
         return
     if recipe is None:
-        from hff_ase.errors import RecipeError
-
-        raise RecipeError("expected a recipe such as '1.0 M LiPF6 in EC:DMC 1:1 v/v', got none")
+        raise typer.BadParameter("expected a recipe, got none", param_hint="RECIPE")
     from hff_ase.cli.output import check_output
 
     check_output(output, (".extxyz", ".xyz"), force)
@@ -80,12 +78,13 @@ def build(
     _write(output, box)
     built = describe_box(box)
     report = _report(built) | {"seed": seed, "output": str(output)}
+    report["models"], unknown = _coverage(built)
     if json_:
         import json
 
         typer.echo(json.dumps(report, indent=2))
     else:
-        typer.echo(_as_text(report, built))
+        typer.echo("\n".join([_as_text(report, built), *unknown]))
 
 
 def _fraction(text: str) -> float:
@@ -154,6 +153,24 @@ def _report(built: Composition) -> dict[str, Any]:
         "deviation": built.deviation,
         "volume_sources": {molecule.name: molecule.source for molecule, _ in built.molecules},
     }
+
+
+def _coverage(built: Composition) -> tuple[list[str], list[str]]:
+    """Shipped models that know every molecule, and lines that say so or what each lacks."""
+    from hff_ase.dynamics.build.naming import graph_of
+    from hff_ase.models import shipped_domains
+
+    graphs = {molecule.name: graph_of(molecule) for molecule, _ in built.molecules}
+    lacks = {
+        model: [name for name, graph in graphs.items() if domain.find(graph) is None]
+        for model, domain in shipped_domains().items()
+        if not model.endswith("-inner")  # no model by itself
+    }
+    covering = [model for model, missing in lacks.items() if not missing]
+    if covering:
+        return covering, [f"  models: {', '.join(covering)} (hff models)"]
+    lines = [f"{model} lacks {', '.join(missing)}" for model, missing in lacks.items()]
+    return [], [f"  no shipped model was trained on all of this: {'; '.join(lines)}"]
 
 
 def _closer(built: Composition) -> str:

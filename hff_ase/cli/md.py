@@ -38,6 +38,12 @@ def md(
         list[str] | None,
         option(SYSTEM, "Energy term to leave out; may be given again."),
     ] = None,
+    outside_domain: Annotated[
+        bool,
+        option(
+            SYSTEM, "Go on with molecules that the model was not trained on.", "--outside-domain"
+        ),
+    ] = False,
     engine: Annotated[
         Text,
         option(DYNAMICS, "torch, ase (any calculator) or auto (default: auto, torch if it can)."),
@@ -136,6 +142,10 @@ def md(
     ] = None,
     min_distance: Annotated[Number, option(SAFETY, "Between two atoms, A (default: 0.5).")] = None,
     max_temperature: Annotated[Number, option(SAFETY, "K (default: 5000).")] = None,
+    bond_watch: Annotated[
+        Text,
+        option(SAFETY, "Broken or formed bonds: stop, report (go on) or off (default: stop)."),
+    ] = None,
     max_hours: Annotated[
         Number, option(SAFETY, "Hours on the clock; then it stops as by SIGTERM, to be resumed.")
     ] = None,
@@ -178,6 +188,8 @@ def md(
 ) -> None:
     """Run molecular dynamics; a killed run continues bit for bit with --resume FOLDER."""
     given = {name: value for name, value in locals().items() if value not in (None, [])}
+    if not outside_domain:
+        given.pop("outside_domain")
     for name in ("config", "resume", "force"):
         given.pop(name, None)
     if structure:

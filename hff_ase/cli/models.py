@@ -44,10 +44,24 @@ def models(
         typer.echo(_as_text(model, description))
 
 
+def _domain(content: object) -> list[str]:
+    """Lines about what a model may be used for."""
+    from hff_ase.domain_json import domain_from_dict
+
+    if content is None:
+        return ["  molecules  not said: nothing is refused"]
+    domain = domain_from_dict(content)
+    lines = [f"  molecules  {' '.join(molecule.name for molecule in domain.molecules)}"]
+    ranges = ((domain.temperature, "K"), (domain.density, "g/cm3"), (domain.pressure, "bar"))
+    known = [f"{low:g}-{high:g} {unit}" for r, unit in ranges if r for low, high in [r]]
+    return lines + ([f"  trained at {', '.join(known)}"] if known else [])
+
+
 def _as_text(name: str, description: dict[str, Any]) -> str:
     about = description["info"]
     lines = [name, f"  {about.get('description', '')}"]
     lines.append(f"  elements   {' '.join(description['elements'] or ['any'])}")
+    lines += _domain(description.get("domain"))
     terms = ", ".join(f"{term['name']} ({term['kind']})" for term in description["terms"])
     lines.append(f"  terms      {terms}")
     lines += [f"  {key:<10} {about[key]}" for key in ("provenance", "licence") if about.get(key)]

@@ -34,6 +34,12 @@ def pimd(
     ] = None,
     dtype: Annotated[Text, option(SYSTEM, "float32 or float64 (default: float32).")] = None,
     device: Annotated[Text, option(SYSTEM, "cpu or cuda (default: cpu).")] = None,
+    outside_domain: Annotated[
+        bool,
+        option(
+            SYSTEM, "Go on with molecules that the model was not trained on.", "--outside-domain"
+        ),
+    ] = False,
     beads: Annotated[Count, option(DYNAMICS, "Replicas (default: 32; 1 is classical).")] = None,
     contract: Annotated[
         Count, option(DYNAMICS, "Beads of the correction to the full model (default: all).")
@@ -99,6 +105,8 @@ def pimd(
 ) -> None:
     """Run path integral dynamics with i-PI, all beads of a step in one forward pass."""
     given = {name: value for name, value in locals().items() if value not in (None, [])}
+    if not outside_domain:
+        given.pop("outside_domain")
     for name in ("write_only", "progress", "resume", "force"):
         given.pop(name, None)
 

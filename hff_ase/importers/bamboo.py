@@ -6,6 +6,7 @@ units converted here once (the checkpoint is in kcal/mol).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -16,6 +17,8 @@ import torch
 from ase.data import atomic_numbers
 from torch import Tensor, nn
 
+from hff_ase.domain import Domain
+from hff_ase.domain_json import domain_from_dict
 from hff_ase.errors import CheckpointError
 from hff_ase.nets.get import GET
 from hff_ase.nets.mlp import mlp
@@ -30,6 +33,7 @@ from hff_ase.units import KCAL_PER_MOL
 ELEMENTS = ("H", "Li", "C", "N", "O", "F", "P", "S")
 K_E = 332.06349451357806 * KCAL_PER_MOL  # the checkpoint's Coulomb constant, eV Angstrom / e^2
 CUTOFF = 5.0
+DOMAIN = Path(__file__).with_name("bamboo_domain.json")  # written by models/recipes/domains.py
 DAMPING = (2.2, 18.7)  # r0 in Angstrom, sharpness
 
 Arrays = Mapping[str, np.ndarray]
@@ -193,3 +197,8 @@ def _mlp_of(arrays: Reader, prefix: str, x: Tensor) -> Tensor:
     arrays.fill(head, prefix)
     with torch.no_grad():
         return head(x)[:, 0]
+
+
+def published_domain() -> Domain:
+    """The solvents and salts that the published weights were trained on."""
+    return domain_from_dict(json.loads(DOMAIN.read_text(encoding="utf-8")))

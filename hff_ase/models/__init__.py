@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from difflib import get_close_matches
 from pathlib import Path
 
+from hff_ase.domain import Domain
+from hff_ase.domain_json import domain_from_dict
 from hff_ase.errors import CheckpointError
 
 FOLDER = Path(__file__).parent
@@ -13,6 +16,21 @@ FOLDER = Path(__file__).parent
 def available_models() -> list[str]:
     """Names that `HybridFF.load` knows."""
     return sorted(path.stem for path in FOLDER.glob("*.hff"))
+
+
+def shipped_domains() -> dict[str, Domain]:
+    """What each shipped model may be used for, by its name; without those that have no domain.
+
+    Reads the descriptions alone, so that nothing of torch is imported; `read_file` checks digests.
+    """
+    found = {}
+    for name in available_models():
+        with (FOLDER / f"{name}.hff").open("rb") as file:  # a safetensors file: length, then JSON
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        content = json.loads(header["__metadata__"]["hff"]).get("domain")
+        if content is not None:
+            found[name] = domain_from_dict(content)
+    return found
 
 
 def model_path(name_or_path: str | Path) -> Path:

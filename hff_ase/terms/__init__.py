@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from hff_ase.terms.bamboo_dispersion import BambooDispersion
+from hff_ase.terms.bonded import Bonded
 from hff_ase.terms.coulomb import Coulomb
 from hff_ase.terms.dispersion import D3Dispersion
+from hff_ase.terms.excluded_coulomb import ExcludedCoulomb
+from hff_ase.terms.exp6 import ChargeTransfer, Exp6
+from hff_ase.terms.fixed_charges import FixedCharges
+from hff_ase.terms.induced_dipoles import InducedDipoles
 from hff_ase.terms.predicted_charges import PredictedCharges
 from hff_ase.terms.qeq import FeatureQEq, QEq
 from hff_ase.terms.repulsion import ZBL
@@ -22,6 +27,12 @@ TERMS: dict[str, type[Term]] = {
         D3Dispersion,
         BambooDispersion,
         ZBL,
+        FixedCharges,
+        Bonded,
+        Exp6,
+        ChargeTransfer,
+        ExcludedCoulomb,
+        InducedDipoles,
     )
 }
 
