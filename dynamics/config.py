@@ -19,6 +19,8 @@ ENSEMBLES: tuple[str, ...] = get_args(Ensemble)
 FEMTOSECONDS = {"fs": 1.0, "ps": 1e3, "ns": 1e6, "us": 1e9}
 MOVES_CELL = ("npt", "npt-scr")
 DEFAULT_PRESSURE = 1.0  # bar
+TIMESTEPS = (0.01, 10.0)  # fs
+DAMPING = (1.0, 1e6)  # fs, time constants of thermostats and barostats
 LEAST_PDAMP = 100  # time steps, for cell rescaling to be stable with stiff bonds
 
 
@@ -35,6 +37,34 @@ def parse_time(text: object) -> float:
             f"expected a positive time with its unit, such as 50ps, 0.5ns or 200fs, got {text!r}"
         )
     return float(match[1]) * FEMTOSECONDS[match[2]]
+
+
+def in_femtoseconds(value: object) -> object:
+    """A time of the integrator in fs: a number of fs, or a text with its unit such as ``0.5fs``.
+
+    Raises:
+        ConfigError: a text that is neither.
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        return parse_time(value)
+
+
+def check_plausible(name: str, value: float, least: float, most: float) -> None:
+    """Refuse a time in fs that was probably meant in another unit: LAMMPS and GROMACS have ps.
+
+    Raises:
+        ConfigError: the range, and how to say what was meant.
+    """
+    if least <= value <= most:
+        return
+    meant = f" (in ps? write {value:g}ps)" if least <= 1000 * value <= most else ""
+    raise ConfigError(
+        f"{name}: expected a time from {least:g} to {most:g} fs, got {value:g} fs{meant}"
+    )
 
 
 @dataclass(frozen=True)
@@ -72,7 +102,7 @@ class MDConfig(BaseModel):
         stages: several ensembles one after another, such as ``["npt:20ps", "nvt:10ps"]``.
         temperature: K, of the thermostats and of the starting velocities.
         pressure: bar, only with a stage of constant pressure (1 bar if not given).
-        timestep: fs; with an inner potential, the outer one.
+        timestep: fs, or with its unit (``0.5fs``); with an inner potential, the outer one.
         hydrogen_mass: amu; every hydrogen gets it from the heavy atom it is bound to.
         inner_model, inner_without: r-RESPA: a cheap model (name or .hff file), or the terms that
             the model itself does without, in the inner steps; what is missing is added once per
@@ -126,14 +156,14 @@ class MDConfig(BaseModel):
     stages: tuple[str, ...] = ()
     temperature: float = Field(300.0, ge=0)
     pressure: float | None = None
-    timestep: float = Field(1.0, gt=0, le=10)
+    timestep: float = 1.0
     hydrogen_mass: float | None = Field(None, ge=1.00784, le=4)
     inner_model: str | None = None
     inner_without: tuple[str, ...] = ()
     inner_steps: int = Field(1, ge=1)
     friction: float = Field(1.0, gt=0)
-    tdamp: float = Field(100.0, gt=0)
-    pdamp: float = Field(1000.0, gt=0)
+    tdamp: float = 100.0
+    pdamp: float = 1000.0
     velocities: Literal["random", "file"] = "random"
     seed: int = Field(0, ge=0)
     minimize: bool = True
@@ -178,6 +208,11 @@ class MDConfig(BaseModel):
     def _absolute_members(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(cls._absolute(member) or member for member in value)
 
+    @field_validator("timestep", "tdamp", "pdamp", mode="before")
+    @classmethod
+    def _with_unit(cls, value: object) -> object:
+        return in_femtoseconds(value)
+
     @field_validator("time", mode="before")
     @classmethod
     def _check_time(cls, value: object) -> object:
@@ -201,6 +236,9 @@ class MDConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check_combinations(self) -> MDConfig:
+        check_plausible("timestep", self.timestep, *TIMESTEPS)
+        check_plausible("tdamp", self.tdamp, *DAMPING)
+        check_plausible("pdamp", self.pdamp, *DAMPING)
         if self.stages and (self.ensemble or self.time):
             raise ConfigError("expected either stages or ensemble and time, got both")
         if not self.stages and self.time is None:

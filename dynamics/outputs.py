@@ -92,6 +92,12 @@ class Outputs:
         if everything or step % config.trajectory_interval == 0:
             self._trajectory.append(moving.atoms, moment, moving.results)
 
+    def flush(self) -> None:
+        """Hand everything to the system, for whoever reads the files now."""
+        for file in (self._statistics, self._pressure):
+            if file:
+                file.flush()
+
     def sync(self) -> dict[str, int]:
         """Bring the files to the disk; their lengths, for the checkpoint."""
         lengths = {STATISTICS: self._statistics.sync(), self._frames: self._trajectory.sync()}

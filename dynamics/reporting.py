@@ -129,37 +129,6 @@ def drift(time: np.ndarray, conserved: np.ndarray) -> float | None:
     return float(np.polyfit(time, conserved, 1)[0])
 
 
-def plot(path: Path, statistics: Mapping[str, np.ndarray], n_atoms: int) -> None:
-    """Temperature, density and energy drift over time, as a png."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    density = statistics.get("density[g/cm^3]")
-    panels = 2 if density is None else 3
-    figure = Figure(figsize=(7, 2.2 * panels), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = list(figure.subplots(panels, 1, sharex=True))
-    time = statistics["time[ps]"]
-    axes[0].plot(time, statistics["temperature[K]"], lw=0.8)
-    axes[0].set_ylabel("temperature (K)")
-    if density is not None:
-        axes[1].plot(time, density, lw=0.8)
-        axes[1].set_ylabel("density (g/cm³)")
-    for stage in np.unique(statistics["stage"]):
-        inside = statistics["stage"] == stage
-        conserved = statistics["conserved[eV]"][inside]
-        if np.isfinite(conserved).all():
-            change = 1000 * (conserved - conserved[0]) / n_atoms
-            axes[-1].plot(time[inside], change, lw=0.8, label=f"stage {int(stage)}")
-    axes[-1].set_ylabel("conserved energy\ndrift (meV/atom)")
-    if axes[-1].lines:
-        axes[-1].legend(loc="best", fontsize="small")
-    else:
-        axes[-1].text(0.5, 0.5, "none", transform=axes[-1].transAxes, ha="center")
-    axes[-1].set_xlabel("time (ps)")
-    figure.savefig(path, dpi=130)
-
-
 def ns_per_day(n_steps: int, timestep: float, seconds: float) -> float:
     """Speed from steps, fs per step and wall time."""
     return n_steps * timestep * 1e-6 / seconds * 86400 if seconds > 0 else float("nan")

@@ -13,6 +13,7 @@ from pathlib import Path
 from hff_ase.dynamics.checkpointing import WriteError, write_atomically
 from hff_ase.errors import SimulationError
 
+SECONDS_OF_WAITING, MOST_WAITING = 1.0, 1 << 20  # of records in memory; bytes
 CHECKPOINT = "checkpoint.npz"
 CONFIG = "config.yaml"
 INPUT = "input.extxyz"
@@ -52,7 +53,11 @@ def trajectory_name(suffix: str) -> str:
 
 
 class GrowingFile:
-    """A file that only grows; what lies behind the last checkpoint can be cut off again."""
+    """A file that only grows; what lies behind the last checkpoint can be cut off again.
+
+    Records reach the disk whole, at least once a second while there are new ones: whoever reads the
+    file of a running simulation finds no half of a row or frame at its end.
+    """
 
     def __init__(self, path: Path, length: int) -> None:
         """Open at ``length`` bytes and cut off what follows.
@@ -62,7 +67,8 @@ class GrowingFile:
         """
         self.path = path
         with _writing(path):
-            self._file = open(path, "ab", buffering=1 << 20)  # noqa: SIM115
+            self._file = open(path, "ab", buffering=0)  # noqa: SIM115
+            self._waiting, self._flushed = bytearray(), time.monotonic()
             found = self._file.tell()
             if found < length:
                 self._file.close()
@@ -71,20 +77,32 @@ class GrowingFile:
                 )
             self._file.truncate(length)
 
-    def write(self, text: str) -> None:
-        """Append text (buffered)."""
+    def write(self, record: str | bytes) -> None:
+        """Append a whole record (a row, a frame), which waits for others for up to a second."""
+        self._waiting += record.encode() if isinstance(record, str) else record
+        late = time.monotonic() - self._flushed > SECONDS_OF_WAITING
+        if late or len(self._waiting) > MOST_WAITING:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand all records to the system, in one piece."""
         with _writing(self.path):
-            self._file.write(text.encode())
+            while self._waiting:  # more than once where the disk is nearly full
+                written = self._file.write(self._waiting)
+                del self._waiting[:written]
+        self._flushed = time.monotonic()
 
     def sync(self) -> int:
         """Bring everything to the disk; the length in bytes."""
+        self.flush()
         with _writing(self.path):
-            self._file.flush()
             os.fsync(self._file.fileno())
             return self._file.tell()
 
     def close(self) -> None:
         """Close without complaint: what counts was synced with a checkpoint."""
+        with contextlib.suppress(OSError, WriteError):
+            self.flush()
         with contextlib.suppress(OSError):
             self._file.close()
 

@@ -21,8 +21,9 @@ from hff_ase.dynamics.integrators import random_momenta
 from hff_ase.dynamics.minimize import minimize
 from hff_ase.dynamics.movers import Mover, make_mover
 from hff_ase.dynamics.outputs import Outputs
+from hff_ase.dynamics.plotting import plot
 from hff_ase.dynamics.progress import Screen
-from hff_ase.dynamics.reporting import Moment, frame, plot, read_input, read_statistics
+from hff_ase.dynamics.reporting import Moment, frame, read_input, read_statistics
 from hff_ase.dynamics.rundir import (
     CONFIG,
     FAILED,
@@ -137,6 +138,7 @@ class Session(Sitting):
             raise
         except HFFError as error:
             self._folder.write(FAILED, frame(mover.atoms, self._moment(stage), {}))
+            self._report("failed")
             raise SimulationError(
                 f"run stopped after step {state.step}: {error}{self._broken(mover.atoms)}; "
                 f"frame saved in {self._folder[FAILED]}"
@@ -174,11 +176,22 @@ class Session(Sitting):
         state.calculator = mover.get_surroundings()
 
     def _finish(self) -> dict[str, Any]:
-        speed = self._speed()
         moment, mover = self._moment(len(self._config.plan) - 1), self._moving
         self._folder.write(FINAL, frame(mover.atoms, moment, mover.results, True))
+        summary = self._tell("finished")
+        speed = summary["speed[ns/day]"]
+        self._state.phase = "finished"
+        self._collect_state()  # with the integrator of the last stage's end
+        self._save()
+        self._say(f"finished: {self._state.step} steps, {speed:.3g} ns/day")
+        return summary
+
+    def _tell(self, status: str) -> dict[str, Any]:
+        atoms = self._moving.atoms
+        self._outputs.flush()
         statistics = read_statistics(self._folder[STATISTICS])
-        summary = summarize(mover.atoms, self._config, self._state, statistics, speed)
+        speed = self._speed()
+        summary = summarize(atoms, self._config, self._state, statistics, speed, status)
         if "bonds" in self._state.notes:
             summary["bonds"] = self._state.notes["bonds"]
         if self._watch:
@@ -186,13 +199,9 @@ class Session(Sitting):
         self._folder.write(SUMMARY, to_yaml(summary))
         if self._config.plot:
             try:
-                plot(self._folder[PLOT], statistics, len(mover.atoms))
+                plot(self._folder[PLOT], statistics, len(atoms), self._config)
             except OSError as error:
                 raise WriteError(f"cannot write {self._folder[PLOT]}: {error.strerror}") from error
-        self._state.phase = "finished"
-        self._collect_state()  # with the integrator of the last stage's end
-        self._save()
-        self._say(f"finished: {self._state.step} steps, {speed:.3g} ns/day")
         return summary
 
     def _close(self) -> None:

@@ -22,12 +22,13 @@ from hff_ase.dynamics.config import MDConfig, to_yaml
 from hff_ase.dynamics.extending import take_changes
 from hff_ase.dynamics.progress import Screen
 from hff_ase.dynamics.reporting import Moment, ns_per_day
-from hff_ase.dynamics.rundir import CHECKPOINT, CONFIG, RunFolder
+from hff_ase.dynamics.rundir import CHECKPOINT, CONFIG, SUMMARY, RunFolder
 from hff_ase.dynamics.stopping import StopRequest, stop_on_signals
 from hff_ase.dynamics.summary import environment, read_summary
 from hff_ase.errors import HFFWarning, SimulationError
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
+SECONDS_BETWEEN_REPORTS = 120.0
 SAME_MODEL = 1e-3  # eV per atom: a larger difference of recomputed energies is another model
 
 
@@ -73,6 +74,7 @@ class Sitting(ABC):
         self._seconds_before = float(checkpoint.notes.get("seconds", 0.0))
         self._first_step = checkpoint.step
         self._started = self._saved = time.perf_counter()
+        self._next_report = self._started + SECONDS_BETWEEN_REPORTS
 
     def run(self) -> dict[str, Any]:
         """Go on to the end; the summary of the whole run.
@@ -88,6 +90,8 @@ class Sitting(ABC):
             else:
                 self._take_up()
                 self._check_resumed()
+                if self._folder[SUMMARY].exists():  # of a run that was made longer, or stopped
+                    self._report("running")
             self._screen.begin(self._state.step)
             self._started = time.perf_counter()
             for index in range(self._state.stage, len(self._settings.plan)):
@@ -130,6 +134,10 @@ class Sitting(ABC):
         """Write what is written at the end; the summary."""
 
     @abstractmethod
+    def _tell(self, status: str) -> dict[str, Any]:
+        """Write the summary and the plot of the run so far; the summary."""
+
+    @abstractmethod
     def _close(self) -> None:
         """Close all files."""
 
@@ -160,12 +168,15 @@ class Sitting(ABC):
             self._advance(index, stage.n_steps - state.stage_step)
             if self._stop.signal_name is not None:
                 self._checkpoint()
+                self._report("stopped")
                 raise self._stop.error(
                     f"at step {state.step}; continue with {self.resumed_by} {self._folder.path}"
                 )
             due = state.step % self._settings.checkpoint_interval == 0
             if due or time.perf_counter() - self._saved > SECONDS_BETWEEN_CHECKPOINTS:
                 self._checkpoint()
+                if time.perf_counter() > self._next_report:
+                    self._report("running")
         state.stage, state.stage_step = index + 1, 0
         # the run may be made longer: the last stage's integrator is kept
         self._checkpoint(stage_begun=index + 1 == len(self._settings.plan))
@@ -190,6 +201,15 @@ class Sitting(ABC):
         self._state.notes["seconds"] = self._seconds_before + seconds
         save_checkpoint(self._folder[CHECKPOINT], self._state)
         self._saved = time.perf_counter()
+
+    def _report(self, status: str) -> None:
+        """Summary and plot of the run so far. A disk that is full is the checkpoint's to say."""
+        started = time.perf_counter()
+        with contextlib.suppress(OSError, WriteError):
+            self._tell(status)
+        now = time.perf_counter()
+        # never more than a hundredth of the time
+        self._next_report = now + max(SECONDS_BETWEEN_REPORTS, 100 * (now - started))
 
     def _speed(self) -> float:
         """ns/day of this sitting."""

@@ -46,6 +46,7 @@ def summarize(
     state: Checkpoint,
     statistics: Mapping[str, np.ndarray],
     speed: float,
+    status: str = "finished",
 ) -> dict[str, Any]:
     """Everything that summary.yaml holds.
 
@@ -55,13 +56,16 @@ def summarize(
         state: at the end.
         statistics: columns of the statistics file.
         speed: ns/day of the last sitting.
+        status: ``finished``, or ``running``, ``stopped``, ``failed``: stages that have not begun
+            have no averages then.
     """
     stages = [
         {"ensemble": stage.ensemble, "steps": stage.n_steps, **stage_averages(statistics, index)}
         for index, stage in enumerate(config.plan, start=1)
+        if bool((statistics["stage"] == index).any()) or status == "finished"
     ]
     return {
-        "status": "finished",
+        "status": status,
         "atoms": len(atoms),
         "formula": str(atoms.get_chemical_formula(mode="hill")),
         "steps": state.step,

@@ -13,15 +13,16 @@ format       a frame holds                          molecule ids
              step and time; 5 to 6 bytes per atom  counted from 1
 ===========  =====================================  ==============================================
 
-XTC is written by chemfiles (extra ``xtc``): unlike MDAnalysis it appends to a file that is there,
-sets the precision, and is under a permissive licence. XTC frames stand one after the other
-without a table, so a file cut after a whole frame is a whole file, as a restart needs; an HDF5
-file (H5MD) that a killed process leaves open may be lost as a whole.
+XTC is written by chemfiles (extra ``xtc``), which sets the precision and is under a permissive
+licence. XTC frames stand one after the other without a table, so a file cut after a whole frame is
+a whole file, as a restart needs; an HDF5 file (H5MD) that a killed process leaves open may be lost
+as a whole.
 """
 
 from __future__ import annotations
 
 import os
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from importlib import import_module
@@ -32,17 +33,16 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io import write
 from ase.io.trajectory import TrajectoryReader, TrajectoryWriter
 
 from hff_ase.dynamics.checkpointing import WriteError
+from hff_ase.dynamics.pdb import pdb_text
 from hff_ase.dynamics.reporting import FRAME_RESULTS, Moment, frame
 from hff_ase.dynamics.rundir import GrowingFile
 from hff_ase.errors import ConfigError, SimulationError, StructureError
 
 XTC_PRECISION = 10000.0  # steps per nm: 0.001 Angstrom, half of that as the error of a position
 ULM_COUNT = 32  # byte of a .traj file at which its number of frames stands (int64)
-PDB_RESIDUES = 10000  # four columns; readers unroll numbers that begin anew
 
 
 class TrajectoryFile(ABC):
@@ -91,6 +91,7 @@ class ExtxyzTrajectory(TrajectoryFile):
     def append(self, atoms: Atoms, moment: Moment, results: Mapping[str, Any]) -> None:
         """Add a frame; see `TrajectoryFile.append`."""
         self._file.write(frame(atoms, moment, results, self.with_forces))
+        self._file.flush()
 
     def sync(self) -> int:
         """Length in bytes."""
@@ -127,6 +128,7 @@ class AseTrajectory(TrajectoryFile):
         copy.calc = SinglePointCalculator(copy, **kept)
         try:
             self._writer.write(copy)
+            self._writer.backend.fd.flush()
         except OSError as error:
             raise WriteError(f"cannot write {self.path}: {error.strerror}") from error
         self._n_frames += 1
@@ -156,8 +158,10 @@ class XtcTrajectory(TrajectoryFile):
     def _open(self, length: int) -> None:
         check_library(str(self.path))
         self._chemfiles = import_module("chemfiles")
-        GrowingFile(self.path, length).close()
-        self._file: Any = None
+        self._file, self._begun = GrowingFile(self.path, length), length > 0
+        # The library hands over pieces of 16 kB and the rest on closing. A frame stands alone in
+        # this format: it is written beside the file and appended whole.
+        self._beside = tempfile.TemporaryDirectory(prefix="hff_ase-xtc-")
 
     def append(self, atoms: Atoms, moment: Moment, results: Mapping[str, Any]) -> None:
         """Add a frame; the first one writes the topology too.
@@ -174,30 +178,27 @@ class XtcTrajectory(TrajectoryFile):
             entry.cell = lib.UnitCell(np.array(atoms.cell).T)
         entry.step = moment.step
         entry["time"], entry["xtc_precision"] = moment.time, XTC_PRECISION
+        alone = Path(self._beside.name) / "frame.xtc"
         try:
-            if self._file is None:
-                if self.path.stat().st_size == 0:
-                    write_topology(self.path.with_suffix(".pdb"), atoms)
-                self._file = lib.Trajectory(str(self.path), "a", "XTC")
-            self._file.write(entry)
+            if not self._begun:
+                write_topology(self.path.with_suffix(".pdb"), atoms)
+                self._begun = True
+            file = lib.Trajectory(str(alone), "w", "XTC")
+            file.write(entry)
+            file.close()
+            self._file.write(alone.read_bytes())
         except (OSError, lib.ChemfilesError) as error:
             raise WriteError(f"cannot write {self.path}: {error}") from error
+        self._file.flush()
 
     def sync(self) -> int:
-        """Length in bytes. The library flushes only on closing; the next frame opens it again."""
-        self.close()
-        try:
-            with open(self.path, "rb") as file:
-                os.fsync(file.fileno())
-            return self.path.stat().st_size
-        except OSError as error:
-            raise WriteError(f"cannot write {self.path}: {error.strerror}") from error
+        """Length in bytes."""
+        return self._file.sync()
 
     def close(self) -> None:
         """Close the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self._file.close()
+        self._beside.cleanup()
 
 
 FORMATS: dict[str, type[TrajectoryFile]] = {
@@ -259,20 +260,13 @@ def check_triangular(atoms: Atoms, name: str) -> None:
 
 
 def write_topology(path: str | Path, atoms: Atoms) -> None:
-    """Elements and molecules as a PDB file: molecules as residues, counted from 1.
+    """Molecules, bonds and charges as a PDB file (`hff_ase.dynamics.pdb`).
 
     Raises:
         WriteError: it cannot be written.
     """
-    copy = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    molecule = atoms.arrays.get("molecule", np.zeros(len(atoms), dtype=int))
-    copy.new_array("residuenumbers", (molecule + 1) % PDB_RESIDUES)
-    names = atoms.info.get("molecules", ())
-    known = len(names) > molecule.max(initial=-1)
-    residues = [str(names[k])[:3] if known else "MOL" for k in molecule]
-    copy.new_array("residuenames", np.array(residues))
     try:
-        write(path, copy, format="proteindatabank")
+        Path(path).write_text(pdb_text(atoms), encoding="ascii")
     except OSError as error:
         raise WriteError(f"cannot write {path}: {error.strerror}") from error
 

@@ -116,6 +116,18 @@ def test_numbers_have_three_digits() -> None:
     ]  # fmt: skip
 
 
+def test_no_term_costs_less_than_nothing() -> None:
+    """Two terms can take longer than three that share their work."""
+    assert measure.least_costs([3.0, 5.0, 4.0, 6.0]) == [3.0, 4.0, 4.0, 6.0]
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        sums = rng.random(6).tolist()
+        found = measure.least_costs(sums)
+        assert found[-1] == sums[-1]  # the whole is what was measured
+        assert min(np.diff(found, prepend=0.0)) >= 0.0
+        assert all(a <= b for a, b in zip(found, sums, strict=True))
+
+
 def test_a_whole_benchmark(small_calculator: HybridFF) -> None:
     result = run(small_calculator, [salt_box(), water()], replicas=(1, 3), repeats=2, md_steps=0)
     assert [(row.atoms, row.systems) for row in result.rows] == [(8, 1), (8, 3), (3, 1), (3, 3)]
@@ -123,6 +135,7 @@ def test_a_whole_benchmark(small_calculator: HybridFF) -> None:
     for row in result.rows:
         assert list(row.terms) == names
         assert sum(row.terms.values()) == pytest.approx(row.step.min)
+        assert min(row.terms.values()) >= 0.0
         assert 0 < row.step.min <= row.step.median <= row.step.max
     content = json.loads(as_json(result))
     assert content["yardsticks"]["matmul_gflops"] > 0

@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
-from ase.io import write
+from ase.io import read, write
 from conftest import make_potential, salt_box
 from core_models import feature_equilibrated
 from typer import Typer
@@ -19,7 +19,12 @@ from typer.testing import CliRunner
 
 from hff_ase.calculators import HybridFF
 from hff_ase.calculators.committee import Committee
-from hff_ase.calculators.finetune.distill import distill, split, training_config
+from hff_ase.calculators.finetune.distill import (
+    distill,
+    split,
+    student_model,
+    training_config,
+)
 from hff_ase.calculators.finetune.student import network_of, students, tables_of, terms_like
 from hff_ase.calculators.finetune.teachers import label_frames, load_teachers
 from hff_ase.calculators.finetune.uncertainty import SpreadScales, energy_spreads, weigh
@@ -317,3 +322,84 @@ def test_command_line(tmp_path, small_model_path, monkeypatch):
     assert len(labels["teachers"]) == 2
     refused = CliRunner().invoke(app, arguments)
     assert isinstance(refused.exception, ConfigError)  # the output is there
+
+
+TEACHER = """
+from ase.calculators.lj import LennardJones
+
+def soft():
+    return LennardJones(sigma=2.3, epsilon=0.4, rc=5.0)
+
+class Hard(LennardJones):
+    def __init__(self):
+        super().__init__(sigma=2.4, epsilon=0.4, rc=5.0)
+
+def nothing():
+    return 3
+"""
+
+
+def test_any_calculator_teaches_on_the_command_line(tmp_path, monkeypatch):
+    """One of a file, which also samples; labels are kept, and not taken for another's."""
+    app = Typer()
+    app.command(cls=SeveralValues)(command)
+    monkeypatch.chdir(tmp_path)
+    Path("teacher.py").write_text(TEACHER)
+    write("frames.extxyz", copper(4))
+    write("start.extxyz", copper(1)[0])
+    common = [
+        "--frames", "frames.extxyz", "--student", "get-smaller", "--steps", "2", "--hold-out",
+        "0.25", "--set", "schedule.warmup=1", "batching.batch_size=2",
+    ]  # fmt: skip
+    sample = ["--sample", "start.extxyz", "--time", "4fs", "--interval", "2"]
+    arguments = ["--teachers", "teacher.py:soft", *common, *sample, "-o", "student.hff"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, (result.output, result.exception)
+    (atoms, *_) = read("student-distill/labels/labels.extxyz", ":")
+    reference = lj()
+    expected = reference.get_potential_energy(copper(1)[0])
+    assert atoms.get_potential_energy() == pytest.approx(expected, rel=1e-6)
+    assert atoms.info["method"] == "teacher.py:soft"
+    Path("student.hff").unlink()
+    other = ["--teachers", "teacher:Hard", *common, "-o", "student.hff"]
+    refused = CliRunner().invoke(app, other)
+    assert isinstance(refused.exception, ConfigError)
+    assert "teachers differ" in str(refused.exception)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("teacher.py:nothing", "an ASE calculator with forces from teacher.py:nothing, got int"),
+        ("teacher.py:absent", "a function 'absent' in teacher.py"),
+        ("nowhere.py:make", "a file with a factory at nowhere.py"),
+        ("no_such_package.of:ours", "a module 'no_such_package.of' that can be imported"),
+    ],
+)
+def test_factories_that_are_none(tmp_path, monkeypatch, name, message):
+    monkeypatch.chdir(tmp_path)
+    Path("teacher.py").write_text(TEACHER)
+    with pytest.raises(ConfigError, match=message):
+        load_teachers([name])
+
+
+def test_entry_points_are_teachers(monkeypatch):
+    from hff_ase.calculators import factories
+
+    class Entry:
+        name = "someones"
+
+        def load(self):
+            return lj
+
+    monkeypatch.setattr(factories, "entry_points", lambda group: [Entry()])
+    (teacher,) = load_teachers(["someones"])
+    assert isinstance(teacher, LennardJones)
+
+
+def test_a_student_of_others_gets_the_physics_that_is_asked_for(tmp_path, small_model_path):
+    frames = [salt_box(seed) for seed in range(2)]
+    plain = student_model("get-small", [EMT()], frames, tmp_path)
+    assert list(plain["terms"]) == ["short_range"]
+    charged = student_model("get-small", [EMT()], frames, tmp_path, like=small_model_path)
+    assert {"short_range", "charges", "coulomb", "dispersion"} <= set(charged["terms"])

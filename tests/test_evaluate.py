@@ -133,6 +133,10 @@ def test_a_shift_of_the_references_takes_element_offsets_off(
     plain, as_given = collect(potential, shifted), collect(potential, frames, reference_shift=True)
     fitted = collect(potential, shifted, reference_shift=True)
     assert plain.rmse("energy") > 1.0
+    assert plain.other_reference
+    assert plain.rmse_with_shift == pytest.approx(fitted.rmse("energy"), rel=1e-6)
+    assert not collect(potential, frames).other_reference
+    assert not fitted.other_reference
     assert fitted.rmse("energy") == pytest.approx(as_given.rmse("energy"), rel=1e-6)
     assert fitted.rmse("energy") < 0.2
     assert set(fitted.element_shift) == {"H", "Li", "C", "O", "F", "P"}
@@ -223,6 +227,27 @@ def test_the_command_prints_and_writes_tables_and_plot(
     )
     assert code == 0
     assert json.loads(text)["n_frames"] == 3
+
+
+def test_the_command_points_to_the_shift_and_cuts_no_header(
+    small_model_path: Path, frames: list[Atoms], tmp_path: Path
+) -> None:
+    shifted = [atoms.copy() for atoms in frames]
+    for atoms, old in zip(shifted, frames, strict=True):
+        results = dict(old.calc.results)
+        results["energy"] += 400.0 * np.sum(atoms.numbers == 8) - 70.0 * len(atoms)
+        atoms.calc = SinglePointCalculator(atoms, **results)
+    write(tmp_path / "set.extxyz", shifted)
+    code, text, error = run(small_model_path, tmp_path / "set.extxyz", "-o", tmp_path / "a")
+    assert code == 0, error
+    expected = collect(make_potential(), read_frames(tmp_path / "set.extxyz"))
+    assert "with --reference-shift" in text
+    assert f"RMSE is {1e3 * expected.rmse_with_shift:.2f} meV/atom" in text
+    assert "RMS of labels" in text
+    assert "\u2026" not in text
+    write(tmp_path / "own.extxyz", frames)
+    _, text, _ = run(small_model_path, tmp_path / "own.extxyz", "-o", tmp_path / "b")
+    assert "--reference-shift" not in text
 
 
 def test_the_command_refuses_broken_frames(

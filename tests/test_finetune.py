@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -522,3 +523,15 @@ def test_one_command_compares_all_three(
     assert info["frames"] == {"train": 6, "replayed": 3, "validation": 0}
     assert info["settings"]["model"]["adapt"]["lora"]["rank"] == 2
     assert info["settings"]["schedule"]["steps"] == 2
+
+
+def test_no_folder_is_left_for_a_training_that_was_not_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = HybridFF(network(), ModelInfo("start"))
+    frames = rattled(salt_box(), teacher_of(start.potential), 2, 1)
+    module = sys.modules[compare.__module__]
+    monkeypatch.setattr(module, "finetune", lambda *given, **options: start)
+    compare(start, frames, frames, from_scratch=False, output=tmp_path)
+    assert (tmp_path / "finetuned").is_dir()
+    assert not (tmp_path / "from_scratch").exists()

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from ase.io import read, write
+from typer.testing import CliRunner
 
 from hff_ase import HybridFF
+from hff_ase.cli.label import app
 from hff_ase.dynamics.build import build_box, find_salt
 from hff_ase.errors import ConfigError, StructureError
-from hff_ase.labels import choose_diverse, cluster_features, cut_clusters, find_molecules
+from hff_ase.labels import (
+    choose_diverse,
+    cluster_features,
+    cut_clusters,
+    distance_features,
+    find_molecules,
+)
 from hff_ase.labels.clusters import clusters_of
 from hff_ase.labels.molecules import formal_charge
 
@@ -174,3 +185,45 @@ def test_features_of_a_network_tell_clusters_apart_but_not_their_orientation(box
     features = cluster_features(HybridFF.load("electrolyte").potential, [*clusters, turned[order]])
     assert len(set(choose_diverse(features)) & {0, len(clusters)}) == 1
     assert len(choose_diverse(features)) == len(clusters)
+
+
+def test_distances_tell_clusters_apart_without_a_model(box: Atoms) -> None:
+    hot = box.copy()
+    hot.rattle(0.02, seed=0)
+    clusters = cut_clusters(hot, max_atoms=30, seed=2)[:12]
+    turned = clusters[0].copy()
+    turned.rotate(70, (1, 2, 3))
+    order = np.random.default_rng(0).permutation(len(turned))
+    features = distance_features([*clusters, turned[order]])
+    np.testing.assert_allclose(features[0], features[-1], atol=1e-9)
+    assert len(set(choose_diverse(features)) & {0, len(clusters)}) == 1
+    assert len(choose_diverse(features)) == len(clusters)
+    # the farthest first: of two kinds of clusters both are chosen
+    kinds = ["".join(sorted(set(map(str, clusters[k].symbols)))) for k in range(len(clusters))]
+    chosen = choose_diverse(distance_features(clusters), len(set(kinds)) + 1)
+    assert len({kinds[k] for k in chosen}) > 1
+
+
+@pytest.mark.parametrize("features", [[], ["--features", "none"]])
+def test_an_element_that_no_model_knows_can_be_labelled(
+    box: Atoms, tmp_path: Path, features: list[str]
+) -> None:
+    sodium = box.copy()
+    sodium.numbers[sodium.numbers == 3] = 11
+    sodium.info.pop("molecules", None)
+    frames = []
+    for seed in range(4):
+        frames.append(sodium.copy())
+        frames[-1].rattle(0.05, seed=seed)
+    write(tmp_path / "napf6.extxyz", frames)
+    arguments = ["clusters", "--from", str(tmp_path / "napf6.extxyz"), "--around", "Na"]
+    arguments += ["--dry-run", "-n", "3", "-o", str(tmp_path / "cut.extxyz"), *features]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, (result.output, result.exception)
+    found = read(tmp_path / "cut.extxyz", ":")
+    assert len(found) == 3
+    assert all("Na" in atoms.symbols for atoms in found)
+    assert ("electrolyte does not know Na" in result.output) == (not features)
+    if features:
+        result = CliRunner().invoke(app, [*arguments[:-2], "--features", "electrolyte", "--force"])
+        assert isinstance(result.exception, StructureError)

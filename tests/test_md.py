@@ -339,6 +339,19 @@ def test_structures_that_cannot_run(tmp_path):
 # --- settings ------------------------------------------------------------------------------
 
 
+def test_times_of_the_integrator_may_have_units():
+    from hff_ase.dynamics.pimd.config import PIMDConfig
+
+    made = MDConfig(time="1ps", timestep="0.0005ps", tdamp="0.2ps", pdamp="2 ps")
+    assert (made.timestep, made.tdamp, made.pdamp) == (0.5, 200.0, 2000.0)
+    assert MDConfig(time="1ps", timestep="2").timestep == 2.0
+    given = {"structure": __file__, "model": "electrolyte"}
+    assert PIMDConfig.checked({**given, "timestep": "0.25fs", "tau": "0.1ps"}).tau == 100.0
+    for name in ("timestep", "tau", "tau_barostat"):
+        with pytest.raises(ConfigError, match=rf"{name}: .*write 0.001ps|{name}: .*0.001 fs"):
+            PIMDConfig.checked({**given, name: 0.001})
+
+
 def test_times():
     assert parse_time("50ps") == 50_000
     assert parse_time("0.5 ns") == 500_000
@@ -357,6 +370,11 @@ def test_times():
         ({"temperature": 0}, "above 0 K"),
         ({"timestep": 20}, "timestep: .*10"),
         ({"timestep": 0}, "timestep"),
+        ({"timestep": 0.001}, r"from 0.01 to 10 fs, got 0.001 fs \(in ps\? write 0.001ps\)"),
+        ({"timestep": "0.5ns"}, "timestep: .* got 500000 fs"),
+        ({"timestep": "half a fs"}, "a positive time with its unit"),
+        ({"tdamp": 0.1}, r"tdamp: .*write 0.1ps"),
+        ({"pdamp": 0.5}, r"pdamp: .*write 0.5ps"),
         ({"time": "fifty ps"}, "time: .*'fifty ps'"),
         ({"time": 50}, "time: .*unit"),
         ({"time": None}, "expected a length"),

@@ -16,6 +16,7 @@ from toy_replicas import outputs as replica_outputs
 
 from hff_ase.cli import app
 from hff_ase.dynamics.checkpointing import load_checkpoint, save_checkpoint
+from hff_ase.dynamics.config import ENSEMBLES
 from hff_ase.dynamics.extending import extend_stages, goes_on
 from hff_ase.dynamics.md import MDRun
 from hff_ase.dynamics.replicas import ReplicaRun
@@ -54,8 +55,13 @@ def files(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in FILES}
 
 
-@pytest.mark.parametrize("engine", ["ase", "torch"])
-@pytest.mark.parametrize("ensemble", ["nve", "nvt", "nvt-nhc", "npt"])
+@pytest.mark.parametrize(
+    ("engine", "ensemble"),
+    [
+        *[("ase", ensemble) for ensemble in ("nve", "nvt", "nvt-nhc", "npt")],
+        *[("torch", ensemble) for ensemble in ENSEMBLES],
+    ],
+)
 def test_so_much_longer_is_the_longer_run(tmp_path: Path, engine: str, ensemble: str) -> None:
     start(tmp_path / "whole", engine, [f"{ensemble}:0.4ps"])
     # not a multiple of any interval, and lengthened twice

@@ -17,6 +17,7 @@ from ase import Atoms, units
 from ase.io import read, write
 from conftest import salt_box
 
+from hff_ase.calculators import HybridFF
 from hff_ase.dynamics.pimd.config import PIMDConfig
 from hff_ase.dynamics.pimd.force_fields import driver_path
 from hff_ase.dynamics.pimd.input_xml import input_xml, load_start
@@ -58,7 +59,8 @@ def box(tmp_path: Path) -> Path:
 def settings(box: Path, model: Path, **others: Any) -> dict[str, Any]:
     """A few steps of four beads, with rows at every step."""
     few = {"beads": 4, "temperature": 50.0, "timestep": 0.25, "time": "5fs"}
-    often = {"properties_interval": 1, "trajectory_interval": 5, "checkpoint_interval": 10}
+    often = {"properties_interval": 1, "trajectory_interval": 5, "checkpoint_interval": 10,
+             "minimize": False}  # fmt: skip
     out = {"structure": str(box), "model": str(model), "output": str(box.parent / "run")}
     return few | often | out | others
 
@@ -292,3 +294,29 @@ def test_what_is_refused(box: Path, small_model_path: Path, tmp_path: Path) -> N
     with pytest.raises(SimulationError, match="without a run"):
         PIMDRun.create(run.config)
     PIMDRun.create(run.config, force=True)
+
+
+def test_the_start_is_relaxed_as_that_of_other_runs(box: Path, small_model_path: Path) -> None:
+    calc = HybridFF.load(small_model_path)
+
+    def energy(path: Path) -> float:
+        return float(calc.evaluate([load_start(str(path))])[0]["energy"])
+
+    given = settings(box, small_model_path) | {"minimize": True, "minimize_steps": 8}
+    run = PIMDRun.create(PIMDConfig.checked(given))
+    assert energy(run["start.extxyz"]) < energy(box) - 1e-3
+    again = PIMDRun.open(run.folder)  # what is resumed is not relaxed again
+    assert np.allclose(again.atoms.positions, run.atoms.positions, atol=1e-7)
+    PIMDRun.create(PIMDConfig.checked(given | {"minimize": False}), force=True)
+    assert energy(run["start.extxyz"]) == pytest.approx(energy(box), abs=1e-4)
+
+
+def test_edited_settings_are_not_ignored(box: Path, small_model_path: Path) -> None:
+    run = PIMDRun.create(PIMDConfig.checked(settings(box, small_model_path)))
+    config = run["config.yaml"]
+    text = config.read_text()
+    config.write_text(text.replace("temperature: 50.0", "temperature: 600.0"))
+    with pytest.raises(SimulationError, match="got edited ones"):
+        PIMDRun.open(run.folder)
+    config.write_text(text)
+    assert PIMDRun.open(run.folder).config.temperature == 50.0

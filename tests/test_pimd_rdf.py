@@ -86,7 +86,7 @@ def test_a_run_is_set_beside_a_classical_one(
     common = {
         "structure": str(box), "model": str(small_model_path), "temperature": 50.0,
         "timestep": 0.25, "time": "2fs", "properties_interval": 1, "trajectory_interval": 2,
-        "ensemble": "npt", "checkpoint_interval": 8,
+        "ensemble": "npt", "checkpoint_interval": 8, "minimize": False,
     }  # fmt: skip
     classical = common | {"beads": 1, "output": str(tmp_path / "one")}
     one = PIMDRun.create(PIMDConfig.checked(classical))
@@ -107,6 +107,7 @@ def test_a_run_is_set_beside_a_classical_one(
     bonds = table[:, 0][(table[:, 1] > 0) & (table[:, 0] < 1.5)]
     assert abs(bonds.mean() - start.mean()) < 0.1
     assert run["pimd.png"].stat().st_size > 0
+    assert summary["rdf_frames"] == 3
     # compared afterwards, by the command line, without running again
     result = CliRunner().invoke(
         app, ["pimd", "--resume", str(tmp_path / "one"), "--classical", str(tmp_path / "one")]

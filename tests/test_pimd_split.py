@@ -47,7 +47,8 @@ def cheap_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make_run(box: Path, model: Path, name: str, **others: Any) -> PIMDRun:
     few = {"beads": 6, "temperature": 50.0, "timestep": 0.25, "time": "1fs", "dtype": "float64"}
-    often = {"properties_interval": 1, "trajectory_interval": 5, "checkpoint_interval": 10}
+    often = {"properties_interval": 1, "trajectory_interval": 5, "checkpoint_interval": 10,
+             "minimize": False}  # fmt: skip
     where = {"structure": str(box), "model": str(model), "output": str(box.parent / name)}
     return PIMDRun.create(PIMDConfig.checked(few | often | where | others))
 

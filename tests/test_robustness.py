@@ -503,7 +503,7 @@ def test_bad_settings_files(hff, text, says):
         ("build", "EC", "extra"),
         ("build", "EC", "--atoms", "many"),
         ("build", "EC", "--atoms", "1.5"),
-        ("md", "box.extxyz", "--timestep", "short"),
+        ("md", "box.extxyz", "--friction", "short"),
         ("md", "box.extxyz", "--nonsense"),
         ("import-bamboo",),
         ("import-bamboo", "x.pt", "--tolerance", "small"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.io import read, write
 from conftest import salt_box, water
@@ -170,3 +172,34 @@ def test_files_that_hold_no_structure(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.npz").touch()
     with pytest.raises(StructureError, match="continue it with --resume"):
         read_structure(tmp_path)
+
+
+def test_structures_that_share_a_calculator_are_written_with_their_own_results(
+    tmp_path: Path, small_model_path: Path
+) -> None:
+    """The way that docs/hosts.md shows; ASE itself writes the last energy into every frame."""
+    calc = HybridFF.load(small_model_path, dtype="float64")
+    frames = [salt_box(seed) for seed in range(3)]
+    expected = []
+    for atoms in frames:
+        atoms.calc = calc
+        expected.append(atoms.get_potential_energy())
+    for atoms, results in zip(frames, calc.evaluate(frames), strict=True):
+        kept = {name: results[name] for name in ("energy", "forces", "stress") if name in results}
+        atoms.calc = SinglePointCalculator(atoms, **kept)
+    write(tmp_path / "evaluated.extxyz", frames)
+    found = [atoms.get_potential_energy() for atoms in read(tmp_path / "evaluated.extxyz", ":")]
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    assert len(set(found)) == 3
+
+
+def test_a_bare_cut_is_said_of_the_models_that_have_one() -> None:
+    from typer.testing import CliRunner
+
+    from hff_ase.cli import app
+
+    text = CliRunner().invoke(app, ["models"]).output
+    parts = {part.split("\n")[0]: part for part in re.split(r"\n(?=\S)", text)}
+    for name in ("electrolyte", "electrolyte-e3"):
+        assert "misses -dE/dV by about 25 bar" in parts[name]
+    assert "note" not in parts["ecemc-dft"]

@@ -183,3 +183,73 @@ def test_an_unknown_ending_and_a_missing_library_are_named(
     monkeypatch.setattr("hff_ase.dynamics.trajectory_formats.find_spec", lambda name: None)
     with pytest.raises(HFFError, match=r"pip install 'hff-ase\[xtc\]'"):
         open_trajectory(tmp_path / "run.xtc")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_running_file_can_be_read_at_any_moment(tmp_path: Path, suffix: str) -> None:
+    """After every frame it holds so many whole ones, synced or not; large frames too."""
+    path = tmp_path / f"running{suffix}"
+    file = open_or_skip(path)
+    lengths = []
+    for count, (atoms, moment, results) in enumerate(frames(4), start=1):
+        many = atoms.repeat((5, 5, 5))
+        many.info.clear()
+        file.append(many, moment, {"energy": results["energy"]})
+        lengths.append(path.stat().st_size)
+        if suffix == ".xtc":
+            mda = pytest.importorskip("MDAnalysis", reason="XTC is read by MDAnalysis")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                run = mda.Universe(str(path.with_suffix(".pdb")), str(path))
+                assert len([step.frame for step in run.trajectory]) == count
+            continue
+        assert len(read(path, ":")) == count
+    if suffix == ".extxyz":
+        assert file.sync() == lengths[-1]
+    file.close()
+
+
+def test_rows_reach_the_disk_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hff_ase.dynamics import rundir
+
+    monkeypatch.setattr(rundir, "MOST_WAITING", 50)
+    file = rundir.GrowingFile(tmp_path / "rows", 0)
+    rng = np.random.default_rng(0)
+    sizes = set()
+    for k in range(200):
+        file.write(f"{k} " + "x" * int(rng.integers(1, 60)) + "\n")
+        raw = (tmp_path / "rows").read_text()
+        sizes.add(len(raw))
+        assert not raw or raw.endswith("\n")
+    assert len(sizes) > 20  # it is written as it goes
+    file.close()
+    assert len((tmp_path / "rows").read_text().splitlines()) == 200
+
+
+def test_the_topology_tells_carbonyl_from_ether_and_has_bonds_and_charges(tmp_path: Path) -> None:
+    mda = pytest.importorskip("MDAnalysis", reason="reads the topology back")
+    from hff_ase.dynamics.build import build_box
+
+    box = build_box("1.0 M LiPF6 in EC:DMC 1:1 v/v", 300, seed=2)
+    write_topology(tmp_path / "box.pdb", box)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = mda.Universe(str(tmp_path / "box.pdb"))
+    n = {name: int((found.residues.resnames == name).sum()) for name in ("EC", "DMC", "PF6", "Li")}
+    assert min(n.values()) >= 1
+    carbonates = n["EC"] + n["DMC"]
+    for selection, count in {
+        "name OC": carbonates, "name OCC": 2 * carbonates, "name COOO": carbonates,
+        "resname DMC and name CO": 2 * n["DMC"], "resname EC and name CCO": 2 * n["EC"],
+        "name FP": 6 * n["PF6"], "name LI": n["Li"], "name HC": 4 * n["EC"] + 6 * n["DMC"],
+    }.items():  # fmt: skip
+        assert len(found.select_atoms(selection)) == count, selection
+    # C3H4O3 in a ring, C3H6O3 as a chain
+    assert len(found.bonds) == 10 * n["EC"] + 11 * n["DMC"] + 6 * n["PF6"]
+    assert all(len({atom.resid for atom in bond.atoms}) == 1 for bond in found.bonds)
+    charges = found.atoms.formalcharges
+    assert charges.sum() == 0
+    assert (charges[found.select_atoms("resname Li").indices] == 1).all()
+    assert charges[found.select_atoms("resname PF6").indices].sum() == -n["PF6"]
+    np.testing.assert_allclose(found.atoms.positions, box.positions, atol=6e-4)
+    assert found.atoms.elements.tolist() == list(box.symbols)

@@ -110,7 +110,8 @@ def compare(
         raise ConfigError("expected frames to test on, got none")
     folders: dict[str, Path | None] = {"from_scratch": None, "finetuned": None}
     if output is not None:
-        folders = {name: Path(output) / name for name in folders}
+        wanted = ("from_scratch", "finetuned") if from_scratch else ("finetuned",)
+        folders |= {name: Path(output) / name for name in wanted}
         for folder in filter(None, folders.values()):
             folder.mkdir(parents=True, exist_ok=True)
     common: dict[str, Any] = {

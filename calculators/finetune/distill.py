@@ -43,6 +43,7 @@ def distill(
     output: str | Path = "distilled",
     scales: SpreadScales | None = None,
     terms: Mapping[str, Mapping[str, Any]] | None = None,
+    like: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     hold_out: float = 0.1,
     batch_atoms: int = BATCH_ATOMS,
@@ -64,6 +65,8 @@ def distill(
         output: the folder.
         scales: the spread at which a label counts half; None takes the defaults.
         terms: the terms of a student with a name instead of its teacher's (see `ModelSection`).
+        like: a model (name or .hff file) whose physical terms the student gets instead: teachers
+            of other packages have none to give.
         settings: of the training (`TrainConfig`, without ``data`` and ``output``); in ``model``
             name, description, licence and provenance may be given.
         hold_out: the part of the frames to validate on, in blocks of consecutive ones.
@@ -83,7 +86,7 @@ def distill(
     folder = Path(output)
     structures = read_structures(frames)
     loaded = load_teachers(teachers, device)
-    model = student_model(student, loaded, structures, folder, terms)
+    model = student_model(student, loaded, structures, folder, terms, like)
     config = training_config(model, folder, settings or {}, device, hold_out > 0)
     _check_model(config)
     labelled = label_frames(
@@ -108,6 +111,7 @@ def student_model(
     frames: Sequence[Atoms],
     folder: Path,
     terms: Mapping[str, Mapping[str, Any]] | None = None,
+    like: str | Path | None = None,
 ) -> dict[str, Any]:
     """The model section of a training of this student.
 
@@ -116,14 +120,15 @@ def student_model(
     """
     started = isinstance(student, HybridFF) or str(student).endswith(".hff")
     if started:
-        if terms is not None:
+        if terms is not None or like is not None:
             raise ConfigError("expected terms only for a student by name, got a model to start")
         path = folder / START if isinstance(student, HybridFF) else student
         return {"start": str(Path(path).resolve())}
     network = network_of(str(student))
     save_as: Mapping[str, Any] = {}
     if terms is None:
-        terms, save_as = terms_like(first_hybrid(teachers), network)
+        physics = None if like is None else HybridFF.load(like).potential
+        terms, save_as = terms_like(physics or first_hybrid(teachers), network)
     section: dict[str, Any] = {"elements": elements_of(frames, teachers), "terms": dict(terms)}
     return section | ({"save_as": dict(save_as)} if save_as else {})
 

@@ -19,6 +19,7 @@ from hff_ase.calculators.committee import (
     mean_of,
     spread_of,
 )
+from hff_ase.calculators.factories import SOURCE, make_calculator, names_factory
 from hff_ase.calculators.hybrid import HybridFF
 from hff_ase.checkpoint import digest
 from hff_ase.data.frames import frames_text, read_frames
@@ -34,7 +35,8 @@ FINGERPRINT, MERGED, PARTS = "labels.json", "labels.extxyz", "parts"
 
 
 def load_teachers(teachers: Sequence[Any], device: str = "cpu") -> list[Any]:
-    """Teachers as calculators: names and .hff files are loaded, calculators are taken as they are.
+    """Teachers as calculators: names and .hff files are loaded, factories of other calculators
+    (`hff_ase.calculators.factories`) called, calculators taken as they are.
 
     Raises:
         ConfigError: none are given, or something that is neither.
@@ -42,7 +44,9 @@ def load_teachers(teachers: Sequence[Any], device: str = "cpu") -> list[Any]:
     """
     loaded = []
     for teacher in teachers:
-        if isinstance(teacher, (str, Path)):
+        if isinstance(teacher, str) and names_factory(teacher):
+            teacher = make_calculator(teacher)
+        elif isinstance(teacher, (str, Path)):
             teacher = HybridFF.load(teacher, device=device)
         if "forces" not in getattr(teacher, "implemented_properties", ()):
             raise ConfigError(
@@ -55,14 +59,15 @@ def load_teachers(teachers: Sequence[Any], device: str = "cpu") -> list[Any]:
 
 
 def identity(teacher: Any) -> str:
-    """What tells a teacher from others: weights and terms, or class and parameters."""
+    """What tells a teacher from others: weights and terms, or class, parameters and factory."""
     if isinstance(teacher, HybridFF):
         terms = {name: [t.kind, t.config()] for name, t in teacher.potential.named_terms()}
         weights = {k: v.detach().cpu() for k, v in teacher.potential.state_dict().items()}
         return digest(json.dumps([terms, teacher.dtype]), weights)
     kind = type(teacher)
     parameters = json.dumps(dict(getattr(teacher, "parameters", {})), default=str, sort_keys=True)
-    return f"{kind.__module__}.{kind.__qualname__} {parameters}"
+    made_by = getattr(teacher, SOURCE, "")
+    return f"{kind.__module__}.{kind.__qualname__} {parameters} {made_by}".strip()
 
 
 def fingerprint(frames: Sequence[Atoms], teachers: Sequence[Any]) -> dict[str, Any]:
@@ -198,7 +203,9 @@ def _check_finite(found: Sequence[Sequence[Results]], first: int) -> None:
 
 
 def _name(teacher: Any) -> str:
-    return teacher.info.name if isinstance(teacher, HybridFF) else type(teacher).__name__
+    if isinstance(teacher, HybridFF):
+        return str(teacher.info.name)
+    return str(getattr(teacher, SOURCE, type(teacher).__name__))
 
 
 def _part(folder: Path, first: int) -> Path:

@@ -214,10 +214,12 @@ class EquilibrationSession(ReplicaSession):
             f"continue with {self.resumed_by} {self._folder.path} --max-time {longer}"
         )
 
-    def _summary(self, summaries: Mapping[int, Mapping[str, Any]], speed: float) -> dict[str, Any]:
-        whole = super()._summary(summaries, speed)
+    def _summary(
+        self, summaries: Mapping[int, Mapping[str, Any]], speed: float, status: str
+    ) -> dict[str, Any]:
+        whole = super()._summary(summaries, speed, status)
         whole["config"] = self._all.resolved()
-        return {**whole, "states": self._state.notes["verdicts"]}
+        return {**whole, "states": self._state.notes.get("verdicts", {})}
 
     def _table(self, summary: Mapping[str, Any]) -> list[str]:
         return density_table(summary["states"], self._all.measured)

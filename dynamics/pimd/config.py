@@ -7,9 +7,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ase.data import atomic_numbers
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from hff_ase.dynamics.config import parse_time
+from hff_ase.dynamics.config import (
+    DAMPING,
+    TIMESTEPS,
+    check_plausible,
+    in_femtoseconds,
+    parse_time,
+)
 from hff_ase.errors import ConfigError
 
 EXTRA = "expected i-PI for path integrals, got none: pip install 'hff-ase[pimd]'"
@@ -31,7 +37,7 @@ class PIMDConfig(BaseModel):
         beads: replicas of the ring polymer; 1 is classical dynamics.
         temperature: K.
         time: length of the run, such as ``5ps``.
-        timestep: fs; the outer one, of `mts` inner steps.
+        timestep: fs, or with its unit; the outer one, of `mts` inner steps.
         ensemble: ``nvt``, or ``npt`` with i-PI's isotropic barostat.
         thermostat: ``pile_l``; ``piglet`` with the matrices of `gle`; ``trpmd``, whose centroid
             moves without a thermostat (vibrational spectra, diffusion).
@@ -40,6 +46,8 @@ class PIMDConfig(BaseModel):
         pressure: bar; tau_barostat: fs. Of npt.
         seed: of velocities and thermostats.
         start_from: checkpoint of another i-PI run with as many beads to start from.
+        minimize, minimize_steps: relax the start first, for at most so many steps; not with
+            `start_from`.
         transport: ``ffdirect`` (in i-PI's process), ``socket`` or ``shm`` (a driver beside it;
             both are started again where it dies).
         drivers: beside i-PI, which share the beads; 1 with ffdirect.
@@ -68,15 +76,17 @@ class PIMDConfig(BaseModel):
     beads: int = Field(32, ge=1)
     temperature: float = Field(300.0, gt=0)
     time: str = "1ps"
-    timestep: float = Field(0.5, gt=0, le=10)
+    timestep: float = 0.5
     ensemble: Literal["nvt", "npt"] = "nvt"
     thermostat: Literal["pile_l", "piglet", "trpmd"] = "pile_l"
     gle: str | None = None
-    tau: float = Field(100.0, gt=0)
+    tau: float = 100.0
     pressure: float = 1.0
-    tau_barostat: float = Field(500.0, gt=0)
+    tau_barostat: float = 500.0
     seed: int = Field(0, ge=0)
     start_from: str | None = None
+    minimize: bool = True
+    minimize_steps: int = Field(200, ge=1)
     transport: Literal["ffdirect", "socket", "shm"] = "ffdirect"
     drivers: int = Field(1, ge=1)
     extras: tuple[Literal["charges", "dipole"], ...] = ()
@@ -104,8 +114,16 @@ class PIMDConfig(BaseModel):
             message = first["msg"].removeprefix("Value error, ")
             raise ConfigError(f"{name}: {message}{got}" if name else message) from None
 
+    @field_validator("timestep", "tau", "tau_barostat", mode="before")
+    @classmethod
+    def _with_unit(cls, value: object) -> object:
+        return in_femtoseconds(value)
+
     @model_validator(mode="after")
     def _together(self) -> PIMDConfig:
+        check_plausible("timestep", self.timestep, *TIMESTEPS)
+        check_plausible("tau", self.tau, *DAMPING)
+        check_plausible("tau_barostat", self.tau_barostat, *DAMPING)
         parse_time(self.time)
         if (self.thermostat == "piglet") != (self.gle is not None):
             raise ValueError(

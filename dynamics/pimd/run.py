@@ -25,6 +25,7 @@ from hff_ase.dynamics.pimd.comparison import Classical, read_beads, read_classic
 from hff_ase.dynamics.pimd.config import PIMDConfig
 from hff_ase.dynamics.pimd.force_fields import START
 from hff_ase.dynamics.pimd.input_xml import (
+    BEAD,
     CHECKPOINTS,
     PREFIX,
     PROPERTIES,
@@ -39,6 +40,7 @@ from hff_ase.dynamics.pimd.rdf import (
     lightest_pairs,
     write_table,
 )
+from hff_ase.dynamics.pimd.relaxing import relax
 from hff_ase.dynamics.pimd.results import (
     COLUMN,
     cut_frames,
@@ -56,6 +58,8 @@ from hff_ase.models import model_path
 INPUT, CONFIG, RESUME = "input.xml", "config.yaml", "resume.xml"
 SUMMARY, PLOT, LOCK, GLE = "summary.yaml", "pimd.png", "lock", "gle.xml"
 RDF = "rdf.dat"
+SIGNATURE = "# sha256 of the lines above: "
+FEW_FRAMES = 10  # of a bead, from which a radial distribution function is mostly noise
 MOST_LOSSES = 3  # of the driver, in one run
 LOOK = 0.25  # seconds between two looks at i-PI
 
@@ -97,12 +101,14 @@ class PIMDRun:
                 for path in run._files():
                     path.unlink()
         run.folder.mkdir(parents=True, exist_ok=True)
+        if config.minimize and config.start_from is None:
+            relax(run.atoms, config)
         columns = ["symbols", "positions", "masses"]
         run.atoms.set_masses(run.atoms.get_masses())
         write(run[START], run.atoms, columns=columns, format="extxyz")
         if config.gle is not None:
             shutil.copyfile(config.gle, run[GLE])
-        run[CONFIG].write_text(to_yaml(config.model_dump(mode="json")), encoding="utf-8")
+        run[CONFIG].write_text(signed(to_yaml(config.model_dump(mode="json"))), encoding="utf-8")
         run[INPUT].write_text(text, encoding="utf-8")
         return run
 
@@ -111,12 +117,13 @@ class PIMDRun:
         """The run in a folder, to be resumed; ``classical``: another run to compare with.
 
         Raises:
-            SimulationError: there is none.
+            SimulationError: there is none, or its config.yaml was edited: i-PI goes on with its own
+                checkpoint, and the file would say otherwise.
         """
         path = Path(folder)
         if not (path / INPUT).exists() or not (path / CONFIG).exists():
             raise SimulationError(f"expected a folder with a run, got {path}")
-        settings = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
+        settings = yaml.safe_load(unedited(path / CONFIG))
         # the inputs were taken into the folder; the originals may have gone
         kept = {"structure": str(path / START), "start_from": None, "output": str(path)}
         if settings.get("gle"):
@@ -216,12 +223,13 @@ class PIMDRun:
     def _finish(self, seconds: float) -> dict[str, Any]:
         columns = read_properties(self[PROPERTIES])
         summary = summarize(self.config, self.atoms, columns, seconds)
+        summary["rdf_frames"] = None
         given = self.config.classical
         classical = None if given is None else read_classical(given)
         if classical is not None:
             summary["classical"] = classical.summary()
+        functions = self._distributions(classical, summary)
         write_whole(self[SUMMARY], to_yaml(summary).encode())
-        functions = self._distributions(classical)
         plot(self[PLOT], columns, len(self.atoms), classical, *functions)
         if summary["status"] != "finished" and self.config.max_hours is None:
             raise SimulationError(
@@ -231,13 +239,18 @@ class PIMDRun:
         return summary
 
     def _distributions(
-        self, classical: Classical | None
+        self, classical: Classical | None, summary: dict[str, Any]
     ) -> tuple[Distributions | None, Distributions | None]:
-        """Radial distribution functions of this run and of the classical one, also in a table."""
+        """Radial distribution functions of this run and of the classical one, also in a table.
+
+        The summary says how many frames of each bead they are of.
+        """
         frames = read_beads(self.folder, self.atoms)
         if not frames or not self.atoms.pbc.all():
             return None, None
         pairs = self.config.rdf or lightest_pairs(self.atoms.get_chemical_symbols())
+        beads = len(list(self.folder.glob(f"{PREFIX}.{BEAD}_*.xyz")))
+        summary["rdf_frames"] = len(frames) // max(beads, 1)
         own = distributions(frames, pairs)
         other = None
         if classical is not None and classical.frames:
@@ -264,6 +277,27 @@ class PIMDRun:
             except BlockingIOError:
                 raise SimulationError(f"another process is running in {self.folder}") from None
             yield file.fileno()
+
+
+def signed(text: str) -> str:
+    """Settings with a last line by which `unedited` knows them."""
+    return f"{text}{SIGNATURE}{hashlib.sha256(text.encode()).hexdigest()}\n"
+
+
+def unedited(path: Path) -> str:
+    """The settings of a run as they were written.
+
+    Raises:
+        SimulationError: somebody changed them (a file without its last line is taken as it is).
+    """
+    content = path.read_text(encoding="utf-8")
+    text, found, digest = content.rpartition(SIGNATURE)
+    if found and hashlib.sha256(text.encode()).hexdigest() != digest.strip():
+        raise SimulationError(
+            f"expected the settings that the run was started with in {path}, got edited ones: i-PI "
+            "goes on from its own checkpoint; put them back, or start another run"
+        )
+    return content
 
 
 def step_of(path: Path) -> int | None:

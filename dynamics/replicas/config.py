@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from hff_ase.dynamics.config import MDConfig
@@ -127,6 +128,20 @@ class ReplicaConfig:
     def combination(self, replica: int) -> int:
         """Which combination a replica belongs to."""
         return replica % self.n_combinations
+
+    def name_of(self, number: int) -> str:
+        """What a plot calls a combination: what differs among them."""
+        condition = self.conditions[number]
+        parts = []
+        if len(self.structures) > 1:
+            file = self.structures[condition.structure]
+            parts.append(
+                f"structure {condition.structure + 1}" if file is None else Path(file).stem
+            )
+        parts.append(f"{condition.temperature:g} K")
+        if len(self.pressures) > 1:
+            parts.append(f"{condition.pressure:g} bar")
+        return ", ".join(parts)
 
     def replica_configs(self) -> list[MDConfig]:
         """The settings of every replica, as of a run of its own."""

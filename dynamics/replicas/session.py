@@ -12,6 +12,7 @@ from hff_ase.dynamics.bond_watch import BondWatch
 from hff_ase.dynamics.checkpointing import Checkpoint
 from hff_ase.dynamics.config import to_yaml
 from hff_ase.dynamics.guards import CONTACT_INTERVAL
+from hff_ase.dynamics.plotting import Columns, plot, plot_replicas
 from hff_ase.dynamics.progress import Screen
 from hff_ase.dynamics.replicas.beginning import deal, relax
 from hff_ase.dynamics.replicas.config import ReplicaConfig
@@ -29,11 +30,21 @@ from hff_ase.dynamics.replicas.keeping import (
 )
 from hff_ase.dynamics.replicas.mover import Replica, ReplicaMover
 from hff_ase.dynamics.replicas.summary import replica_summary, run_summary, table
-from hff_ase.dynamics.reporting import Moment, frame
-from hff_ase.dynamics.rundir import CONFIG, FINAL, INPUT, SUMMARY, RunFolder
+from hff_ase.dynamics.reporting import Moment, frame, read_statistics
+from hff_ase.dynamics.rundir import (
+    CONFIG,
+    FINAL,
+    INPUT,
+    PLOT,
+    STATISTICS,
+    SUMMARY,
+    RunFolder,
+)
 from hff_ase.dynamics.sitting import Sitting
 from hff_ase.dynamics.stopping import StopRequest
 from hff_ase.errors import HFFError, HFFWarning, SimulationError
+
+MOST_PLOTS = 16  # of single replicas; more take longer than anybody looks at them
 
 
 class ReplicaSession(Sitting):
@@ -179,32 +190,49 @@ class ReplicaSession(Sitting):
         state.calculator = mover.get_surroundings()
 
     def _finish(self) -> dict[str, Any]:
-        speed = self._speed()
         mover, moment = self._moving, self._moment(len(self._settings.plan) - 1)
-        summaries: dict[int, dict[str, Any]] = {}
         for place, replica in enumerate(mover.replicas):
             own, view = replica_folder(self._folder, replica.index), mover.look_at(place)
             own.write(FINAL, frame(view.atoms, moment, view.results, True))
-            summary = replica_summary(own, view.atoms, replica, self._config, self._state, speed)
-            own.write(SUMMARY, to_yaml(summary))
-            summaries[replica.index] = summary
-        whole = self._summary(summaries, speed)
-        self._folder.write(SUMMARY, to_yaml(whole))
+        whole = self._tell("finished")
+        n_done, speed = len(mover.replicas), whole["speed_each[ns/day]"]
         self._state.phase = "finished"
         self._collect_state()  # with the integrator of the last stage's end
         self._save()
         for line in self._table(whole):
             self._say(line)
-        n_done = len(summaries)
         self._say(
             f"finished: {n_done} replicas, {self._state.step} steps, {speed:.3g} ns/day each, "
             f"{speed * n_done:.3g} ns/day together"
         )
         return whole
 
-    def _summary(self, summaries: Mapping[int, Mapping[str, Any]], speed: float) -> dict[str, Any]:
+    def _tell(self, status: str) -> dict[str, Any]:
+        speed, mover, config = self._speed(), self._moving, self._config
+        summaries: dict[int, dict[str, Any]] = {}
+        groups: dict[str, list[Columns]] = {}
+        for place, replica in enumerate(mover.replicas):
+            own, atoms = replica_folder(self._folder, replica.index), mover.look_at(place).atoms
+            self._outputs[replica.index].flush()
+            rows = read_statistics(own[STATISTICS])
+            summary = replica_summary(atoms, rows, replica, config, self._state, speed, status)
+            own.write(SUMMARY, to_yaml(summary))
+            summaries[replica.index] = summary
+            groups.setdefault(config.name_of(config.combination(replica.index)), []).append(rows)
+            if self._settings.plot and len(mover.replicas) <= MOST_PLOTS:
+                plot(own[PLOT], rows, len(atoms), replica.config)
+        whole = self._summary(summaries, speed, status)
+        self._folder.write(SUMMARY, to_yaml(whole))
+        if self._settings.plot:
+            periodic = all("density[g/cm^3]" in rows for own in groups.values() for rows in own)
+            plot_replicas(self._folder[PLOT], groups, periodic)
+        return whole
+
+    def _summary(
+        self, summaries: Mapping[int, Mapping[str, Any]], speed: float, status: str
+    ) -> dict[str, Any]:
         """Of the whole run, from those of the replicas that came to the end."""
-        return run_summary(self._config, self._state, summaries, speed)
+        return run_summary(self._config, self._state, summaries, speed, status)
 
     def _table(self, summary: Mapping[str, Any]) -> list[str]:
         """What to show of the summary at the end."""

@@ -13,33 +13,33 @@ from hff_ase.dynamics.checkpointing import Checkpoint
 from hff_ase.dynamics.config import DEFAULT_PRESSURE
 from hff_ase.dynamics.replicas.config import Condition, ReplicaConfig
 from hff_ase.dynamics.replicas.mover import Replica
-from hff_ase.dynamics.reporting import finite_or_none, read_statistics
-from hff_ase.dynamics.rundir import STATISTICS, RunFolder
+from hff_ase.dynamics.reporting import finite_or_none
 from hff_ase.dynamics.summary import summarize
 
 SHOWN = {"temperature[K]": ".2f", "density[g/cm^3]": ".4f", "pressure[bar]": ".0f"}
 
 
 def replica_summary(
-    folder: RunFolder,
     atoms: Atoms,
+    statistics: Mapping[str, np.ndarray],
     replica: Replica,
     config: ReplicaConfig,
     state: Checkpoint,
     speed: float,
+    status: str = "finished",
 ) -> dict[str, Any]:
     """What summary.yaml of one replica holds: that of a run of its own.
 
     Args:
-        folder: of the replica.
         atoms: at the end.
+        statistics: columns of its statistics file.
         replica: its number and settings.
         config: of the whole run.
         state: of the whole run at the end.
         speed: ns/day of the last sitting.
+        status: see `hff_ase.dynamics.summary.summarize`.
     """
-    statistics = read_statistics(folder[STATISTICS])
-    summary = summarize(atoms, replica.config, state, statistics, speed)
+    summary = summarize(atoms, replica.config, state, statistics, speed, status)
     if summary["minimization"] is not None:
         condition = config.conditions[config.combination(replica.index)]
         summary["minimization"] = summary["minimization"][condition.structure]
@@ -93,6 +93,7 @@ def run_summary(
     state: Checkpoint,
     summaries: Mapping[int, Mapping[str, Any]],
     speed: float,
+    status: str = "finished",
 ) -> dict[str, Any]:
     """What summary.yaml of the run holds.
 
@@ -101,10 +102,11 @@ def run_summary(
         state: at the end.
         summaries: of the replicas that came to the end, by number.
         speed: of each, ns/day in the last sitting.
+        status: see `hff_ase.dynamics.summary.summarize`.
     """
     conditions = [of_condition(config, k, summaries) for k in range(config.n_combinations)]
     return {
-        "status": "finished",
+        "status": status,
         "replicas": config.n_replicas,
         "failed": state.notes.get("failed", []),
         "steps": state.step,

@@ -35,7 +35,7 @@ def save_plot(result: BenchResult, path: Path) -> None:
     left.set_ylim(0.0, 1.3 * cost.max())
     left.set(xlabel="atoms", ylabel="us per atom and MD step")
     base = np.zeros(len(rows))
-    parts = {name: [max(row.terms[name], 0.0) for row in rows] for name in rows[0].terms}
+    parts = {name: [row.terms[name] for row in rows] for name in rows[0].terms}
     parts["neighbours"] = [row.neighbors_ms for row in rows]
     for name, values in parts.items():
         heights = 1e3 * np.array(values) / np.array(sizes)

@@ -43,7 +43,9 @@ def repeated(args: Sequence[str]) -> list[str]:
 def distill(
     teachers: Annotated[
         list[str],
-        typer.Option(help="Models (names or .hff files), one or more.", rich_help_panel=TEACHERS),
+        typer.Option(
+            help="Models (names or .hff files), or factories of any ASE calculator "
+            "(module:function, file.py:function); one or more.", rich_help_panel=TEACHERS),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The .hff file of the student.")
@@ -70,10 +72,18 @@ def distill(
     ensemble: Annotated[
         str, typer.Option(help="nve, nvt, nvt-nhc or npt.", rich_help_panel=SAMPLE)
     ] = "nvt",
-    timestep: Annotated[float, typer.Option(help="fs.", rich_help_panel=SAMPLE)] = 1.0,
+    timestep: Annotated[
+        str, typer.Option(help="fs, or with its unit.", rich_help_panel=SAMPLE)
+    ] = "1fs",
     interval: Annotated[
         int, typer.Option(min=1, help="Steps between frames.", rich_help_panel=SAMPLE)
     ] = 100,
+    terms_of: Annotated[
+        str | None,
+        typer.Option(help="Model whose physical terms (charges, Coulomb, dispersion ...) the "
+                     "student gets (default: the first teacher of this package).",
+                     rich_help_panel=STUDENT),
+    ] = None,
     steps: Annotated[
         int | None,
         typer.Option(min=1, help="Steps of the training (default: 20000).",
@@ -125,7 +135,7 @@ def distill(
     with stop_on_signals() as stop:
         distil(
             student, models, structures, output=folder, settings=settings, hold_out=hold_out,
-            device=device, report=_say_labelled, stop=stop,
+            device=device, like=terms_of, report=_say_labelled, stop=stop,
         )  # fmt: skip
     write_whole(output, (folder / "training" / "model.hff").read_bytes())
     typer.echo(f"{output}: {os.path.getsize(output) / 1e6:.2g} MB, the log is in {folder}/training")
@@ -150,17 +160,19 @@ def training_settings(
 
 def sampled(folder: Path, start: str, model: str, options: dict[str, Any]) -> list[Atoms]:
     """Frames of a run of dynamics, which goes on if it was begun."""
+    from hff_ase.calculators.factories import make_calculator, names_factory
     from hff_ase.data.frames import read_frames
     from hff_ase.dynamics.config import MDConfig
     from hff_ase.dynamics.md import MDRun
     from hff_ase.dynamics.rundir import RunFolder, trajectory_name
 
     settings = {"structure": start, "model": model, "output": str(folder), "plot": False, **options}
+    calc = make_calculator(model) if names_factory(model) else None
     if RunFolder(folder).has_run:
         settings.pop("output")
-        run = MDRun.resume(folder, settings=settings)
+        run = MDRun.resume(folder, calc, settings=settings)
     else:
-        run = MDRun.start(MDConfig(**settings))
+        run = MDRun.start(MDConfig(**settings), calc=calc)
     run.run()
     return read_frames(folder / trajectory_name(run.config.trajectory_format))
 

@@ -117,13 +117,22 @@ def _print(errors: Errors, output: Path, json_: bool) -> None:
         typer.echo(as_json(errors), nl=False)
         return
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=200)  # a file cuts nothing
     for made in tables(errors):
         table = Table(title=made.title, title_justify="left")
         for index, heading in enumerate(made.header):
-            table.add_column(heading, justify="right" if index else "left", no_wrap=index == 0)
+            table.add_column(heading, justify="right" if index else "left", overflow="fold")
         for row in made.rows:
             table.add_row(*row)
         console.print(table)
+    if errors.other_reference:
+        shifted = 1e3 * (errors.rmse_with_shift or 0.0)
+        console.print(
+            "the energies have another zero than the model's: with --reference-shift (energies per "
+            f"element fitted and taken off) their RMSE is {shifted:.2f} meV/atom",
+            soft_wrap=True,
+        )
     if errors.element_shift:
         shift = ", ".join(f"{name} {value:.4f}" for name, value in errors.element_shift.items())
         console.print(f"energies shifted per element (eV): {shift}")

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    import numpy as np
     from ase import Atoms
 
     from hff_ase.labels import Labeller
 
 OUTPUT, METHOD, ENGINE, CUT = "Output", "Method", "Where it runs", "Clusters"
+FEATURES = "electrolyte"  # the model whose features tell clusters apart
 LABEL_SUFFIXES = (".extxyz", ".xyz", ".db")
 
 app = typer.Typer(
@@ -103,9 +105,14 @@ def clusters(
         typer.Option("--number", "-n", help="Label the n most diverse.", rich_help_panel=CUT),
     ] = None,
     features: Annotated[
-        str,
-        typer.Option(help="Model whose features tell clusters apart.", rich_help_panel=CUT),
-    ] = "electrolyte",
+        str | None,
+        typer.Option(
+            help="Model whose features tell clusters apart; none: distances alone "
+            "(default: electrolyte, none where it does not know an element).",
+            rich_help_panel=CUT,
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[
         int | None,
         typer.Option(help="Draw each size between the limits.", rich_help_panel=CUT),
@@ -258,19 +265,35 @@ def _charges(pairs: list[str]) -> dict[str, int]:
     return charges
 
 
-def _diverse(cut: list[Atoms], number: int | None, features: str) -> list[Atoms]:
+def _diverse(cut: list[Atoms], number: int | None, features: str | None) -> list[Atoms]:
     """The most diverse of the clusters, duplicates dropped."""
-    from hff_ase.checkpoint import load_model
     from hff_ase.errors import StructureError
-    from hff_ase.labels import choose_diverse, cluster_features
-    from hff_ase.models import model_path
+    from hff_ase.labels import choose_diverse
 
     if not cut:
         raise StructureError("expected clusters within the size limits, got none")
+    return [cut[k] for k in choose_diverse(_features(cut, features), number)]
+
+
+def _features(cut: list[Atoms], model: str | None) -> np.ndarray:
+    """What tells the clusters apart: features of a model, or distances."""
+    from hff_ase.labels import cluster_features, distance_features
+
+    if model == "none":
+        return distance_features(cut)
     import torch
 
-    potential, _ = load_model(model_path(features), torch.float32)
-    return [cut[k] for k in choose_diverse(cluster_features(potential, cut), number)]
+    from hff_ase.checkpoint import load_model
+    from hff_ase.models import model_path
+
+    potential, _ = load_model(model_path(model or FEATURES), torch.float32)
+    present = {symbol for atoms in cut for symbol in atoms.symbols}
+    unknown = present - set(potential.elements or present)
+    if unknown and model is None:
+        names = " ".join(sorted(unknown))
+        typer.echo(f"{FEATURES} does not know {names}: told apart by distances", err=True)
+        return distance_features(cut)
+    return cluster_features(potential, cut)
 
 
 def _write_unlabelled(output: Path, structures: list[Atoms]) -> None:

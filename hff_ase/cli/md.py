@@ -73,7 +73,7 @@ def md(
             "Number in all, dealt over structures x temperatures x pressures (default: one each).",
         ),
     ] = None,
-    timestep: Annotated[Number, option(DYNAMICS, "fs (default: 1).")] = None,
+    timestep: Annotated[Text, option(DYNAMICS, "fs, or with its unit (default: 1fs).")] = None,
     hydrogen_mass: Annotated[
         Number, option(DYNAMICS, "amu; taken from the heavy atom each hydrogen is bound to.")
     ] = None,
@@ -90,11 +90,9 @@ def md(
     friction: Annotated[
         Number, option(DYNAMICS, "Of Langevin dynamics, 1/ps (default: 1).")
     ] = None,
-    tdamp: Annotated[
-        Number, option(DYNAMICS, "Time constant of chains, fs (default: 100).")
-    ] = None,
+    tdamp: Annotated[Text, option(DYNAMICS, "Time constant of chains, fs (default: 100).")] = None,
     pdamp: Annotated[
-        Number, option(DYNAMICS, "Time constant of the barostat, fs (default: 1000).")
+        Text, option(DYNAMICS, "Time constant of the barostat, fs (default: 1000).")
     ] = None,
     velocities: Annotated[
         Text, option(START, "random, or file (keep momenta) (default: random).")

@@ -6,6 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
+# What somebody should know of a model with a term of this kind before using it.
+NOTES = {
+    "bamboo_dispersion": "dispersion has a bare cut, as published: the pressure of a liquid misses "
+    "-dE/dV by about 25 bar (energy-volume fits and Monte Carlo barostats see it, dynamics do not)",
+}
+
 
 def models(
     name: Annotated[
@@ -59,5 +65,7 @@ def _as_text(name: str, description: dict[str, Any]) -> str:
     terms = ", ".join(f"{term['name']} ({term['kind']})" for term in description["terms"])
     lines.append(f"  terms      {terms}")
     lines += [f"  {key:<10} {about[key]}" for key in ("provenance", "licence") if about.get(key)]
+    kinds = [term["kind"] for term in description["terms"]]
+    lines += [f"  note       {note}" for kind, note in NOTES.items() if kind in kinds]
     lines.append(f"  written by hff_ase {description['package_version']}")
     return "\n".join(lines)

@@ -49,7 +49,7 @@ def pimd(
     ] = None,
     temperature: Annotated[Number, option(DYNAMICS, "K (default: 300).")] = None,
     time: Annotated[Text, option(DYNAMICS, "Length with its unit: 5ps (default: 1ps).")] = None,
-    timestep: Annotated[Number, option(DYNAMICS, "fs (default: 0.5).")] = None,
+    timestep: Annotated[Text, option(DYNAMICS, "fs, or with its unit (default: 0.5fs).")] = None,
     ensemble: Annotated[Text, option(DYNAMICS, "nvt or npt (default: nvt).")] = None,
     thermostat: Annotated[
         Text, option(DYNAMICS, "pile_l, piglet (with --gle) or trpmd (default: pile_l).")
@@ -57,9 +57,9 @@ def pimd(
     gle: Annotated[
         Text, option(DYNAMICS, "File with the A and C matrices of i-PI's nm_gle thermostat.")
     ] = None,
-    tau: Annotated[Number, option(DYNAMICS, "Of the centroid's thermostat, fs (100).")] = None,
+    tau: Annotated[Text, option(DYNAMICS, "Of the centroid's thermostat, fs (100).")] = None,
     pressure: Annotated[Number, option(DYNAMICS, "bar, for npt (default: 1).")] = None,
-    tau_barostat: Annotated[Number, option(DYNAMICS, "fs (default: 500).")] = None,
+    tau_barostat: Annotated[Text, option(DYNAMICS, "fs (default: 500).")] = None,
     seed: Annotated[Count, option(DYNAMICS, "Of velocities and thermostats (default: 0).")] = None,
     start_from: Annotated[
         Text, option(DYNAMICS, "i-PI checkpoint with as many beads to start from.")
@@ -80,6 +80,10 @@ def pimd(
     ] = None,
     output: Annotated[
         Text, option(OUTPUT, "Folder of the run (default: pimd).", "--output", "-o")
+    ] = None,
+    minimize: Annotated[
+        bool | None,
+        option(DYNAMICS, "Relax the start first (default: yes).", "--minimize/--no-minimize"),
     ] = None,
     transport: Annotated[
         Text, option(RUN, "ffdirect (in i-PI's process), socket or shm (default: ffdirect).")
@@ -108,7 +112,7 @@ def pimd(
 
     from hff_ase.dynamics.pimd.config import PIMDConfig
     from hff_ase.dynamics.pimd.force_fields import driver_path
-    from hff_ase.dynamics.pimd.run import PIMDRun
+    from hff_ase.dynamics.pimd.run import FEW_FRAMES, PIMDRun
     from hff_ase.errors import ConfigError
 
     if classical is not None:
@@ -135,6 +139,12 @@ def pimd(
         typer.echo(f"driver: {driver_path()}")
         return
     summary = run.run(progress=progress)
+    frames = summary["rdf_frames"]
+    if frames is not None and frames < FEW_FRAMES:
+        typer.echo(
+            f"rdf.dat is of {frames} frames of each bead, mostly noise: a longer run, or a shorter "
+            "--trajectory-interval, gives more"
+        )
     for name, species in summary["quantum_kinetic_energy"].items():
         typer.echo(
             f"{name}: kinetic energy {species['kinetic[meV/atom]']:.1f} meV/atom, "

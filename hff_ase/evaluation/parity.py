@@ -7,22 +7,11 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from ase.units import GPa
 
 from hff_ase.evaluation.report import Errors
 from hff_ase.evaluation.tables import UNITS
 from hff_ase.files import write_whole
 
-# factor from ASE's unit and the unit on the axes
-AXES: dict[str, tuple[float, str]] = {
-    "energy": (1e3, "energy (meV/atom)"),
-    "forces": (1.0, "forces (eV/A)"),
-    "stress": (1.0 / GPa, "stress (GPa)"),
-    "pressure": (1e-3, "pressure (kbar)"),
-    "charges": (1.0, "charges (e)"),
-    "dipole": (1.0, "dipole (e A)"),
-    "esp": (1.0, "potential (V)"),
-}
 MANY = 2000  # points; more are drawn as a density
 
 
@@ -50,7 +39,7 @@ def save_parity(errors: Errors, path: Path, title: str = "") -> None:
     for panel, name in zip(panels, names, strict=False):
         samples = errors.samples[name]
         offset = errors.system_means(name) if name == "energy" else np.zeros(1)
-        factor, label = AXES[name]
+        factor, unit, digits = UNITS[name]
         given, predicted = factor * (samples.label - offset), factor * (samples.predicted - offset)
         low, high = (
             float(min(given.min(), predicted.min())),
@@ -66,10 +55,9 @@ def save_parity(errors: Errors, path: Path, title: str = "") -> None:
             )  # fmt: skip
         else:
             panel.plot(given, predicted, ".", markersize=3)
-        scale, unit, digits = UNITS[name]
-        rmse = scale * errors.rmse(name)
+        rmse = factor * errors.rmse(name)
         panel.set_title(f"RMSE {rmse:.{digits}f} {unit}", fontsize="medium")
-        panel.set(xlabel=f"label: {label}", ylabel="prediction", xlim=span, ylim=span)
+        panel.set(xlabel=f"label: {name} ({unit})", ylabel="prediction", xlim=span, ylim=span)
         panel.set_aspect("equal")
     if title:
         figure.suptitle(title, fontsize="medium")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from ase import Atoms
@@ -16,6 +16,7 @@ from hff_ase.potential import HybridPotential
 from hff_ase.units import BAR
 
 PROPERTIES = ("energy", "forces", "stress", "pressure", "charges", "dipole", "esp")
+OTHER_REFERENCE = 0.05  # eV/atom; a model that is 50 meV/atom off is of no use or of another zero
 MISSING = np.zeros(0)
 
 
@@ -69,6 +70,8 @@ class Errors:
         terms: energy of each term per atom [n_frames], eV.
         term_errors: errors of terms that have labels (``info["energy_<term>"]``), eV/atom.
         element_shift: what was added to the energy of each element (eV), where that was asked for.
+        rmse_with_shift: of the energies, eV/atom, with the shift that was not asked for; None where
+            it was, and without more energies than elements.
     """
 
     samples: dict[str, Samples]
@@ -76,6 +79,13 @@ class Errors:
     terms: dict[str, np.ndarray] = field(default_factory=dict)
     term_errors: dict[str, Samples] = field(default_factory=dict)
     element_shift: dict[str, float] = field(default_factory=dict)
+    rmse_with_shift: float | None = None
+
+    @property
+    def other_reference(self) -> bool:
+        """Whether most of the energies' error looks like another zero of energy per element."""
+        after, before = self.rmse_with_shift, self.rmse("energy")
+        return after is not None and before > OTHER_REFERENCE and before > 5 * after
 
     @property
     def properties(self) -> list[str]:
@@ -156,10 +166,15 @@ def collect(
         first += len(prediction.frames)
     found = {name: _joined(of_chunks) for name, of_chunks in parts.items()}
     shift: dict[str, float] = {}
+    after: float | None = None
     if reference_shift and "energy" in found:
         shift = _shift_energies(found["energy"], frames)
+    elif "energy" in found and len(found["energy"].label) > len(_numbers(frames)):
+        trial = replace(found["energy"])
+        _shift_energies(trial, frames)
+        after = float(np.sqrt(np.mean(trial.error**2)))
     joined = {name: np.concatenate(of_chunks) for name, of_chunks in terms.items()}
-    return Errors(found, systems_of(frames), joined, _term_errors(frames, joined), shift)
+    return Errors(found, systems_of(frames), joined, _term_errors(frames, joined), shift, after)
 
 
 def statistics(samples: Samples, mine: np.ndarray, centre: np.ndarray | None = None) -> Statistics:
@@ -232,9 +247,14 @@ def _joined(parts: Sequence[Samples]) -> Samples:
     return Samples(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
+def _numbers(frames: Sequence[Atoms]) -> np.ndarray:
+    """The elements of some frames."""
+    return np.unique(np.concatenate([atoms.numbers for atoms in frames]))
+
+
 def _shift_energies(samples: Samples, frames: Sequence[Atoms]) -> dict[str, float]:
     """Add to the predictions the element energies that bring them nearest to the labels."""
-    numbers = np.unique(np.concatenate([atoms.numbers for atoms in frames]))
+    numbers = _numbers(frames)
     fractions = np.array(
         [[np.mean(frames[k].numbers == z) for z in numbers] for k in samples.frame.tolist()]
     )

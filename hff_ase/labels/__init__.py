@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hff_ase.labels.clusters import clusters_of, cut_clusters
     from hff_ase.labels.diversity import choose_diverse, cluster_features
     from hff_ase.labels.engine import label_frames
+    from hff_ase.labels.fingerprints import distance_features
     from hff_ase.labels.labeller import Label, Labeller
     from hff_ase.labels.molecules import find_molecules, formal_charge
     from hff_ase.labels.output import labelled_atoms, write_labelled
@@ -37,6 +38,7 @@ __all__ = [
     "cluster_features",
     "clusters_of",
     "cut_clusters",
+    "distance_features",
     "find_molecules",
     "formal_charge",
     "label_frames",
@@ -49,6 +51,7 @@ _MODULES = {
     "clusters": ("clusters_of", "cut_clusters"),
     "diversity": ("choose_diverse", "cluster_features"),
     "engine": ("label_frames",),
+    "fingerprints": ("distance_features",),
     "labeller": ("Label", "Labeller"),
     "molecules": ("find_molecules", "formal_charge"),
     "output": ("labelled_atoms", "write_labelled"),

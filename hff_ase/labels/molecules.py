@@ -107,6 +107,12 @@ def _bonds(atoms: Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray
     return first[bonded], second[bonded], shift[bonded].astype(np.int64), distance[bonded]
 
 
+def bonds_of(atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of bonded atoms i, j, int64 [m] each, both directions: those of `find_molecules`."""
+    first, second, _, _ = _bonds(atoms)
+    return first, second
+
+
 def _whole(atoms: Atoms, members: list[np.ndarray]) -> np.ndarray:
     """Cell shifts [n_atoms, 3] that make molecules whole, each from its first atom outwards.
 

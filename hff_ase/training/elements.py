@@ -24,6 +24,6 @@ def check_elements(potential: HybridPotential, frames: Sequence[Atoms]) -> None:
         if unknown:
             raise StructureError(
                 f"expected the elements of the model, {' '.join(potential.elements or ())}, got "
-                f"{' '.join(unknown)} in frame {source_of(atoms)}; add_elements makes a trained "
-                "model know more"
+                f"{' '.join(unknown)} in frame {source_of(atoms)}; add_elements (on the command "
+                "line --add-element) makes a trained model know more"
             )
