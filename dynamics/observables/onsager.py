@@ -29,7 +29,7 @@ from hff_ase.errors import ConfigError
 
 Array = NDArray[np.float64]
 LEAST_FREEDOM = 20.0  # independent numbers: an error of 30 %
-N_DRAWS = 4000
+N_DRAWS = 2000
 BEND = 0.5  # standard errors of the plateau by which it may differ from a fit that bends
 
 
