@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from ase import units
@@ -89,9 +90,10 @@ def diffusion_of_curves(
         length: of the runs together, ps.
         groups: replica of each molecule; None: one.
     """
-    lags, mean = interval * np.arange(len(msd)), msd.mean(axis=1)
+    lags: Array = interval * np.arange(float(len(msd)))
+    mean = msd.mean(axis=1)
     method = "Einstein relation"
-    known = {"length": length, "details": {"lags": lags, "msd": mean}}
+    known: dict[str, Any] = {"length": length, "details": {"lags": lags, "msd": mean}}
     n = msd.shape[1]
     if n < LEAST_SITES:
         reason = f"{n} molecules, at least {LEAST_SITES} are needed for an error"

@@ -209,7 +209,7 @@ def _without_bend(matrices: Array, n_points: int, per_point: int, step: float) -
     They agree where the difference is below half the plateau's own standard error.
     """
     diagonal = np.einsum("fii->fi", matrices)
-    frequencies = step * np.arange(1, len(diagonal) + 1)
+    frequencies: Array = step * np.arange(1.0, len(diagonal) + 1.0)
     for series in diagonal.T[diagonal.mean(axis=0) > 1e-12 * diagonal.mean()]:
         limit = zero_frequency(frequencies, series, per_point / 2, known_mean=False).value
         while n_points > 2:

@@ -19,7 +19,8 @@ from hff_ase.dynamics.observables.trajectory import Trajectory
 from hff_ase.errors import ConfigError, StructureError
 
 Array = NDArray[np.float64]
-Masks = Mapping[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]
+Mask = NDArray[np.bool_]
+Masks = Mapping[str, tuple[Mask, Mask]]
 REACH, WIDTH = 10.0, 0.02  # Angstrom
 N_BLOCKS = 20
 
@@ -54,7 +55,7 @@ class PairDistributions:
     n_frames: int
 
 
-def pair_masks(symbols: NDArray[np.str_], pairs: Sequence[str]) -> dict[str, tuple]:  # type: ignore[type-arg]
+def pair_masks(symbols: NDArray[np.str_], pairs: Sequence[str]) -> dict[str, tuple[Mask, Mask]]:
     """Which sites are the first and the second of each pair such as ``Li-O``; else left out."""
     found = {}
     for name in pairs:
@@ -113,10 +114,10 @@ def pair_distributions(
     from vesin import NeighborList
 
     n_shells = round(reach / width)
-    edges = width * np.arange(n_shells + 1)
+    edges: Array = width * np.arange(n_shells + 1.0)
     shells = 4 / 3 * np.pi * np.diff(edges**3)
     search = NeighborList(cutoff=float(edges[-1]), full_list=True)
-    masks: dict[str, tuple] = {}  # type: ignore[type-arg]
+    masks: dict[str, tuple[Mask, Mask]] = {}
     frames: dict[str, list[Array]] = {}
     volumes, index = [], 0
     for part in parts:

@@ -25,6 +25,7 @@ from hff_ase.errors import ConfigError
 
 Array = NDArray[np.float64]
 STATES = ("SSIP", "CIP", "AGG")
+LEAST_IONS = 5  # with a contact, for a scatter between ions
 LONGEST = 0.3  # of the run: longest lag of a residence
 
 
@@ -102,7 +103,7 @@ def _components(
 
 
 def shell_compositions(contacts: Contacts, most: int = 12) -> dict[str, float]:
-    """Share of ions by what is in their first shell, such as ``3 EC + 1 PF6``; the commonest."""
+    """Share of ions by what is in their first shell, such as ``3 EC + 1 PF6``; the most common."""
     kinds = contacts.topology.kinds
     order = {kind: k for k, kind in enumerate(kinds)}
     index = np.array([order[str(kind)] for kind in contacts.topology.species])
@@ -170,6 +171,9 @@ def residence_time(contacts: Contacts, kind: str, interval: float) -> Observable
     for (ion, _), one in series.items():
         summed[ion] += correlate_lags(one.astype(float), n_lags)
         touching[ion] += one.mean()
+    if (touching > 0).sum() < LEAST_IONS:
+        reason = f"fewer than {LEAST_IONS} ions touched a {kind}"
+        return refuse("ps", method, reason, length=n * interval, needs=3.0)
     chance = touching.sum() / (len(contacts.centres) * len(members))
     times = [_integral(summed.sum(0) / touching.sum(), chance, interval)]
     for ion in range(len(contacts.centres)):  # jackknife over ions

@@ -22,7 +22,9 @@ from scipy.fft import rfft
 from scipy.special import digamma
 
 Array = NDArray[np.float64]
-POWERS = ((), (2,), (1, 2))  # of f beside the constant: flat, smooth, with a long-time tail
+Fit = tuple[float, Array, float, int, tuple[int, ...]]  # price, fit, variance, points, powers
+# of f beside the constant: flat, smooth, with a long-time tail
+POWERS: tuple[tuple[int, ...], ...] = ((), (2,), (1, 2))
 LEAST_POINTS = 6  # per coefficient
 BIN_RATIO = 1.07
 HIGHEST_SHARE = 0.6  # of all frequencies
@@ -82,7 +84,7 @@ def zero_frequency(
     # expected deviance of a point that fits, for the price of leaving one out
     usual = 2.0 * shape * (np.log(shape) - digamma(shape))
     counts = range(min(LEAST_POINTS, len(f)), len(f) + 1)
-    fits = []
+    fits: list[Fit] = []
     for count in counts:
         for powers in POWERS:
             if count < LEAST_POINTS * (1 + len(powers)):
@@ -150,7 +152,7 @@ def _fit(design: Array, spectrum: Array, shape: Array) -> tuple[Array, float, fl
     return coefficients, float(inverse[0, 0]), deviance
 
 
-def _average(fits: list, f: Array, s: Array) -> ZeroFrequency:  # type: ignore[type-arg]
+def _average(fits: list[Fit], f: Array, s: Array) -> ZeroFrequency:
     """Akaike average of fits; variance within and between them."""
     prices = np.array([fit[0] for fit in fits])
     weights = np.exp(-0.5 * (prices - prices.min()))

@@ -12,7 +12,8 @@ of -M_ij over j, and D_ij = kT c_i c_j/(c_T K_ij), c_T the concentration of all 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,6 +91,11 @@ def transference(
     return onsager.derived(share, "", f"Onsager matrix, {frame} frame")
 
 
+def _element(friction: Callable[[Array], Array], i: int, j: int, matrix: Array) -> float:
+    """One diffusivity of a matrix of displacements, 1e-9 m^2/s."""
+    return A2_PER_PS * float(friction(matrix)[i, j])
+
+
 def stefan_maxwell(onsager: Onsager, reference: str) -> dict[tuple[str, str], Observable]:
     """Stefan-Maxwell diffusivities of all pairs of species, 1e-9 m^2/s.
 
@@ -120,7 +126,7 @@ def stefan_maxwell(onsager: Onsager, reference: str) -> dict[tuple[str, str], Ob
     pairs = [(i, j) for i in range(len(n)) for j in range(i + 1, len(n))]
     return {
         (onsager.kinds[i], onsager.kinds[j]): onsager.derived(
-            lambda matrix, i=i, j=j: A2_PER_PS * friction(matrix)[i, j],  # type: ignore[misc]
+            partial(_element, friction, i, j),
             DIFFUSION_UNIT,
             f"Onsager matrix, Stefan-Maxwell, {reference} frame",
         )

@@ -8,6 +8,7 @@ is 2 kT/V times the viscosity.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from ase import units
@@ -49,7 +50,7 @@ def spectral_viscosity(
     Raises:
         ConfigError: see `shear_series`.
     """
-    single = isinstance(tensors, np.ndarray) and tensors.ndim == 2
-    runs = [shear_series(one) for one in ([tensors] if single else tensors)]  # type: ignore[list-item,union-attr]
+    given: Any = tensors
+    runs = [shear_series(one) for one in ([given] if np.ndim(given[0]) == 1 else given)]
     factor = volume * BAR / (units.kB * temperature) * BAR_PS  # one BAR cancels
     return integral_of_flux(runs, interval, factor, "mPa s", "spectrum of the pressure tensor")
