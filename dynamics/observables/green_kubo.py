@@ -8,18 +8,25 @@ over all nine elements of the symmetric traceless pressure tensor (Daivis and Ev
 to rest: its noise grows with time. Its end is therefore found as by Zhang, Otani and Maginn (J.
 Chem. Theory Comput. 11, 3537 (2015)): a sum of two exponential approaches is fitted up to the time
 at which the error is 40 % of the integral, weighted by the inverse of the error.
+
+A tail that is slower than a fifth of that range cannot be told from noise by such a fit, which
+would cut it off without a word. Where the fit wants one, what the integral still gains beyond the
+middle of the range is therefore added to the error, and ``settled`` is False.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import units
 from scipy.optimize import curve_fit
 from scipy.signal import correlate
 
+from hff_ase.dynamics.observables.observable import Observable, one_sigma
 from hff_ase.dynamics.reporting import PLANES, read_statistics
 from hff_ase.dynamics.rundir import PRESSURE, STATISTICS
 from hff_ase.errors import ConfigError, SimulationError
@@ -31,6 +38,7 @@ N_FITTED = 200  # points of the integral that the fit looks at
 BAR_PS = 1e-4  # mPa s
 SETTLED = 0.2  # the slowest time of the fit over its range: e^-5 is left at the end
 SAME_VOLUME = 1e-9
+AT_BOUND, LEAST_WEIGHT = 0.98, 0.05  # of the slowest time that is allowed; of a part that counts
 
 
 @dataclass(frozen=True)
@@ -38,10 +46,13 @@ class Viscosity:
     """What Green and Kubo's formula gives.
 
     Attributes:
-        value, error: mPa s; the error is a jackknife over blocks of the run.
+        value, error: mPa s; the error is a jackknife over blocks of the run, widened to a 68 %
+            interval by Student's t, and by what may be missing of a tail.
         cutoff: ps, where the fit ends.
         time: [n_lags], ps.
         integral, integral_error: [n_lags], the integral up to each time and its error, mPa s.
+        settled: whether the fit came to rest within its range.
+        n_blocks: of the jackknife.
     """
 
     value: float
@@ -50,6 +61,22 @@ class Viscosity:
     time: np.ndarray
     integral: np.ndarray
     integral_error: np.ndarray
+    settled: bool = True
+    n_blocks: int = 0
+
+    def observable(self, length: float = math.nan) -> Observable:
+        """The same as every other quantity; ``length`` of the run in ps."""
+        known: dict[str, Any] = {
+            "value": self.value,
+            "length": length,
+            "method": "Green-Kubo",
+            "unit": "mPa s",
+        }
+        dof = float(max(self.n_blocks - 1, 1))
+        if not self.settled:
+            reason = "the integral still rises where noise takes over"
+            return Observable(error=self.error, samples=dof + 1, dof=dof, reason=reason, **known)
+        return Observable(error=self.error, samples=dof + 1, dof=dof, **known)
 
 
 def viscosity(
@@ -99,11 +126,15 @@ def viscosity(
             f"expected a longer run: the integral is noise from {time[end - 1]:g} ps on"
         )
     weights = error[1:end]
-    value = plateau(time[1:end], integral[1:end], weights)
+    value, settled = plateau(time[1:end], integral[1:end], weights)
     others = (n_blocks * integral - integrals) / (n_blocks - 1)  # each without one block
-    kept = np.array([plateau(time[1:end], other[1:end], weights) for other in others])
-    spread = np.sqrt((n_blocks - 1) * np.mean((kept - kept.mean()) ** 2))
-    return Viscosity(value, float(spread), float(time[end - 1]), time, integral, error)
+    kept = np.array([plateau(time[1:end], other[1:end], weights)[0] for other in others])
+    spread = np.sqrt((n_blocks - 1) * np.mean((kept - kept.mean()) ** 2)) * one_sigma(n_blocks - 1)
+    if not settled:
+        late = float(integral[end // 2 : end].mean() - integral[end // 4 : end // 2].mean())
+        spread = math.hypot(spread, late)
+    cutoff = float(time[end - 1])
+    return Viscosity(value, float(spread), cutoff, time, integral, error, settled, n_blocks)
 
 
 def viscosity_of_run(
@@ -165,8 +196,11 @@ def correlate_elements(series: np.ndarray, n_lags: int) -> np.ndarray:
     return total / (n - np.arange(n_lags))
 
 
-def plateau(time: np.ndarray, integral: np.ndarray, error: np.ndarray) -> float:
+def plateau(time: np.ndarray, integral: np.ndarray, error: np.ndarray) -> tuple[float, bool]:
     """Where a sum of two exponential approaches, fitted to the integral, comes to rest.
+
+    Returns:
+        The height, and whether both times are free of their upper bound.
 
     Raises:
         SimulationError: the fit does not converge.
@@ -182,7 +216,10 @@ def plateau(time: np.ndarray, integral: np.ndarray, error: np.ndarray) -> float:
         found, _ = curve_fit(approach, time, integral, start, error, bounds=bounds)
     except RuntimeError as problem:
         raise SimulationError(f"expected a run that is long enough, got {problem}") from None
-    return float(found[0])
+    share, times = found[1], found[2:]
+    weights = np.array([share, 1.0 - share])
+    bound = (times > AT_BOUND * slowest) & (weights > LEAST_WEIGHT)
+    return float(found[0]), not bool(bound.any())
 
 
 def approach(

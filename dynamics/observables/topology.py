@@ -71,7 +71,7 @@ class Topology:
     @cached_property
     def molecule_masses(self) -> Array:
         """[n_molecules], amu."""
-        return np.bincount(self.molecule, self.masses).astype(np.float64)
+        return np.asarray(np.bincount(self.molecule, self.masses), dtype=float)
 
     def of_kind(self, kind: str) -> Integers:
         """Ids of the molecules of a species.

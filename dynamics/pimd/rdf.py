@@ -15,6 +15,7 @@ from ase import Atoms
 from ase.data import atomic_masses, atomic_numbers
 from numpy.typing import NDArray
 
+from hff_ase.dynamics.observables.rdf import count_shells, pair_masks
 from hff_ase.errors import StructureError
 from hff_ase.files import write_whole
 
@@ -78,20 +79,16 @@ def distributions(
     edges = np.linspace(0.0, reach, round(reach / width) + 1)
     shells = 4 / 3 * np.pi * np.diff(edges**3)
     symbols = np.array(frames[0].get_chemical_symbols())
-    wanted = {}
-    for name in pairs:
-        first, second = ((symbols == element) for element in name.split("-"))
-        expected = first.sum() * (second.sum() - int(np.array_equal(first, second)))
-        if expected > 0:
-            wanted[name] = (first, second, expected)
-    g = {name: np.zeros(len(shells)) for name in wanted}
+    masks = pair_masks(symbols, pairs)
+    g = {name: np.zeros(len(shells)) for name in masks}
     search = NeighborList(cutoff=reach, full_list=True)
     for atoms in frames:
-        i, j, distance = search.compute(atoms.positions, np.asarray(atoms.cell), True, "ijd")
-        for name, (first, second, expected) in wanted.items():
-            inside = distance[first[i] & second[j]]
+        cell = np.asarray(atoms.cell)
+        counted = count_shells(search.compute, atoms.positions, cell, masks, edges)
+        for name, (first, second) in masks.items():
+            expected = first.sum() * (second.sum() - int(np.array_equal(first, second)))
             density = expected / atoms.get_volume()
-            g[name] += np.histogram(inside, edges)[0] / (density * shells * len(frames))
+            g[name] += counted[name] / (density * shells * len(frames))
     return Distributions(0.5 * (edges[1:] + edges[:-1]), g)
 
 

@@ -1,0 +1,1 @@
+"""Measured properties of liquids and electrolytes, to compare with; see SOURCES.md beside it."""
