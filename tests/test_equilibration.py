@@ -35,6 +35,7 @@ from hff_ase.dynamics.equilibration.run import real_masses
 from hff_ase.dynamics.equilibration.verdict import DENSITY, POTENTIAL
 from hff_ase.dynamics.masses import repartition
 from hff_ase.dynamics.observables.density import mass_density
+from hff_ase.dynamics.replicas import ReplicaConfig, ReplicaRun
 from hff_ase.dynamics.reporting import read_statistics
 from hff_ase.errors import ConfigError, HFFWarning, SimulationError
 
@@ -268,28 +269,27 @@ def test_command_line(tmp_path, small_model_path):
 
 
 @pytest.mark.slow
-def test_a_packed_solvent_does_not_expand(tmp_path):
-    """The shipped model: under a barostat from the start DMC falls below 0.9 in a picosecond."""
-    config = EquilibrationConfig.from_settings(
-        {
-            "model": "electrolyte",
-            "output": str(tmp_path / "run"),
-            "hot": "3ps",
-            "hot_max": "3ps",
-            "cool": "1.5ps",
-            "soft": "3ps",
-            "max_time": "8ps",
-            "progress": False,
-        }
+def test_packed_boxes_do_not_expand(tmp_path):
+    """The shipped model, four packings of DMC: denser than under a barostat from the start."""
+    packed = [build_box("DMC", 96, seed=seed) for seed in range(1, 5)]
+    shared = {"model": "electrolyte", "temperature": 298.15, "progress": False}
+    phases = {"hot": "2ps", "hot_max": "2ps", "cool": "1.5ps", "soft": "2ps", "max_time": "3ps"}
+    run = EquilibrationRun.start(
+        EquilibrationConfig.from_settings({**shared, **phases, "output": str(tmp_path / "run")}),
+        packed,
     )
-    run = EquilibrationRun.start(config, [build_box("DMC", 120, seed=1)])
-    try:
+    with pytest.raises(UnsettledError, match="likely needs"):
         run.run()
-    except UnsettledError as error:
-        assert "likely needs" in str(error)  # noqa: PT017
-    rows = read_statistics(tmp_path / "run/replica-000/statistics.dat")
-    under = rows["stage"] >= 5
-    density = rows["density[g/cm^3]"][under]
-    smooth = np.convolve(density, np.ones(25) / 25, "valid")  # 0.5 ps
-    assert smooth.min() > 0.93
-    assert rows["temperature[K]"][under].mean() == pytest.approx(298, abs=15)
+    plain = {"output": str(tmp_path / "plain"), "time": "1.2ps", "ensemble": "npt"}
+    ReplicaRun.start(ReplicaConfig.from_settings({**shared, **plain}), packed).run()
+    gentle, at_once = [], []
+    for k in range(4):
+        rows = read_statistics(tmp_path / f"run/replica-00{k}/statistics.dat")
+        under = rows["stage"] >= 5
+        gentle.append(rows[DENSITY][under].mean())
+        assert rows["temperature[K]"][under].mean() == pytest.approx(298, abs=25)
+        rows = read_statistics(tmp_path / f"plain/replica-00{k}/statistics.dat")
+        at_once.append(rows[DENSITY][rows["time[ps]"] > 0.6].mean())
+    print(f"densities, equilibrated: {gentle}, under a barostat at once: {at_once}")
+    assert np.mean(gentle) > np.mean(at_once)
+    assert abs(np.mean(gentle) / 1.0636 - 1) < 0.08
