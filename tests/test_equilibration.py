@@ -195,6 +195,10 @@ def test_judge_on_synthetic_boxes():
     assert list(bad.reasons) == [f"{DENSITY}: {bad.found[DENSITY].reason}"]
     drifting = [one + 0.05 * np.arange(n) / n for one in still]
     assert not judge({DENSITY: drifting, POTENTIAL: energy}, interval).settled
+    short = judge({DENSITY: relaxing, POTENTIAL: energy}, interval, least=good.length)
+    assert not short.settled
+    assert f"{good.length:g} ps are asked for" in short.reasons[0]
+    assert short.needs == pytest.approx(short.start + short.length)
     packed = judge({DENSITY: still, POTENTIAL: energy}, interval, packed=0.75)
     assert not packed.settled
     assert packed.needs == pytest.approx(packed.length * np.log(0.5) / np.log(0.75))

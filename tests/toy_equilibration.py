@@ -32,6 +32,7 @@ SETTINGS: dict[str, Any] = {
     "soft": "1.6ps",
     "soft_pdamp": 800.0,
     "check": "1ps",
+    "least": "1ps",
     "max_time": "80ps",
     "statistics_interval": 5,
     "trajectory_interval": 500,

@@ -70,6 +70,9 @@ class Protocol:
         max_time: of constant pressure altogether; then the run ends, settled or not.
         soft_pdamp, pdamp: of the barostats, fs: cell rescaling, then Martyna-Tobias-Klein.
         check: time between two looks whether it has settled.
+        least: what has settled must have been so for at least this long. The density breathes
+            within half a picosecond, and a shorter stretch has many independent samples of that
+            and none of what is slow.
         shells: whether the first shells of cations must have settled too.
         lowest, highest: density over the expected one that stops a replica at constant pressure.
     """
@@ -83,6 +86,7 @@ class Protocol:
     soft_pdamp: float = 500.0
     pdamp: float = 1000.0
     check: str = "2ps"
+    least: str = "20ps"
     shells: bool = True
     lowest: float = 0.75
     highest: float = 1.3
@@ -97,6 +101,7 @@ class Protocol:
             )
         if parse_time(self.hot_max) < parse_time(self.hot):
             raise ConfigError(f"expected hot_max of at least {self.hot}, got {self.hot_max}")
+        parse_time(self.least)
         if parse_time(self.max_time) <= parse_time(self.soft):
             raise ConfigError(f"expected max_time above soft ({self.soft}), got {self.max_time}")
 

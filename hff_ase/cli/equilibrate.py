@@ -39,6 +39,9 @@ def equilibrate(
     ] = None,
     cool: Annotated[Text, option(PROTOCOL, "Cooling (default: 3ps).")] = None,
     soft: Annotated[Text, option(PROTOCOL, "Cell rescaling before MTK (default: 10ps).")] = None,
+    least: Annotated[
+        Text, option(PROTOCOL, "Settled for at least so long (default: 20ps).")
+    ] = None,
     max_time: Annotated[
         Text, option(PROTOCOL, "Of constant pressure, settled or not (default: 200ps).")
     ] = None,
