@@ -140,6 +140,14 @@ def test_the_hot_phase_waits_for_the_shells(tmp_path, monkeypatch):
     assert rows["time[ps]"][rows["stage"] == 1].max() < 16
 
 
+def test_boxes_with_cations_are_made_hotter(tmp_path):
+    for name, box, heat in (("ions", ions(), 2.0), ("argon", boxes()[0], 1.5)):
+        start(tmp_path / name, [box])
+        again = EquilibrationRun.resume(tmp_path / name, calculator())
+        assert again.config.protocol.heat == heat
+        assert again.config.protocol.phases[0].heat == heat
+
+
 # --- its parts -----------------------------------------------------------------------------
 
 

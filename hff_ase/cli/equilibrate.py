@@ -31,7 +31,10 @@ def equilibrate(
     timestep: Annotated[Number, option(PROTOCOL, "fs (default: 2).")] = None,
     hydrogen_mass: Annotated[Number, option(PROTOCOL, "amu (default: 3).")] = None,
     heat: Annotated[
-        Number, option(PROTOCOL, "Hot phase: so many times the temperature (default: 1.5).")
+        Number,
+        option(
+            PROTOCOL, "Hot phase: so many times the temperature (default: 1.5; 2 with cations)."
+        ),
     ] = None,
     hot: Annotated[Text, option(PROTOCOL, "Hot phase at constant volume (default: 10ps).")] = None,
     hot_max: Annotated[
