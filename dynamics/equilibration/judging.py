@@ -19,6 +19,7 @@ def judge_replicas(
     records: Mapping[str, Record],
     first_stage: int,
     interval: float,
+    least: float,
 ) -> Verdict:
     """Look at what replicas did since a stage began.
 
@@ -28,6 +29,7 @@ def judge_replicas(
         records: of the shells, by replica; of those that have cations.
         first_stage: of constant pressure, counted from 1.
         interval: between rows of statistics, ps.
+        least: how long a settled stretch must be, ps.
     """
     series: dict[str, list[np.ndarray]] = {}
     packed = 0.0
@@ -41,4 +43,4 @@ def judge_replicas(
             packed = max([packed, *record["kept"][-1:]])
             for kind, counts in record["counts"].items():
                 series.setdefault(SHELL + kind, []).append(np.array(counts))
-    return judge(series, interval, packed)
+    return judge(series, interval, packed, least)

@@ -18,6 +18,7 @@ from hff_ase.dynamics.config import MOVES_CELL, parse_time
 from hff_ase.dynamics.replicas.config import ReplicaConfig
 from hff_ase.errors import ConfigError
 
+HOT, HOTTER = 1.5, 2.0  # times the temperature of the run
 COOLING = 3  # steps down to the temperature of the run
 KEY = "equilibration"  # in the settings of a run
 # what a run has that its user does not set here
@@ -63,18 +64,22 @@ class Protocol:
     """How a box is equilibrated.
 
     Attributes:
-        heat: temperature of the hot phase over that of the run.
+        heat: temperature of the hot phase over that of the run; None for `HOT`, or with cations
+            `HOTTER`: at 450 K they keep their neighbours for longer than 10 ps.
         hot, cool, soft: lengths of the hot phase, of cooling, and of constant pressure by cell
             rescaling, such as ``10ps``.
         hot_max: the hot phase goes on up to this length while the cations keep their first shells.
         max_time: of constant pressure altogether; then the run ends, settled or not.
         soft_pdamp, pdamp: of the barostats, fs: cell rescaling, then Martyna-Tobias-Klein.
         check: time between two looks whether it has settled.
+        least: what has settled must have been so for at least this long. The density breathes
+            within half a picosecond, and a shorter stretch has many independent samples of that
+            and none of what is slow.
         shells: whether the first shells of cations must have settled too.
         lowest, highest: density over the expected one that stops a replica at constant pressure.
     """
 
-    heat: float = 1.5
+    heat: float | None = None
     hot: str = "10ps"
     cool: str = "3ps"
     soft: str = "10ps"
@@ -83,12 +88,13 @@ class Protocol:
     soft_pdamp: float = 500.0
     pdamp: float = 1000.0
     check: str = "2ps"
+    least: str = "20ps"
     shells: bool = True
     lowest: float = 0.75
     highest: float = 1.3
 
     def __post_init__(self) -> None:
-        if not 1.0 <= self.heat <= 3.0:
+        if self.heat is not None and not 1.0 <= self.heat <= 3.0:
             raise ConfigError(f"expected heat from 1 to 3 times the temperature, got {self.heat:g}")
         if not 0 < self.lowest < 1 < self.highest:
             raise ConfigError(
@@ -97,6 +103,7 @@ class Protocol:
             )
         if parse_time(self.hot_max) < parse_time(self.hot):
             raise ConfigError(f"expected hot_max of at least {self.hot}, got {self.hot_max}")
+        parse_time(self.least)
         if parse_time(self.max_time) <= parse_time(self.soft):
             raise ConfigError(f"expected max_time above soft ({self.soft}), got {self.max_time}")
 
@@ -104,10 +111,11 @@ class Protocol:
     def phases(self) -> tuple[Phase, ...]:
         """In order; each is a stage of the run."""
         step = parse_time(self.cool) / COOLING
-        heats = [1 + (self.heat - 1) * (1 - k / COOLING) for k in range(1, COOLING + 1)]
+        hot = HOT if self.heat is None else self.heat
+        heats = [1 + (hot - 1) * (1 - k / COOLING) for k in range(1, COOLING + 1)]
         soft = parse_time(self.soft)
         return (
-            Phase("hot", "nvt", parse_time(self.hot_max), self.heat),
+            Phase("hot", "nvt", parse_time(self.hot_max), hot),
             *(Phase("cool", "nvt", step, heat) for heat in heats),
             Phase("soft", "npt-scr", soft, pdamp=self.soft_pdamp),
             Phase("final", "npt", parse_time(self.max_time) - soft, pdamp=self.pdamp),

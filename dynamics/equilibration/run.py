@@ -26,8 +26,15 @@ from hff_ase.dynamics.checkpointing import (
     write_atomically,
 )
 from hff_ase.dynamics.equilibration.groups import expected_density, measured_density, states
-from hff_ase.dynamics.equilibration.protocol import KEY, EquilibrationConfig, Protocol
+from hff_ase.dynamics.equilibration.protocol import (
+    HOT,
+    HOTTER,
+    KEY,
+    EquilibrationConfig,
+    Protocol,
+)
 from hff_ase.dynamics.equilibration.session import EquilibrationSession
+from hff_ase.dynamics.equilibration.shells import cations
 from hff_ase.dynamics.md import NOT_PHYSICS
 from hff_ase.dynamics.progress import Screen
 from hff_ase.dynamics.replicas.files import replica_folder
@@ -95,8 +102,14 @@ class EquilibrationRun:
             known = measured_density(structures[own.structure], own.temperature)
             if known is not None:
                 measured[name] = known
+        protocol = config.protocol
+        if protocol.heat is None:
+            charged = any(len(cations(one)) for one in structures)
+            protocol = replace(protocol, heat=HOTTER if charged else HOT)
         expected = config.expected or tuple(expected_density(one) for one in structures)
-        config = replace(config, replicas=replicas, expected=expected, measured=measured)
+        config = replace(
+            config, replicas=replicas, protocol=protocol, expected=expected, measured=measured
+        )
         checkpoint = load_checkpoint(made.folder[CHECKPOINT])
         checkpoint.config = config.resolved()
         with made.folder.locked():

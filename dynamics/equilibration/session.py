@@ -185,8 +185,9 @@ class EquilibrationSession(ReplicaSession):
         records = self._state.notes["shells"] if self._protocol.shells else {}
         first = 1 + next(k for k, phase in enumerate(self._phases) if phase.under_pressure)
         every = self._settings.statistics_interval * self._settings.timestep * 1e-3
+        least = parse_time(self._protocol.least) * 1e-3
         return {
-            name: judge_replicas(self._folder, replicas, records, first, every)
+            name: judge_replicas(self._folder, replicas, records, first, every, least)
             for name, replicas in groups.items()
             if replicas
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-HEADINGS = ("state", "density (g/cm3)", "measured", "settled after", "of")
+HEADINGS = ("state", "density (g/cm3)", "measured", "settled after", "of constant pressure")
 
 
 def density_table(

@@ -31,6 +31,7 @@ class Verdict:
         means: of the density, of each box, from its own start on.
         packed: share of the cations' neighbours that is still that of the packed box, the largest
             of all boxes.
+        least: how long a settled stretch must be, ps.
     """
 
     found: Mapping[str, Equilibration]
@@ -39,11 +40,13 @@ class Verdict:
     density: Observable
     means: tuple[float, ...]
     packed: float = 0.0
+    least: float = 0.0
 
     @property
     def settled(self) -> bool:
         """Whether everything has."""
-        return all(one.settled for one in self.found.values()) and self.packed <= FORGOTTEN
+        found = all(one.settled for one in self.found.values())
+        return found and self.packed <= FORGOTTEN and not self._is_short
 
     @property
     def start(self) -> float:
@@ -51,9 +54,16 @@ class Verdict:
         return max(one.start for one in self.found.values()) * self.interval
 
     @property
+    def _is_short(self) -> bool:
+        return self.length - self.start < self.least - 1e-9
+
+    @property
     def reasons(self) -> list[str]:
         """Why not, a line for each quantity."""
         why = [f"{name}: {one.reason}" for name, one in self.found.items() if not one.settled]
+        if not why and self._is_short:
+            stretch = self.length - self.start
+            why.append(f"settled for {stretch:.1f} ps only, {self.least:g} ps are asked for")
         if self.packed > FORGOTTEN:
             why.append(
                 f"{100 * self.packed:.0f} % of the cations' neighbours are still those packed"
@@ -71,6 +81,7 @@ class Verdict:
         if self.settled:
             return 0.0
         factors = [1.0 if one.settled else self._factor(one) for one in self.found.values()]
+        factors.append((self.start + self.least) / self.length)
         if self.packed >= 1.0:
             factors.append(math.inf)
         elif self.packed > FORGOTTEN:  # as if it fell exponentially
@@ -111,7 +122,10 @@ class Verdict:
 
 
 def judge(
-    series: Mapping[str, Sequence[np.ndarray]], interval: float, packed: float = 0.0
+    series: Mapping[str, Sequence[np.ndarray]],
+    interval: float,
+    packed: float = 0.0,
+    least: float = 0.0,
 ) -> Verdict:
     """Look at what boxes of one state did since constant pressure began.
 
@@ -119,7 +133,7 @@ def judge(
         series: by quantity, [n_samples] of each box, sampled together; with `DENSITY`. Those of
             one quantity may be sampled less often than the others: their interval is then longer.
         interval: between samples of the density, ps.
-        packed: as in `Verdict`.
+        packed, least: as in `Verdict`.
     """
     n_samples = min(len(one) for one in series[DENSITY])
     found = {}
@@ -135,7 +149,7 @@ def judge(
     density = mean_with_error(boxes, interval, "g/cm^3", "mean at constant pressure")
     own = found[DENSITY].starts
     means = [float(box[k:].mean()) for box, k in zip(series[DENSITY], own, strict=True)]
-    return Verdict(found, interval, n_samples * interval, density, tuple(means), packed)
+    return Verdict(found, interval, n_samples * interval, density, tuple(means), packed, least)
 
 
 def why_not(verdicts: Mapping[str, Verdict]) -> tuple[str, str, str]:

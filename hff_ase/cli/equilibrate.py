@@ -31,7 +31,10 @@ def equilibrate(
     timestep: Annotated[Number, option(PROTOCOL, "fs (default: 2).")] = None,
     hydrogen_mass: Annotated[Number, option(PROTOCOL, "amu (default: 3).")] = None,
     heat: Annotated[
-        Number, option(PROTOCOL, "Hot phase: so many times the temperature (default: 1.5).")
+        Number,
+        option(
+            PROTOCOL, "Hot phase: so many times the temperature (default: 1.5; 2 with cations)."
+        ),
     ] = None,
     hot: Annotated[Text, option(PROTOCOL, "Hot phase at constant volume (default: 10ps).")] = None,
     hot_max: Annotated[
@@ -39,6 +42,9 @@ def equilibrate(
     ] = None,
     cool: Annotated[Text, option(PROTOCOL, "Cooling (default: 3ps).")] = None,
     soft: Annotated[Text, option(PROTOCOL, "Cell rescaling before MTK (default: 10ps).")] = None,
+    least: Annotated[
+        Text, option(PROTOCOL, "Settled for at least so long (default: 20ps).")
+    ] = None,
     max_time: Annotated[
         Text, option(PROTOCOL, "Of constant pressure, settled or not (default: 200ps).")
     ] = None,
