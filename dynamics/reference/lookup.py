@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from hff_ase.dynamics.build.recipe import Recipe, parse_recipe
+from hff_ase.dynamics.build import parse_recipe
+from hff_ase.dynamics.build.recipe import Recipe
 from hff_ase.errors import ConfigError
 
 VISCOSITY_ERROR, CONDUCTIVITY_ERROR = 0.03, 0.05  # relative; see SOURCES.md
