@@ -95,3 +95,9 @@ def test_interpolation():
     assert interpolate(x[:0], y[:0], 1.0) is None
     with pytest.raises(ConfigError, match="expected one of density"):
         measured("colour", "DMC", 298.15)
+
+
+def test_additives_make_another_liquid() -> None:
+    recipe = "1.0 M LiPF6 in EC:EMC 3:7 w/w"
+    assert measured("conductivity", recipe, 298.15) is not None
+    assert measured("conductivity", f"{recipe} + 2 wt% VC", 298.15) is None

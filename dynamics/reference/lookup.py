@@ -61,6 +61,8 @@ def measured(quantity: str, recipe: str | Recipe, temperature: float) -> Measure
     if quantity not in QUANTITIES:
         raise ConfigError(f"expected one of {', '.join(QUANTITIES)}, got {quantity!r}")
     liquid = parse_recipe(recipe) if isinstance(recipe, str) else recipe
+    if liquid.additives:
+        return None  # what was measured was measured without them
     return QUANTITIES[quantity](quantity, liquid, temperature)
 
 
