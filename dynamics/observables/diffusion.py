@@ -34,6 +34,7 @@ AGREE = 2.5  # errors by which windows may differ
 NEXT = 4  # later windows whose differences count as an error of the choice
 SLOPE = (0.9, 1.1)  # log-log slope outside of which a caution is given
 LEAST_SITES = 3
+LEAST_FRAMES = 200  # with fewer, ballistic or caged motion passes for diffusion
 YEH_HUMMER = 2.837297
 
 
@@ -98,6 +99,10 @@ def diffusion_of_curves(
     if n < LEAST_SITES:
         reason = f"{n} molecules, at least {LEAST_SITES} are needed for an error"
         return refuse(UNIT, method, reason, **known)
+    n_frames = len(msd) / LONGEST
+    if n_frames < LEAST_FRAMES:
+        reason = f"{n_frames:.0f} frames, at least {LEAST_FRAMES} are needed"
+        return refuse(UNIT, method, reason, needs=LEAST_FRAMES / n_frames, **known)
     starts = np.unique(np.round(np.geomspace(1, max(len(msd) / WIDTH, 1.01), 200)).astype(int))
     starts = _thin(starts)
     slopes = np.stack([_slopes(msd, lags, start) for start in starts])  # [n_windows, n_molecules]

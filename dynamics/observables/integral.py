@@ -12,7 +12,7 @@ from hff_ase.dynamics.observables.observable import Observable, one_sigma, refus
 from hff_ase.dynamics.observables.spectrum import periodogram, zero_frequency
 
 Array = NDArray[np.float64]
-ENOUGH = 100.0  # correlation times in a run: with fewer a slow mode is easily overlooked
+ENOUGH = 150.0  # correlation times in a run: with fewer a slow mode is easily overlooked
 TOO_NOISY = 0.5  # relative error above which there is no number
 
 
@@ -35,7 +35,7 @@ def integral_of_flux(
         known_mean: whether the mean of x is zero by symmetry.
 
     Returns:
-        Refused where a run has fewer than 100 correlation times or the error is above a half.
+        Refused where a run has fewer than 150 correlation times or the error is above a half.
         ``details`` has ``frequencies`` [1/ps], ``spectrum`` and ``model`` (in ``unit``).
     """
     shortest = min(run.shape[-1] for run in runs)
