@@ -83,7 +83,7 @@ class Protocol:
     hot: str = "10ps"
     cool: str = "3ps"
     soft: str = "10ps"
-    hot_max: str = "40ps"
+    hot_max: str = "100ps"
     max_time: str = "200ps"
     soft_pdamp: float = 500.0
     pdamp: float = 1000.0

@@ -38,7 +38,7 @@ def equilibrate(
     ] = None,
     hot: Annotated[Text, option(PROTOCOL, "Hot phase at constant volume (default: 10ps).")] = None,
     hot_max: Annotated[
-        Text, option(PROTOCOL, "At most, while cations keep their shells (default: 40ps).")
+        Text, option(PROTOCOL, "At most, while cations keep their shells (default: 100ps).")
     ] = None,
     cool: Annotated[Text, option(PROTOCOL, "Cooling (default: 3ps).")] = None,
     soft: Annotated[Text, option(PROTOCOL, "Cell rescaling before MTK (default: 10ps).")] = None,
