@@ -9,6 +9,9 @@ FIELDS: dict[str, str] = {
 }
 
 
+VECTORS = ("dipoles",)  # that turn with the system; the others stay
+
+
 def check_fields(names: tuple[str, ...], owner: str) -> None:
     """Refuse a field name that is not declared above."""
     for name in names:

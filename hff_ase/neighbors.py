@@ -122,7 +122,8 @@ class PairSource(ABC):
         None without pairs."""
         if self._closest == "unknown":
             batch = self._built()
-            asked = [r for r in self._rows or self.requests if r.kind != "isolated"]
+            searched = [r for r in self._rows if r.kind != "isolated"]
+            asked = searched or [r for r in self.requests if r.kind != "isolated"]
             rows = self.rows(min(asked, key=lambda request: request.cutoff))
             self._closest = closest_pair(batch, rows)
             if self._closest is not None and batch.order is not None:
@@ -302,7 +303,7 @@ def same(a: Any, b: Any) -> bool:
 def _same_systems(old: AtomsBatch, new: AtomsBatch) -> bool:
     if old.n_atoms != new.n_atoms or old.n_systems != new.n_systems or old.device != new.device:
         return False
-    for name in ("system", "periodic", "numbers"):
+    for name in ("system", "periodic", "numbers", "charge"):
         a, b = getattr(old, name), getattr(new, name)
         if a is not b and not torch.equal(a, b):
             return False

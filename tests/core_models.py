@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from ase import Atoms
@@ -9,8 +11,13 @@ from ase.build import molecule
 
 from hff_ase.potential import HybridPotential
 from hff_ase.terms.bamboo_dispersion import BambooDispersion
+from hff_ase.terms.bonded import Bonded
 from hff_ase.terms.coulomb import Coulomb
 from hff_ase.terms.dispersion import D3Dispersion
+from hff_ase.terms.excluded_coulomb import ExcludedCoulomb
+from hff_ase.terms.exp6 import ChargeTransfer, Exp6
+from hff_ase.terms.fixed_charges import FixedCharges
+from hff_ase.terms.induced_dipoles import InducedDipoles
 from hff_ase.terms.predicted_charges import PredictedCharges
 from hff_ase.terms.qeq import FeatureQEq, QEq
 from hff_ase.terms.repulsion import ZBL
@@ -92,6 +99,77 @@ def feature_equilibrated(seed: int = 0) -> HybridPotential:
             parameter.normal_(std=0.1)
     terms: dict[str, Term] = {"short_range": short_range(seed), "charges": charges}
     return HybridPotential(terms, ELEMENTS).requires_grad_(False).eval()
+
+
+def toy_molecules() -> list[dict[str, Any]]:
+    """Water, a chain without hydrogens, and Li, with numbers of no special meaning."""
+    water = {
+        "name": "water", "numbers": [8, 1, 1], "bonds": [[0, 1], [0, 2]],
+        "charge": [-0.8, 0.4, 0.4], "polarizability": [0.8, 0.3, 0.3], "damping": [0.9, 0.4, 0.4],
+        "radius": [1.1, 0.8, 0.8], "epsilon": [3.0, 0.4, 0.4], "steepness": [3.8, 2.9, 2.9],
+        "c6": [12.0, 1.5, 1.5], "strength": [0.4, 0.1, 0.1], "decay": [0.7, 0.4, 0.4],
+        "bond_terms": [[0, 1, 30.0, 0.97], [0, 2, 30.0, 0.97]],
+        "angle_terms": [[1, 0, 2, 3.0, 1.82]],
+    }  # fmt: skip
+    chain = {
+        "name": "chain", "numbers": [8, 6, 6, 8, 9], "bonds": [[0, 1], [1, 2], [2, 3], [2, 4]],
+        "charge": [-0.3, 0.2, 0.5, -0.3, -0.1], "polarizability": [0.9, 1.2, 1.1, 0.9, 0.5],
+        "damping": [0.9, 1.2, 1.1, 0.9, 0.5], "radius": [1.1, 1.2, 1.2, 1.1, 1.0],
+        "epsilon": [3.0, 5.0, 4.0, 3.0, 2.0], "steepness": [3.8, 4.0, 4.1, 3.8, 3.9],
+        "c6": [12.0, 20.0, 18.0, 12.0, 8.0], "strength": [0.4, 0.3, 0.3, 0.4, 0.2],
+        "decay": [0.7, 0.8, 0.8, 0.7, 0.6],
+        "bond_terms": [[0, 1, 25.0, 1.4], [1, 2, 22.0, 1.5], [2, 3, 28.0, 1.3], [2, 4, 24.0, 1.35]],
+        "angle_terms": [[0, 1, 2, 4.0, 1.9], [1, 2, 3, 4.0, 2.0], [1, 2, 4, 3.5, 2.1]],
+        "proper_terms": [[0, 1, 2, 3, 0.1, -0.05, 0.07, 0.02], [0, 1, 2, 4, 0.02, 0.1, 0.0, 0.03]],
+        "improper_terms": [[2, 1, 3, 4, 0.6]],
+    }  # fmt: skip
+    lithium = {
+        "name": "Li", "numbers": [3], "bonds": [], "charge": [1.0], "polarizability": [0.03],
+        "damping": [0.2], "radius": [0.7], "epsilon": [2.0], "steepness": [4.5], "c6": [0.2],
+        "strength": [0.5], "decay": [0.3],
+    }  # fmt: skip
+    return [water, chain, lithium]
+
+
+def molecular(tolerance: float = 1e-10) -> HybridPotential:
+    """Every term of a molecular force field."""
+    molecules = toy_molecules()
+    pairs: dict[str, Any] = {"cutoff": 6.0, "switch_width": 1.0, "tail": True}
+    terms: dict[str, Term] = {
+        "charges": FixedCharges(molecules),
+        "bonded": Bonded(molecules),
+        "coulomb": Coulomb("ewald", 6.0, tolerance),
+        "excluded": ExcludedCoulomb(molecules),
+        "exp6": Exp6(molecules, **pairs),
+        "transfer": ChargeTransfer(molecules, **pairs),
+        "induction": InducedDipoles(molecules, cutoff=6.0, tolerance=tolerance),
+    }
+    return HybridPotential(terms).requires_grad_(False).eval()
+
+
+def molecular_box(seed: int = 0) -> Atoms:
+    """A triclinic box of the toy molecules, bent and stretched, some cut by its faces."""
+    rng = np.random.default_rng(seed)
+    shapes = {
+        "water": ("OHH", [[0, 0, 0], [0.97, 0, 0], [-0.25, 0.94, 0]]),
+        "chain": ("OCCOF", [[0, 0, 0], [1.35, 0.4, 0], [2.0, 1.7, 0.4], [1.5, 2.8, 0.9],
+                            [3.3, 1.7, 0.7]]),
+        "Li": ("Li", [[0, 0, 0]]),
+    }  # fmt: skip
+    box = Atoms(cell=[[11.4, 0, 0], [1.1, 10.8, 0], [-0.6, 0.7, 11.8]], pbc=True)
+    names = ["chain", "water", "chain", "water", "Li", "water", "chain", "water"]
+    corners = np.stack(np.meshgrid(*[[0.0, 0.5]] * 3, indexing="ij"), -1).reshape(-1, 3)
+    for index, (name, corner) in enumerate(zip(names, corners, strict=True)):
+        symbols, positions = shapes[name]
+        turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+        places = (np.array(positions) - np.mean(positions, axis=0)) @ turn
+        part = Atoms(symbols, places + corner @ np.asarray(box.cell))
+        part.positions += rng.normal(scale=0.06, size=part.positions.shape)
+        part.set_array("molecule", np.full(len(part), index))
+        box += part
+    box.info["charge"] = 1.0
+    box.wrap()
+    return box
 
 
 VARIANTS = {

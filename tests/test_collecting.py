@@ -137,15 +137,15 @@ def test_members_of_the_package_restart_exactly(tmp_path):
     def run(folder: Path, n_calls: int | None = None) -> MDRun:
         calc, member = HybridFF(make_potential(0)), HybridFF(make_potential(1))
         if n_calls is not None:
-            forward, left = member.potential.forward, [n_calls]
+            compute, left = member.potential.compute, [n_calls]
 
             def limited(*args: Any, **options: Any) -> Any:
                 left[0] -= 1
                 if left[0] < 0:
                     raise KilledError
-                return forward(*args, **options)
+                return compute(*args, **options)
 
-            member.potential.forward = limited
+            member.potential.compute = limited
         config = settings(
             str(folder), ["nvt:0.01ps"], timestep=0.25, temperature=200.0, committee_interval=3,
             minimize=False, max_spread=1e-3, collect="collected.extxyz", collect_spacing=1,

@@ -10,7 +10,7 @@ import torch
 from core_models import VARIANTS, mixed_systems
 
 import hff_ase.testing as checks
-from hff_ase import HybridFF, kernels
+from hff_ase import HybridFF, backends
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError, HFFWarning
 from hff_ase.neighbors import NeighborList
@@ -21,10 +21,10 @@ from hff_ase.testing.compare import assert_close
 @pytest.fixture
 def without_numba(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As on a machine where numba cannot be found."""
-    monkeypatch.setattr(kernels, "find_spec", lambda name: None)
-    kernels.available.cache_clear()
+    monkeypatch.setattr(backends, "find_spec", lambda name: None)
+    backends.available.cache_clear()
     yield
-    kernels.available.cache_clear()
+    backends.available.cache_clear()
 
 
 @pytest.mark.parametrize("name", list(VARIANTS))

@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LEFT_OUT = (".*", "__pycache__", "*.egg-info", "dist", "demo")
-SUFFIXES = {".py", ".typed", ".hff", ".md", ".npz", ".json", ".yaml"}
+SUFFIXES = {".py", ".typed", ".hff", ".md", ".npz", ".json", ".yaml", ".csv", ".gz"}
 
 
 def run(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

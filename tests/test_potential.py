@@ -14,6 +14,8 @@ from core_models import (
     equilibration,
     feature_equilibrated,
     hybrid,
+    molecular,
+    molecular_box,
     predicted_charges,
 )
 from core_models import short_range as make_short_range
@@ -227,15 +229,18 @@ def test_energies_alone_can_be_trained_on() -> None:
 @pytest.mark.parametrize("kind", sorted(TERMS))
 def test_every_registered_term_is_made_anew_from_its_config(kind: str) -> None:
     """And the twin has the same energy with the same weights: what a checkpoint relies on."""
-    wholes = [hybrid(), equilibrated(), feature_equilibrated()]
+    wholes = [hybrid(), equilibrated(), feature_equilibrated(), molecular()]
     whole, name = next(
         (whole, name) for whole in wholes for name, term in whole.named_terms() if term.kind == kind
     )
+    structures = [checks.ionic_box(seed=3), checks.cluster("H2O")]
+    if whole is wholes[-1]:
+        structures = [molecular_box()]
     term = dict(whole.named_terms())[name]
     twin = TERMS[kind](**term.config())
     assert twin.config() == term.config()
     twin.load_state_dict(term.state_dict())
-    batch = AtomsBatch.from_atoms([checks.ionic_box(seed=3), checks.cluster("H2O")])
+    batch = AtomsBatch.from_atoms(structures)
     before = whole(batch).energy_terms[name]
     whole.terms[name] = twin.eval()
     assert torch.equal(whole(batch).energy_terms[name], before)

@@ -252,7 +252,7 @@ class InducedDipoles(Term):
             # between this image and the nearest one there is no lattice vector
             own = (pairs.vector[:, None] @ inverse)[:, 0].detach()
             nearest = (home[:, None] @ inverse)[:, 0].detach()
-            nearest = nearest - nearest.round()
+            nearest = nearest - nearest.round() * batch.periodic[batch.system[pairs.i], None]
             near = near & ((own - nearest).abs() < 0.5).all(1)
         return torch.where(near, plan.factor[place], 1.0)
 

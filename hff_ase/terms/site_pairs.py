@@ -15,7 +15,7 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError
 from hff_ase.kept import Kept
 from hff_ase.kernels.pair import MOST_KINDS, ElementTables
-from hff_ase.kernels.pair.tables import Table, tabulate
+from hff_ase.kernels.pair.tables import Table, interpolated, tabulate
 from hff_ase.molecular.assignment import Assigner, Assignment, nearest_vectors
 from hff_ase.molecular.parameters import SiteValues, numbered, site_values, with_values
 from hff_ase.molecular.templates import Templates
@@ -146,7 +146,7 @@ class SitePairTerm(ElementPairTerm):
         plan: SitePlan = neighbors.plan(self)
         energies = super().forward(batch, neighbors, fields)
         if len(plan.missing):
-            energies = energies - self._excluded(batch, plan)
+            energies = energies - self._excluded(batch, neighbors, plan)
         return energies + self._tail(batch, plan) if self.tail else energies
 
     def pair_energies(self, batch: AtomsBatch, neighbors: Neighborhood) -> Tensor:
@@ -192,11 +192,18 @@ class SitePairTerm(ElementPairTerm):
             return value * switch_off(r, cutoff - width, cutoff)
         return torch.where(r < cutoff, value, 0.0)
 
-    def _excluded(self, batch: AtomsBatch, plan: SitePlan) -> Tensor:
+    def _excluded(self, batch: AtomsBatch, neighbors: Neighborhood, plan: SitePlan) -> Tensor:
         """What pairs of one molecule are counted too much, [n_atoms]."""
         i, j = plan.near.unbind(1)
         r = torch.linalg.vector_norm(nearest_vectors(batch, i, j), dim=1)
-        half = 0.5 * plan.missing * self._switched(r, *self._of(plan, i, j))
+        given = self.kernel_input(batch, neighbors) if neighbors.fast else None
+        if given is None or given.elements is None:
+            energy = self._switched(r, *self._of(plan, i, j))
+        else:  # from the same table: what cancels is large and steep
+            function = plan.kind[i].long() * self.n_kinds + plan.kind[j].long()
+            energy = interpolated(given.elements.table, function, r)
+            energy = torch.where(r < self.pair_request.cutoff, energy, 0.0)
+        half = 0.5 * plan.missing * energy
         return half.new_zeros(batch.n_atoms).index_add(0, i, half).index_add(0, j, half)
 
     def _tail(self, batch: AtomsBatch, plan: SitePlan) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from ase import Atoms
 
+from hff_ase.fields import VECTORS
 from hff_ase.potential import HybridPotential
 from hff_ase.testing.compare import (
     Arrays,
@@ -100,7 +101,7 @@ def check_rotation(
         def back(
             k: int, name: str, x: np.ndarray, turned: list[np.ndarray] = rotations
         ) -> np.ndarray:
-            if name == "forces":
+            if name == "forces" or name in {f"field {field!r}" for field in VECTORS}:
                 return x @ turned[k]
             return turned[k].T @ x @ turned[k] if name == "stress" else x
 

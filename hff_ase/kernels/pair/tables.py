@@ -91,3 +91,19 @@ def tabulate(
         (first + last - 2.0 * mean) / step**2,
     )
     return Table(torch.stack(parts, 2).contiguous(), cutoff)
+
+
+def interpolated(table: Table, function: Tensor, r: Tensor) -> Tensor:
+    """What kernels read off a table, in torch: [n], differentiable in r.
+
+    Args:
+        table: of several functions.
+        function: int64 [n], which one.
+        r: float64 [n], Angstrom, below the table's end.
+    """
+    w = knots(min(table.cutoff, TABLE_END)).to(r.device)
+    square = r * r + OFFSET
+    interval = torch.searchsorted(w, square.detach(), right=True) - 1
+    d = square - w[interval]
+    a0, a1, a2, a3 = table.coefficients[function, interval].unbind(1)
+    return a0 + d * (a1 + d * (a2 + d * a3))
