@@ -246,6 +246,10 @@ class HybridFF(Calculator):
             StructureError: one of them cannot be evaluated; the message names it.
         """
         batch = AtomsBatch.from_atoms(structures, self.device)
+        with self._lock:
+            return self._evaluate(batch, structures)
+
+    def _evaluate(self, batch: AtomsBatch, structures: Sequence[Atoms]) -> list[dict[str, Any]]:
         fresh = Evaluator(self.potential, trajectory=False)
         result = fresh.evaluate(batch)
         self.domain_watch.look(structures)
@@ -253,7 +257,8 @@ class HybridFF(Calculator):
 
     def get_state(self) -> dict[str, np.ndarray]:
         """What a restart needs to go on bit for bit: where the neighbour list was built."""
-        return self._evaluator.get_state()
+        with self._lock:
+            return self._evaluator.get_state()
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Rebuild the neighbour list where `get_state` found it.
@@ -261,8 +266,9 @@ class HybridFF(Calculator):
         Raises:
             ConfigError: not what `get_state` gave.
         """
-        self._evaluator.set_state(state)
-        self.reset()
+        with self._lock:
+            self._evaluator.set_state(state)
+            self.reset()
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: a neighbour list belongs to the terms that it was made for."""

@@ -62,8 +62,10 @@ class BatchMover:
         self._config = configs[0]
         self._identity = None if identity is None else torch.tensor(identity)
         device = calc.device
-        self._capture = device.type == "cuda"
-        self._block = block or (BLOCK if self._capture else 1)
+        # a step that is taken back must leave no solution behind to start the next one from
+        remembers = any(term.remembers for _, term in calc.potential.named_terms())
+        self._capture = device.type == "cuda" and not remembers
+        self._block = 1 if remembers else block or (BLOCK if self._capture else 1)
         batch = AtomsBatch.from_atoms(structures, device)
         masses = np.concatenate([atoms.get_masses() for atoms in structures])
         self._forces = forces_of(self._config, calc)

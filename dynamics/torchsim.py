@@ -52,6 +52,8 @@ class Systems:
         ours = (self.numbers, self.system, self.pbc)
         if not all(map(_equal, ours, (state.atomic_numbers, state.system_idx, pbc))):
             return False
+        if not _equal(self.batch.periodic, _periodic(pbc, state.cell)):
+            return False
         if self.charge is None or charge is None:
             return self.charge is charge
         return _equal(self.charge, charge)

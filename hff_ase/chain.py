@@ -27,6 +27,8 @@ def choose(
     if parts is None:
         return dict.fromkeys(terms, True), frozenset()
     known = parts_of(terms)
+    if not parts:
+        raise ConfigError(f"expected parts among {known}, got none")
     for part in parts:
         if part not in known:
             raise ConfigError(f"expected parts among {known}, got {part!r}")

@@ -59,7 +59,7 @@ class Evaluator:
         self.forget()
 
     def forget(self) -> None:
-        """Start anew: no neighbours, no memory."""
+        """Start anew: no memory, and no neighbours but those of a shared list."""
         self.neighbors = self._shared or self.potential.neighbor_list(
             self.skin, sort=self._trajectory
         )
@@ -101,7 +101,9 @@ class Evaluator:
                 other, no finite result, or too little memory.
             ConfigError: a request that makes no sense.
         """
-        wanted = self._wanted(derivatives, parts, owned, halo)
+        wanted = self._wanted(derivatives, parts, owned, halo, pairs)
+        if halo is not None and batch.n_systems != 1:
+            raise ConfigError(f"expected one system with a halo, got {batch.n_systems}")
         self.potential.check_elements(batch)
         source = self.neighbors if pairs is None else self._given(batch, pairs, reach)
         guard = refusing_what_is_too_large(batch) if self._own_memory_errors else nullcontext()
@@ -110,9 +112,11 @@ class Evaluator:
             if wanted.owned is not None and arranged.order is not None:
                 wanted = replace(wanted, owned=wanted.owned[arranged.order])
             result = self.potential.compute(arranged, source, wanted)
-        if pairs is not None or source.n_builds != self._checked_build:
+        if pairs is not None:
             check_overlap(source, batch)
-            self._checked_build = self.neighbors.n_builds
+        elif source.n_builds != self._checked_build:
+            check_overlap(source, batch)
+            self._checked_build = source.n_builds
         check_finite(result, batch)
         if "parameters" in derivatives:
             asked = (arranged, source, wanted, parameters, result)
@@ -166,14 +170,15 @@ class Evaluator:
         parts: Collection[str] | None,
         owned: Tensor | None,
         halo: Halo | None,
+        pairs: PairIndex | None,
     ) -> Wanted:
         unknown = [name for name in derivatives if name not in DERIVATIVES]
         if unknown:
             raise ConfigError(f"expected derivatives among {DERIVATIVES}, got {unknown[0]!r}")
         if "parameters" in derivatives and owned is not None:
             raise ConfigError("expected gradients of parameters for whole systems, got owned atoms")
-        if halo is not None and owned is None:
-            raise ConfigError("expected owned atoms beside a halo, got none")
+        if halo is not None and (owned is None or pairs is None):
+            raise ConfigError("expected owned atoms and pairs of the host beside a halo, got none")
         return Wanted(
             forces="positions" in derivatives,
             stress="cell" in derivatives,

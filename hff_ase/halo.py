@@ -88,7 +88,9 @@ class _Reciprocal(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
         d_positions, d_cell, phi = ctx.gradients
-        factor = grads[0][0]  # own atoms count alike: their energies are summed
+        # own atoms count alike, their energies being summed; who has none still has a part of the
+        # cell's derivative
+        factor = grads[0][0] if len(phi) else grads[0].new_ones(())
         d_positions = _with_ghosts(factor * d_positions, ctx.n_ghosts)
         return d_positions, factor * d_cell, _with_ghosts(factor * phi, ctx.n_ghosts), None
 

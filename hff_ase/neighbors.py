@@ -240,6 +240,7 @@ class NeighborList(PairSource):
                 strict=True,
             ):
                 kept.copy_(new)
+            self._reference = batch.moved(old.positions, old.cell)
         else:
             self._reference = batch.moved(batch.positions.clone(), batch.cell.clone())
             self._inverse = inverse.clone()
@@ -303,8 +304,11 @@ def same(a: Any, b: Any) -> bool:
 def _same_systems(old: AtomsBatch, new: AtomsBatch) -> bool:
     if old.n_atoms != new.n_atoms or old.n_systems != new.n_systems or old.device != new.device:
         return False
-    for name in ("system", "periodic", "numbers", "charge"):
-        a, b = getattr(old, name), getattr(new, name)
-        if a is not b and not torch.equal(a, b):
+    mine, other = old.arrays, new.arrays
+    if mine.keys() != other.keys():
+        return False
+    for name in mine.keys() - {"positions", "cell"}:
+        a, b = mine[name], other[name]
+        if a is not b and not (a.shape == b.shape and torch.equal(a, b)):
             return False
     return True

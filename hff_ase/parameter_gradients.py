@@ -10,10 +10,12 @@ from torch import Tensor
 
 from hff_ase import parameters as named
 from hff_ase.batch import AtomsBatch
+from hff_ase.errors import ConfigError
 from hff_ase.kept import LiveParameters
 from hff_ase.kernels.networks import differentiable_parameters
 from hff_ase.neighbors import PairSource
 from hff_ase.potential import Evaluation, HybridPotential, Wanted
+from hff_ase.terms.pairwise import ElementPairTerm
 from hff_ase.terms.short_range import ShortRange
 
 
@@ -45,7 +47,7 @@ def parameter_gradients(
     if parameters:
         others = [p for p in potential.parameters() if p.requires_grad]
         how = _for_parameters(potential, list(parameters))
-        how = replace(how, parts=wanted.parts, memory=wanted.memory)
+        how = replace(how, parts=wanted.parts)  # without a memory: no step of the trajectory
         with named.requiring_gradients(list(parameters.values()), others), torch.enable_grad():
             rows = [
                 named.gradients(energy, parameters)
@@ -58,7 +60,10 @@ def parameter_gradients(
             found[name] = torch.stack([row[name] for row in rows])
         else:
             term = name.removesuffix(f".{named.SCALE}")
-            found[name] = result.energy_terms.get(term, zero) / potential.scales.get(term, 1.0)
+            scale = potential.scales.get(term, 1.0)
+            if scale == 0.0:
+                raise ConfigError(f"expected a scale of {term!r} that is not 0 for its gradient")
+            found[name] = result.energy_terms.get(term, zero) / scale
     return found
 
 
@@ -78,12 +83,16 @@ def _energies(
 
 def _for_parameters(potential: HybridPotential, names: Sequence[str]) -> Wanted:
     """Fused kernels where they give the gradients of these parameters, else the reference."""
-    nets = [
-        term.net
-        for name, term in potential.named_terms()
-        if isinstance(term, ShortRange) and any(own.startswith(f"{name}.") for own in names)
-    ]
     backend = potential.backend(potential.known.device)
-    if backend != "numba" or not all(differentiable_parameters(net, backend) for net in nets):
-        return Wanted(create_graph=True)
+    asked = [
+        term
+        for name, term in potential.named_terms()
+        if any(own.startswith(f"{name}.") for own in names)
+    ]
+    for term in asked:
+        constant = isinstance(term, ElementPairTerm) or term.owns_coulomb  # to their kernels
+        if backend != "numba" or constant:
+            return Wanted(create_graph=True)
+        if isinstance(term, ShortRange) and not differentiable_parameters(term.net, backend):
+            return Wanted(create_graph=True)
     return Wanted(parameters=LiveParameters())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from core_models import equilibrated, hybrid, mixed_systems
+from core_models import equilibrated, hybrid, mixed_systems, molecular, molecular_box
 from decomposition import Exchange, ThreadHalo, divide, in_threads
 from torch import Tensor
 
@@ -137,7 +139,7 @@ def test_what_needs_the_whole_system_refuses_a_part_by_name() -> None:
     with pytest.raises(ConfigError, match=r"'charges' \(qeq\): its charges are solved"):
         Evaluator(equilibrated()).evaluate(batch, owned=owned)
     halo = ThreadHalo(Exchange(divide(ionic_box(), 1, 5.0, 5.0)), 0, None)
-    with pytest.raises(ConfigError, match="owned atoms beside a halo"):
+    with pytest.raises(ConfigError, match="owned atoms and pairs of the host beside a halo"):
         Evaluator(hybrid()).evaluate(batch, halo=halo)
 
 
@@ -348,3 +350,35 @@ def test_scales_are_declared_and_count() -> None:
         torch.testing.assert_close(scaled.energy, expected, rtol=1e-6, atol=1e-5)
     fast = Evaluator(potential.use_kernels("auto")).evaluate(batch)
     torch.testing.assert_close(fast.forces, scaled.forces, rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("build", [molecular, equilibrated], ids=["molecular", "qeq and d3"])
+def test_every_parameter_has_the_gradient_of_the_reference(
+    build: Callable[[], HybridPotential],
+) -> None:
+    """Also those that fused kernels take for constants, and charges equilibrated step by step."""
+    atoms = molecular_box() if build is molecular else ionic_box()
+    batch = AtomsBatch.from_atoms(atoms)
+    wanted = {"derivatives": ["parameters"], "parameters": ["*"]}
+    exact = Evaluator(build().set_dtype(torch.float64), trajectory=False)
+    expected = exact.evaluate(batch, **wanted).parameter_gradients  # type: ignore[arg-type]
+    evaluator = Evaluator(build())
+    for _ in range(2):  # the second time with whatever the first left behind
+        found = evaluator.evaluate(batch, **wanted).parameter_gradients  # type: ignore[arg-type]
+        assert list(found) == list(expected)
+        for name, value in expected.items():
+            scale = float(value.abs().max())
+            error = float((found[name] - value).abs().max())
+            assert error < 2e-3 * scale + 1e-6, (name, error, scale)
+
+
+def test_what_cannot_be_asked_is_refused() -> None:
+    batch = AtomsBatch.from_atoms(ionic_box())
+    potential = hybrid()
+    evaluator = Evaluator(potential)
+    with pytest.raises(ConfigError, match="parts"):
+        evaluator.evaluate(batch, parts=[])
+    term = potential.named_terms()[0][0]
+    potential.scales = {term: 0.0}
+    with pytest.raises(ConfigError, match="not 0 for its gradient"):
+        evaluator.evaluate(batch, derivatives=["parameters"], parameters=[f"{term}.scale"])

@@ -93,6 +93,17 @@ def test_a_zero_cell_in_a_periodic_state_is_a_molecule(
     )
 
 
+def test_a_cell_that_appears_between_calls_is_seen(
+    model: Model, small_calculator: HybridFF
+) -> None:
+    """Same atoms and the same flags as before: a molecule, and then a crystal of it."""
+    alone, box = water(), water()
+    alone.pbc = box.pbc = True
+    box.cell = np.diag([5.0, 5.2, 5.4])
+    check_same(model(state_of(alone)), small_calculator.evaluate([water()]))
+    check_same(model(state_of(box)), small_calculator.evaluate([box]))
+
+
 def test_one_atom_keeps_its_shapes(model: Model) -> None:
     out = model(state_of(Atoms("Li", cell=[4.0, 4.0, 4.0], pbc=True)))
     assert out["energy"].shape == (1,)

@@ -54,6 +54,12 @@ class SplitForces(Evaluator):
         super().__init__(potential, skin)
         self.inner = Evaluator(inner, skin)
 
+    def forget(self) -> None:
+        """Start anew, both."""
+        super().forget()
+        if hasattr(self, "inner"):
+            self.inner.forget()
+
     @property
     def version(self) -> int:
         """How often neighbours were searched for either."""

@@ -18,6 +18,7 @@ from hff_ase.molecular.templates import Templates
 from hff_ase.molecule_graph import MoleculeGraph
 from hff_ase.topology import Topology, from_bonds, perceive
 
+JUMP = 1.0  # Angstrom between two searches for neighbours: an atom that went farther was put there
 STRETCHED = 1.8  # times the sum of covalent radii: a known bond this long is broken
 
 
@@ -57,15 +58,15 @@ class Assignment:
 
 
 class Assigner:
-    """Assigns batches, the last one's molecules being kept while its systems are the same.
+    """Assigns batches; along a trajectory molecules are kept, as their bonds cannot change.
 
-    Molecules cannot change their bonds in a molecular force field: they are looked for when systems
-    are met first, and afterwards only whether they still hold together.
+    Molecules are looked for where systems are met first, and anew where atoms have jumped since the
+    last call: then it is another structure.
     """
 
     def __init__(self, templates: Templates) -> None:
         self.templates = templates
-        self._known: tuple[tuple[Tensor, ...], Assignment] | None = None
+        self._known: tuple[AtomsBatch, Assignment] | None = None
         self._places: dict[tuple[int, tuple[int, ...], tuple[tuple[int, int], ...]], list[int]] = {}
 
     def __call__(self, batch: AtomsBatch) -> Assignment:
@@ -74,31 +75,21 @@ class Assigner:
         Raises:
             StructureError: a molecule without parameters, or one whose bonds are broken; names it.
         """
-        given = self._as_given(batch)
-        if self._known is None or not self._same(self._known[0], given):
-            self._known = given, self._assign(batch, given)
-        found = self._known[1]
+        known = self._known
+        given = _as_given(batch)
+        found = known[1] if known is not None and _follows(known[0], given) else None
+        if found is None:
+            found = self._assign(batch)
+        self._known = given, found
         if batch.order is not None:
             found = found.reordered(batch.order)
         self._check_bonds(batch, found)
         return found
 
-    @staticmethod
-    def _as_given(batch: AtomsBatch) -> tuple[Tensor, ...]:
-        """What decides on molecules, in the order in which atoms were given."""
-        arrays = [batch.numbers, batch.system]
-        arrays += [] if batch.molecule is None else [batch.molecule]
-        return tuple(batch.as_given(array) for array in arrays)
-
-    @staticmethod
-    def _same(known: tuple[Tensor, ...], given: tuple[Tensor, ...]) -> bool:
-        pairs = zip(known, given, strict=False)
-        return len(known) == len(given) and all(
-            a.shape == b.shape and a.device == b.device and torch.equal(a, b) for a, b in pairs
-        )
-
-    def _assign(self, batch: AtomsBatch, given: tuple[Tensor, ...]) -> Assignment:
-        numbers = given[0].cpu().numpy()
+    def _assign(self, batch: AtomsBatch) -> Assignment:
+        """Every molecule of every system, one by one: on the host, when systems are met."""
+        numbers = batch.as_given(batch.numbers).cpu().numpy()
+        ids = None if batch.molecule is None else batch.as_given(batch.molecule).cpu().numpy()
         positions = batch.as_given(batch.positions).detach().cpu().numpy()
         site = np.empty(batch.n_atoms, dtype=np.int64)
         instances: list[list[np.ndarray]] = [[] for _ in self.templates.molecules]
@@ -107,8 +98,8 @@ class Assigner:
             mine = slice(first, first + count)
             cell, periodic = batch.cell[system].cpu().numpy(), bool(batch.periodic[system])
             atoms = Atoms(numbers[mine], positions[mine], cell=cell, pbc=periodic)
-            if batch.molecule is not None:
-                atoms.set_array("molecule", given[2][mine].cpu().numpy())
+            if ids is not None:
+                atoms.set_array("molecule", ids[mine])
             topology = self._topology(batch, atoms, first)
             for molecule, members in enumerate(topology.members):
                 graph = topology.graph(molecule)
@@ -171,14 +162,50 @@ class Assigner:
             )
 
 
+def _as_given(batch: AtomsBatch) -> AtomsBatch:
+    """The batch with copies of positions and cell, in the order in which atoms were given."""
+    positions = batch.as_given(batch.positions.detach()).clone()
+    arrays = {name: batch.as_given(batch.arrays[name]) for name in ("numbers", "system")}
+    arrays |= {"positions": positions, "cell": batch.cell.detach().clone()}
+    arrays |= {"periodic": batch.periodic, "charge": batch.charge}
+    if batch.molecule is not None:
+        arrays["molecule"] = batch.as_given(batch.molecule)
+    if batch.bonds is not None:
+        arrays["bonds"] = batch.bonds if batch.order is None else batch.order[batch.bonds]
+    return AtomsBatch.of(arrays)
+
+
+def _follows(last: AtomsBatch, now: AtomsBatch) -> bool:
+    """Whether these are the systems of the last call, their atoms nearby (or by whole cells)."""
+    if last.arrays.keys() != now.arrays.keys() or last.device != now.device:
+        return False
+    for name, array in now.arrays.items():
+        other = last.arrays[name]
+        if array.shape != other.shape:
+            return False
+        if name not in ("positions", "cell", "charge") and not torch.equal(array, other):
+            return False
+    moved = now.positions - last.positions
+    if now.any_periodic:
+        inverses, _ = torch.linalg.inv_ex(now.cell)
+        fraction = (moved[:, None] @ inverses[now.system])[:, 0]
+        whole = fraction.round() * now.periodic[now.system, None]
+        moved = moved - (whole[:, None] @ now.cell[now.system])[:, 0]
+    return bool(moved.square().sum(1).max() < JUMP**2)
+
+
 def nearest_vectors(batch: AtomsBatch, i: Tensor, j: Tensor) -> Tensor:
-    """x_j - x_i to the nearest image of j, float64 [n, 3], differentiable in positions and cell."""
+    """x_j - x_i to the nearest image of j, float64 [n, 3], differentiable in positions and cell.
+
+    By rounding fractions: right for vectors shorter than half of the cell's shortest height, as
+    those within a molecule are.
+    """
     vectors = batch.positions.index_select(0, j) - batch.positions.index_select(0, i)
     if not batch.any_periodic or not len(i):
         return vectors
     system = batch.system[i]
     with torch.no_grad():
-        inverses = torch.linalg.inv(batch.cell)
+        inverses, _ = torch.linalg.inv_ex(batch.cell)
         fraction = (vectors[:, None] @ inverses[system])[:, 0]
         whole = fraction.round() * batch.periodic[system, None]
     return vectors - (whole[:, None] @ batch.cell[system])[:, 0]

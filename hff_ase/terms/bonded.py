@@ -165,7 +165,7 @@ def cosine_of_dihedral(batch: AtomsBatch, atoms: Tensor) -> Tensor:
     b3 = nearest_vectors(batch, atoms[:, 2], atoms[:, 3])
     m, n = torch.linalg.cross(b1, b2), torch.linalg.cross(b2, b3)
     norms = torch.linalg.vector_norm(m, dim=1) * torch.linalg.vector_norm(n, dim=1)
-    return (m * n).sum(1) / norms
+    return (m * n).sum(1) / norms.clamp(min=1e-12)  # three atoms in a line
 
 
 def proper_energies(batch: AtomsBatch, atoms: Tensor, values: Tensor) -> Tensor:

@@ -22,7 +22,13 @@ def _mixed(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> tuple[Tenso
     """The mean of the first parameters (radii), and geometric means of the others."""
     radius = 0.5 * (first[0] + second[0])
     pairs = zip(first[1:], second[1:], strict=True)
-    return radius, [torch.sqrt(a * b) for a, b in pairs]
+    return radius, [_geometric_mean(a * b) for a, b in pairs]
+
+
+def _geometric_mean(product: Tensor) -> Tensor:
+    """The root of a product; with the derivative 0 where one factor is 0, not an infinite one."""
+    positive = product > 0.0
+    return torch.where(positive, torch.where(positive, product, 1.0).sqrt(), 0.0)
 
 
 class Exp6(SitePairTerm):

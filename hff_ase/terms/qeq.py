@@ -131,6 +131,11 @@ class QEq(Term):
         near = PairRequest(min(RADIUS, self.real_cutoff), "half")
         return whole if self.solver == "dense" else (*whole, near)
 
+    @property
+    def remembers(self) -> bool:
+        """Iterations start from a prediction."""
+        return self.solver != "dense"
+
     def refuses_owned(self, neighbors: Neighborhood) -> str | None:
         """All charges are solved for together."""
         return "its charges are solved for the whole system at once"

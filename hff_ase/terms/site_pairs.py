@@ -220,7 +220,8 @@ class SitePairTerm(ElementPairTerm):
 
     def _tail_integrals(self) -> Tensor:
         """int f (1 - s) r^2 dr of each two kinds, [n_kinds, n_kinds], eV A^3."""
-        x, w = (torch.as_tensor(v) for v in np.polynomial.legendre.leggauss(NODES))
+        device = self.site_of_kind.device
+        x, w = (torch.as_tensor(v, device=device) for v in np.polynomial.legendre.leggauss(NODES))
         u, w = 0.5 * (x + 1.0), 0.5 * w
         cutoff, width = self.pair_request.cutoff, self.switch_width
         values = [value()[self.site_of_kind] for value in self.site_parameters()]

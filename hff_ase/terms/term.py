@@ -36,6 +36,11 @@ class Term(nn.Module):
     owns_coulomb: ClassVar[bool] = False
     parts: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    def remembers(self) -> bool:
+        """Whether results along a trajectory start from the solutions of its last steps."""
+        return False
+
     def requests(self) -> tuple[PairRequest, ...]:
         """The pair lists that `forward` will ask for."""
         return ()

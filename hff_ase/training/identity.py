@@ -20,6 +20,8 @@ from hff_ase.training.loop.state import STATE
 from hff_ase.training.model import Start
 
 FILE = "run.json"
+LABELS = ("energy", "forces", "stress", "charges", "dipole")
+TOLD = ("charge", "weight", "esp", "method")  # of a frame's info, what a training looks at
 NAMES = ("name", "description", "licence", "provenance", "start")  # say nothing of what is trained
 
 
@@ -72,20 +74,31 @@ def _digest_of_weights(start: Start) -> str:
     return sha.hexdigest()
 
 
-def digest_of_frames(frames: Sequence[Atoms]) -> str:
+def digest_of_frames(train: Sequence[Atoms], validation: Sequence[Atoms]) -> str:
     """Of frames as they were given: what is computed of them may differ in its last digits from
     machine to machine."""
     sha = hashlib.sha256()
-    for atoms in frames:
-        for array in (atoms.numbers, atoms.positions, atoms.get_cell().array):
-            sha.update(np.ascontiguousarray(array).tobytes())
-        sha.update(str(result_of(atoms, "energy")).encode())
+    for part in (train, validation):
+        sha.update(str(len(part)).encode())
+        for atoms in part:
+            for array in (atoms.numbers, atoms.positions, atoms.get_cell().array, atoms.pbc):
+                sha.update(np.ascontiguousarray(array).tobytes())
+            for name in LABELS:
+                sha.update(f"{name} {_exact(result_of(atoms, name))}".encode())
+            told = {key: atoms.info[key] for key in sorted(atoms.info) if key.startswith(TOLD)}
+            sha.update(repr({key: _exact(value) for key, value in told.items()}).encode())
     return sha.hexdigest()
 
 
+def _exact(value: Any) -> str:
+    """A label in all its digits."""
+    return "" if value is None else np.asarray(value, dtype=object).astype(str).tobytes().hex()
+
+
 def digest_of_database(database: DatabaseDataset) -> str:
-    """Of the rows of a database: their ids and sizes."""
-    sha = hashlib.sha256(str(database.path.resolve()).encode())
+    """Of the rows of a database: their ids and sizes, and the size of the file, which says whether
+    labels were written anew without reading them all."""
+    sha = hashlib.sha256(str(database.path.stat().st_size).encode())
     for array in (database.ids, database.n_atoms):
         sha.update(np.ascontiguousarray(array, dtype=np.int64).tobytes())
     return sha.hexdigest()

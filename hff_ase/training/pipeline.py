@@ -168,7 +168,7 @@ def with_frames(
     prepared.train = MemoryDataset.from_atoms(used, prepared.fixed)
     prepared.validation = MemoryDataset.from_atoms(tested, prepared.fixed) if tested else None
     prepared.replayed = max(len(used) - len(new), 0)
-    prepared.digest = digest_of_frames([*new, *held_out])
+    prepared.digest = digest_of_frames(new, held_out)
 
 
 def _database(paths: Sequence[str], fixed: HybridPotential | None) -> DatabaseDataset:
