@@ -240,7 +240,6 @@ class NeighborList(PairSource):
                 strict=True,
             ):
                 kept.copy_(new)
-            self._reference = batch.moved(old.positions, old.cell)
         else:
             self._reference = batch.moved(batch.positions.clone(), batch.cell.clone())
             self._inverse = inverse.clone()
