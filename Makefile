@@ -46,7 +46,7 @@ demo: $(STAMP)
 	@cat demo/equilibrate/densities.txt
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 check: $(STAMP) docs
 	$(BIN)/ruff check .

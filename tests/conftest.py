@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 # The systems of tests are small: threads would only wait for each other, for minutes where other
 # work shares the cores. Subprocesses of tests inherit this.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Tests side by side compile the same kernels: two at once must not write one cache.
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    kernels = Path(tempfile.gettempdir()) / f"hff_ase-tests-{os.getuid()}" / worker
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(kernels))
 
 import numpy as np
 import pytest

@@ -26,6 +26,8 @@ def doubled(x):
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "kernel.py").write_text(SOURCE)
     spare = tmp_path / "spare"
+    numba = pytest.importorskip("numba.core.config")
+    monkeypatch.setattr(numba, "CACHE_DIR", "")  # beside the source, wherever tests keep theirs
     monkeypatch.setattr(cache, "spare_folder", lambda: str(spare))
     monkeypatch.setattr(cache, "_said", set())
     return tmp_path
