@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from ase import Atoms, units
 from torch import Tensor
-from toy_md import CUTOFF, EPSILON, SIGMA, argon, settings
+from toy_md import CUTOFF, EPSILON, SIGMA, argon, resume_or_start, settings
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.calculators import HybridFF
@@ -28,7 +28,6 @@ from hff_ase.dynamics.engine import (
 from hff_ase.dynamics.guards import Limits
 from hff_ase.dynamics.integrators import random_momenta
 from hff_ase.dynamics.md import MDRun
-from hff_ase.errors import SimulationError
 from hff_ase.evaluator import Evaluator
 from hff_ase.neighborhood import Neighborhood
 from hff_ase.pairs import PairRequest
@@ -143,13 +142,8 @@ def main() -> None:
     """Start the run, or take it up if it is there."""
     folder, stages = sys.argv[1], sys.argv[2].split(",")
     calc = toy_calculator()
-    try:
-        run = MDRun.resume(folder, calc)
-    except SimulationError as error:
-        if "got no checkpoint" not in str(error):
-            raise
-        run = MDRun.start(settings(folder, stages, engine="torch"), argon(), calc)
-    run.run()
+    config = settings(folder, stages, engine="torch")
+    resume_or_start(lambda: MDRun.resume(folder, calc), lambda: MDRun.start(config, argon(), calc))
 
 
 if __name__ == "__main__":

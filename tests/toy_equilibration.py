@@ -12,11 +12,10 @@ from typing import Any
 
 from ase import Atoms
 from toy_engine import LennardJones, toy_calculator
-from toy_md import argon
+from toy_md import argon, resume_or_start
 
 from hff_ase.calculators import HybridFF
 from hff_ase.dynamics.equilibration import EquilibrationConfig, EquilibrationRun
-from hff_ase.errors import SimulationError
 
 SETTINGS: dict[str, Any] = {
     "temperature": 90.0,
@@ -71,13 +70,8 @@ def start(
 
 def main() -> None:
     """Start the run, or take it up if it is there."""
-    try:
-        run = EquilibrationRun.resume(sys.argv[1], calculator())
-    except SimulationError as error:
-        if "got no checkpoint" not in str(error):
-            raise
-        run = start(sys.argv[1])
-    run.run()
+    folder = sys.argv[1]
+    resume_or_start(lambda: EquilibrationRun.resume(folder, calculator()), lambda: start(folder))
 
 
 if __name__ == "__main__":

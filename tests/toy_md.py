@@ -7,6 +7,7 @@ kill it.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from ase.calculators.calculator import Calculator, all_changes
 
 from hff_ase.dynamics.config import MDConfig
 from hff_ase.dynamics.md import MDRun
+from hff_ase.errors import SimulationError
 
 CUTOFF, SKIN = 5.0, 1.0
 EPSILON, SIGMA = 0.03, 3.4  # sticky argon: the short cutoff costs much of its cohesion
@@ -118,17 +120,22 @@ def settings(output: str, stages: list[str], **options: Any) -> MDConfig:
     return MDConfig(**{**base, **options})
 
 
+def resume_or_start(resume: Callable[[], Any], start: Callable[[], Any]) -> None:
+    """Take a run up if it is there, else start it; and go through with it."""
+    try:
+        run = resume()
+    except SimulationError as error:
+        if "got no checkpoint" not in str(error):
+            raise
+        run = start()
+    run.run()
+
+
 def main() -> None:
     """Start the run, or take it up if it is there."""
     folder, stages = sys.argv[1], sys.argv[2].split(",")
-    config = settings(folder, stages)
-    try:
-        run = MDRun.resume(folder, ListedLennardJones())
-    except Exception as error:
-        if "got no checkpoint" not in str(error):
-            raise
-        run = MDRun.start(config, argon(), ListedLennardJones())
-    run.run()
+    config, calc = settings(folder, stages), ListedLennardJones()
+    resume_or_start(lambda: MDRun.resume(folder, calc), lambda: MDRun.start(config, argon(), calc))
 
 
 if __name__ == "__main__":

@@ -12,12 +12,11 @@ from typing import Any
 from ase import Atoms
 from torch import Tensor
 from toy_engine import LennardJones, toy_calculator
-from toy_md import argon, settings
+from toy_md import argon, resume_or_start, settings
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.calculators import HybridFF
 from hff_ase.dynamics.replicas import ReplicaConfig, ReplicaRun
-from hff_ase.errors import SimulationError
 from hff_ase.neighborhood import Neighborhood
 from hff_ase.terms.term import Fields
 
@@ -73,13 +72,8 @@ class DiesAt(LennardJones):
 
 def main() -> None:
     """Start the run, or take it up if it is there."""
-    try:
-        run = ReplicaRun.resume(sys.argv[1], calculator())
-    except SimulationError as error:
-        if "got no checkpoint" not in str(error):
-            raise
-        run = start(sys.argv[1])
-    run.run()
+    folder = sys.argv[1]
+    resume_or_start(lambda: ReplicaRun.resume(folder, calculator()), lambda: start(folder))
 
 
 if __name__ == "__main__":
