@@ -15,11 +15,12 @@ class Declared:
     Attributes:
         unit: in ASE's units, "1" for a plain number.
         transform: what is calibrated, the value or its logarithm (for what must stay positive).
-        prior_width: how far the transformed value is expected to lie from where it starts.
+        prior_width: how far the transformed value is expected to lie from where it starts; for a
+            table whose columns mean different things, one per column.
         meaning: one line.
     """
 
     unit: str
     transform: Transform = "none"
-    prior_width: float = 1.0
+    prior_width: float | tuple[float, ...] = 1.0
     meaning: str = ""

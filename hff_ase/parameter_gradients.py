@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hff_ase import parameters as named
 from hff_ase.batch import AtomsBatch
+from hff_ase.constants import live
 from hff_ase.errors import ConfigError
 from hff_ase.kept import LiveParameters
 from hff_ase.kernels.networks import differentiable_parameters
@@ -30,7 +31,8 @@ def parameter_gradients(
     """dE/dtheta of every system for the parameters that patterns name, float64 [n_systems, ...].
 
     A scale's is its term's energy. For the others there is a pass per system: reverse mode gives
-    one row of the Jacobian at a time. Fused kernels are used where they give these gradients.
+    one row of the Jacobian at a time, over the terms that depend on them. Fused kernels are used
+    where they give these gradients.
 
     Args:
         batch: in the order of the source.
@@ -42,13 +44,23 @@ def parameter_gradients(
         ConfigError: a pattern that names no parameter.
     """
     names = named.matching(potential, patterns)
-    parameters = named.tensors(potential, names)
+    places = named.places(potential, names)
+    constants = {name: value.to(batch.device) for name, value in
+                 named.values(potential, list(places)).items()}  # fmt: skip
+    parameters = named.tensors(potential, names) | constants
     rows: list[dict[str, Tensor]] = []
     if parameters:
         others = [p for p in potential.parameters() if p.requires_grad]
-        how = _for_parameters(potential, list(parameters))
-        how = replace(how, parts=wanted.parts)  # without a memory: no step of the trajectory
-        with named.requiring_gradients(list(parameters.values()), others), torch.enable_grad():
+        how = Wanted(create_graph=True)
+        if not constants:
+            how = _for_parameters(potential, list(parameters))
+        parts = wanted.parts or _depending(potential, list(parameters))
+        how = replace(how, parts=parts)  # without a memory: no step of the trajectory
+        with (
+            named.requiring_gradients(list(parameters.values()), others),
+            live(list(places.values()), list(constants.values())),
+            torch.enable_grad(),
+        ):
             rows = [
                 named.gradients(energy, parameters)
                 for energy in _energies(potential, batch, source, how)
@@ -79,6 +91,20 @@ def _energies(
         how = how if how.parameters is None else replace(how, parameters=LiveParameters())
         _, atomic = potential.evaluate_terms(alone, neighbors, how)
         yield torch.stack([values.sum() for values in atomic.values()]).sum()
+
+
+def _depending(potential: HybridPotential, names: Sequence[str]) -> frozenset[str] | None:
+    """The terms whose energies depend on some parameters: their own, and those fed by these.
+
+    None where that is all of them: a batch evaluated whole may share passes between terms.
+    """
+    fed: set[str] = set()
+    found = []
+    for name, term in potential.named_terms():
+        if any(own.startswith(f"{name}.") for own in names) or fed & set(term.needs):
+            fed |= set(term.gives)
+            found.append(name)
+    return None if len(found) == len(potential.terms) else frozenset(found)
 
 
 def _for_parameters(potential: HybridPotential, names: Sequence[str]) -> Wanted:

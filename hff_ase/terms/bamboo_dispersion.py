@@ -10,6 +10,7 @@ from ase.data import chemical_symbols
 from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
+from hff_ase.declared import Declared
 from hff_ase.errors import ConfigError
 from hff_ase.kept import Kept
 from hff_ase.kernels.pair import ElementTables
@@ -54,7 +55,7 @@ class BambooDispersion(ElementPairTerm):
 
     kind = "bamboo_dispersion"
 
-    c6_root: Tensor
+    c6: Tensor
     radius: Tensor
     known: Tensor
 
@@ -80,21 +81,42 @@ class BambooDispersion(ElementPairTerm):
         if not 0 < cutoff < float("inf"):
             raise ConfigError(f"expected a positive cutoff in Angstrom, got {cutoff}")
         self.species = SpeciesIndex(tuple(c6))
-        self._arguments: dict[str, Any] = {"c6": dict(c6), "r0": {s: r0[s] for s in c6}}
         self.s6, self.a1, self.a2, self.a4 = s6, a1, a2, a4
         self.pair_request = PairRequest(cutoff, "half")
         known = torch.zeros(len(chemical_symbols), dtype=torch.bool)
         known[[chemical_symbols.index(symbol) for symbol in c6]] = True
         self.register_buffer("known", known, persistent=False)
-        c6_root = torch.tensor([c6[symbol] for symbol in c6], dtype=torch.float64).sqrt()
-        radius = torch.tensor([r0[symbol] for symbol in c6], dtype=torch.float64)
-        self.register_buffer("c6_root", c6_root, persistent=False)
-        self.register_buffer("radius", radius, persistent=False)
+        for name, values in (("c6", c6), ("radius", r0)):
+            column = torch.tensor([values[symbol] for symbol in c6], dtype=torch.float64)
+            self.register_buffer(name, column, persistent=False)
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments."""
+        tables = {"c6": self.c6, "r0": self.radius}
         numbers = {"s6": self.s6, "a1": self.a1, "a2": self.a2, "a4": self.a4}
-        return {**self._arguments, **numbers, "cutoff": self.pair_request.cutoff}
+        return {
+            **{
+                name: dict(zip(self.species.elements, table.double().tolist(), strict=True))
+                for name, table in tables.items()
+            },
+            **numbers,
+            "cutoff": self.pair_request.cutoff,
+        }
+
+    def declared(self) -> dict[str, Declared]:
+        """Coefficients and radii of elements, and the shape of the damping."""
+        return {
+            "c6": Declared("eV A^6", "log", 0.2, "dispersion coefficients"),
+            "r0": Declared("A", "log", 0.1, "radii of the damping"),
+            "s6": Declared("1", "log", 0.1, "strength at long range"),
+            "a1": Declared("1", "none", 0.2, "further strength at short range"),
+            "a2": Declared("1", "log", 0.1, "where that sets in, in radii"),
+            "a4": Declared("A", "log", 0.1, "damping length"),
+        }
+
+    def constants(self) -> dict[str, str]:
+        """All of them."""
+        return {"c6": "c6", "r0": "radius", "s6": "s6", "a1": "a1", "a2": "a2", "a4": "a4"}
 
     def requests(self) -> tuple[PairRequest, ...]:
         """A half list within the cutoff."""
@@ -120,7 +142,7 @@ class BambooDispersion(ElementPairTerm):
 
         def energy(r: Tensor) -> Tensor:
             i, j = present.each_pair()
-            root, radius = self.c6_root.double(), self.radius.double()
+            root, radius = _root(self.c6.double()), self.radius.double()
             reach = (0.5 * self.a2) * (radius[i] + radius[j])
             return root[i] * root[j] * self._shape(r, reach)
 
@@ -135,10 +157,16 @@ class BambooDispersion(ElementPairTerm):
         """Atomic energies [n_atoms], eV."""
         pairs = neighbors.pairs(self.pair_request)
         row = self.species(batch.numbers)
-        root, reach = self.c6_root.double()[row], (0.5 * self.a2) * self.radius.double()[row]
+        root, reach = _root(self.c6.double())[row], (0.5 * self.a2) * self.radius.double()[row]
         r = pairs.distance
         c6 = root[pairs.i] * root[pairs.j]
         shape = self._shape(r, reach[pairs.i] + reach[pairs.j])
         # The list may hold pairs farther than the cutoff, and a bare cut does not vanish there.
         within = r < self.pair_request.cutoff
         return share_pairs(torch.where(within, c6 * shape, 0.0), pairs, batch.n_atoms)
+
+
+def _root(values: Tensor) -> Tensor:
+    """Square roots; with the derivative 0 at 0, not an infinite one."""
+    positive = values > 0.0
+    return torch.where(positive, torch.where(positive, values, 1.0).sqrt(), 0.0)

@@ -105,8 +105,8 @@ class Bonded(Term):
     def declared(self) -> dict[str, Declared]:
         """Force constants and equilibrium values."""
         return {
-            "values.bonds": Declared("eV/A^2, A", "none", 1.0, "k and r0 of bonds"),
-            "values.angles": Declared("eV/rad^2, rad", "none", 1.0, "k and theta0 of angles"),
+            "values.bonds": Declared("eV/A^2, A", "none", (1.0, 0.01), "k and r0 of bonds"),
+            "values.angles": Declared("eV/rad^2, rad", "none", (0.3, 0.02), "k, theta0 of angles"),
             "values.propers": Declared("eV", "none", 0.05, "K1 to K4 of torsions"),
             "values.impropers": Declared("eV", "none", 0.1, "K of impropers"),
         }

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from hff_ase.batch import AtomsBatch
+from hff_ase.constants import is_live
+from hff_ase.declared import Declared
 from hff_ase.errors import ConfigError
 from hff_ase.halo import reciprocal_energies
 from hff_ase.kept import Kept
@@ -24,7 +26,7 @@ from hff_ase.longrange.ewald import (
     splitting_parameter,
 )
 from hff_ase.longrange.lattice import SmoothSum
-from hff_ase.longrange.pairs import PairPotential
+from hff_ase.longrange.pairs import Kernel, PairPotential, sum_pairs
 from hff_ase.longrange.pme import ReciprocalPME
 from hff_ase.neighborhood import Neighborhood
 from hff_ase.pairs import PairRequest, Pairs
@@ -127,6 +129,21 @@ class Coulomb(Term):
             "prefactor": self.prefactor,
         }
 
+    def declared(self) -> dict[str, Declared]:
+        """The damping. (All charges times c is the term's scale times c^2.)"""
+        if self.damping is None:
+            return {}
+        return {
+            "damping_r0": Declared("A", "log", 0.1, "length of the damping"),
+            "damping_sharpness": Declared("1", "log", 0.2, "how sharply the damping sets in"),
+        }
+
+    def constants(self) -> dict[str, str]:
+        """The damping."""
+        if self.damping is None:
+            return {}
+        return {"damping_r0": "damping.0", "damping_sharpness": "damping.1"}
+
     def requests(self) -> tuple[PairRequest, ...]:
         """Pairs of the real-space sum and, for molecules, all pairs."""
         return (PairRequest(self.real_cutoff, "half"), PairRequest(math.inf, "isolated"))
@@ -169,8 +186,14 @@ class Coulomb(Term):
             phi = phi + self._real_space(batch, charges, neighbors.pairs(real))
         if not batch.all_periodic:
             pairs = neighbors.pairs(isolated)
-            phi = phi + PairPotential.apply(charges, pairs.distance, pairs.i, pairs.j, self._bare)
+            phi = phi + self._potential(charges, pairs, self._bare)
         return phi
+
+    def _potential(self, charges: Tensor, pairs: Pairs, kernel: Kernel) -> Tensor:
+        """phi [n_atoms] of pairs; also as a function of the damping, where that is asked for."""
+        if is_live(self.damping):
+            return sum_pairs(charges, pairs.i, pairs.j, kernel(pairs.distance)[0])
+        return PairPotential.apply(charges, pairs.distance, pairs.i, pairs.j, kernel)
 
     def _smooth_potential(
         self, batch: AtomsBatch, charges: Tensor, neighbors: Neighborhood
@@ -189,7 +212,7 @@ class Coulomb(Term):
             return inverse, -inverse * inverse
         r0, sharpness = self.damping
         x = distance / r0 - 1.0
-        value = 1.0 / (r0 + r0 * functional.softplus(x, beta=sharpness, threshold=40.0))
+        value = 1.0 / (r0 + r0 * _softplus(x, sharpness))
         return value, -value * value * torch.sigmoid(sharpness * x)
 
     def _short_range(self, distance: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -207,7 +230,7 @@ class Coulomb(Term):
         if not batch.all_periodic:
             counts = counts & batch.periodic[batch.system[pairs.i]]
         kernel = partial(self._short_range, counts=counts.double())
-        return PairPotential.apply(charges, pairs.distance, pairs.i, pairs.j, kernel)
+        return self._potential(charges, pairs, kernel)
 
     def _fused(self, batch: AtomsBatch, charges: Tensor, neighbors: Neighborhood) -> Tensor:
         """The energies from kernels that give phi and all derivatives at once."""
@@ -259,3 +282,10 @@ class Coulomb(Term):
 
         key = (request, device)
         return _TABLES.of(self, lambda: tabulate(energy, request.cutoff, 1, device), key)
+
+
+def _softplus(x: Tensor, sharpness: float | Tensor) -> Tensor:
+    """s(x) = ln(1 + exp(b x))/b."""
+    if isinstance(sharpness, Tensor):
+        return torch.logaddexp(torch.zeros_like(x), sharpness * x) / sharpness
+    return functional.softplus(x, beta=sharpness, threshold=40.0)

@@ -75,7 +75,14 @@ class Exp6(SitePairTerm):
             "values.epsilon.value": Declared("eV", "log", 0.3, "strength of the repulsion"),
             "values.steepness.value": Declared("1", "log", 0.1, "steepness of the repulsion"),
             "values.c6.value": Declared("eV A^6", "log", 0.2, "dispersion coefficients"),
+            "damping": Declared("1", "log", 0.3, "damping of the dispersion"),
+            "wall_radius": Declared("A", "log", 0.03, "where the wall is as high as wall_height"),
+            "wall_height": Declared("eV", "log", 0.3, "height of the wall"),
         }
+
+    def constants(self) -> dict[str, str]:
+        """Those that are the same for all atoms."""
+        return {"damping": "damping", "wall_radius": "wall.0", "wall_height": "wall.1"}
 
     def energy(self, r: Tensor, first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> Tensor:
         """See the class."""
@@ -113,6 +120,7 @@ class ChargeTransfer(SitePairTerm):
     def declared(self) -> dict[str, Declared]:
         """Strengths and decays."""
         return {
+            "values.radius.value": Declared("A", "log", 0.05, "radii"),
             "values.strength.value": Declared("eV A^4", "log", 0.5, "strength"),
             "values.decay.value": Declared("1", "log", 0.2, "decay"),
         }

@@ -122,7 +122,12 @@ class InducedDipoles(Term):
         return {
             "polarizability.value": Declared("A^3", "log", 0.1, "polarizabilities"),
             "damping.value": Declared("A^3", "log", 0.1, "volumes of Thole's damping"),
+            "thole": Declared("1", "log", 0.1, "strength of Thole's damping"),
         }
+
+    def constants(self) -> dict[str, str]:
+        """Thole's a."""
+        return {"thole": "thole"}
 
     def requests(self) -> tuple[PairRequest, ...]:
         """Pairs of the real-space sum and, for isolated systems, all pairs."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hff_ase.batch import AtomsBatch
+from hff_ase.declared import Declared
 from hff_ase.halo import allreduce, exchange
 from hff_ase.neighborhood import Neighborhood
 from hff_ase.nets.mlp import mlp
@@ -63,6 +64,14 @@ class PredictedCharges(Term):
             "channels": self.channels,
             "hidden": list(self.hidden),
             "charge_response": self.charge_response,
+        }
+
+    def declared(self) -> dict[str, Declared]:
+        """The tables of elements."""
+        return {
+            "initial_charge": Declared("e", "none", 0.05, "charges before the network's part"),
+            "electronegativity": Declared("eV/e", "none", 0.3, "chi"),
+            "hardness_root": Declared("eV^0.5/e", "none", 0.1, "root of J"),
         }
 
     def refuses_owned(self, neighbors: Neighborhood) -> str | None:

@@ -11,6 +11,7 @@ from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from hff_ase.batch import AtomsBatch
+from hff_ase.declared import Declared
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.longrange.ewald import ReciprocalEwald, splitting_parameter
 from hff_ase.longrange.pme import ReciprocalPME
@@ -123,6 +124,14 @@ class QEq(Term):
             "max_atoms": self.max_atoms,
             "solver": self.solver,
             "charge_tolerance": self.charge_tolerance,
+        }
+
+    def declared(self) -> dict[str, Declared]:
+        """The tables of elements."""
+        return {
+            "electronegativity": Declared("eV/e", "none", 0.3, "chi"),
+            "log_hardness": Declared("1", "none", 0.1, "ln of eta in eV/e^2"),
+            "width_logit": Declared("1", "none", 0.2, "logit of the width over the widest"),
         }
 
     def requests(self) -> tuple[PairRequest, ...]:

@@ -9,6 +9,7 @@ from ase.data import covalent_radii
 from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
+from hff_ase.declared import Declared
 from hff_ase.errors import ConfigError
 from hff_ase.kept import Kept
 from hff_ase.kernels.pair import ElementTables
@@ -69,9 +70,9 @@ class ZBL(ElementPairTerm):
         if not 0 <= inner < 1:
             raise ConfigError(f"expected a ZBL inner fraction of 0 or more, below 1, got {inner}")
         self.scale, self.inner = scale, inner
-        radius = scale * torch.as_tensor(covalent_radii[: N_ELEMENTS + 1], dtype=torch.float64)
+        radius = torch.as_tensor(covalent_radii[: N_ELEMENTS + 1], dtype=torch.float64)
         number = torch.arange(N_ELEMENTS + 1, dtype=torch.float64)
-        self.pair_request = PairRequest(2.0 * float(radius[1:].max()), "half")
+        self.largest = float(radius[1:].max())
         self.register_buffer("radius", radius, persistent=False)
         self.register_buffer(
             "screening", number**SCREENING_POWER / SCREENING_LENGTH, persistent=False
@@ -81,6 +82,21 @@ class ZBL(ElementPairTerm):
     def config(self) -> dict[str, Any]:
         """Constructor arguments."""
         return {"scale": self.scale, "inner": self.inner}
+
+    def declared(self) -> dict[str, Declared]:
+        """The outer end; how strong the repulsion is, is the term's scale."""
+        return {"outer": Declared("1", "log", 0.05, "outer end in sums of covalent radii")}
+
+    def constants(self) -> dict[str, str]:
+        """The outer end."""
+        return {"outer": "scale"}
+
+    @property
+    def pair_request(self) -> PairRequest:  # type: ignore[override]
+        """A half list within the outer end for the two largest atoms."""
+        scale: Any = self.scale  # a tensor while its gradient is taken
+        scale = scale.detach() if isinstance(scale, Tensor) else scale
+        return PairRequest(2.0 * float(scale) * self.largest, "half")
 
     def requests(self) -> tuple[PairRequest, ...]:
         """A half list within the outer end for the two largest atoms."""
@@ -105,7 +121,7 @@ class ZBL(ElementPairTerm):
         table = present.tabulate(
             lambda r: self._screened(r, *present.each_pair()), self.pair_request.cutoff
         )
-        outer = self.radius.double()[present.rows]
+        outer = self.scale * self.radius.double()[present.rows]
         outer = outer[:, None] + outer
         return table, torch.stack([self.inner * outer, outer], dim=-1)
 
@@ -122,7 +138,7 @@ class ZBL(ElementPairTerm):
     def pair_energies(self, batch: AtomsBatch, neighbors: Neighborhood) -> Tensor:
         """Atomic energies [n_atoms], eV."""
         pairs = neighbors.pairs(self.pair_request)
-        radius, numbers = self.radius.double(), batch.numbers
+        radius, numbers = self.scale * self.radius.double(), batch.numbers
         z_i, z_j = numbers[pairs.i], numbers[pairs.j]
         outer = radius[z_i] + radius[z_j]
         energy = self._screened(pairs.distance, z_i, z_j)

@@ -51,7 +51,13 @@ class Term(nn.Module):
         return max((r.cutoff for r in self.requests() if r.kind != "isolated"), default=0.0)
 
     def declared(self) -> dict[str, Declared]:
-        """What the term's physical parameters are, by their names among `named_parameters`."""
+        """What the term's physical parameters are, by their names among `named_parameters` or
+        `constants`."""
+        return {}
+
+    def constants(self) -> dict[str, str]:
+        """Declared parameters that are plain numbers or buffers: name -> place among the attributes
+        (`hff_ase.constants`). The reference operations must take tensors there."""
         return {}
 
     @property

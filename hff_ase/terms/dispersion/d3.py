@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from ase.data import chemical_symbols
 from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
+from hff_ase.declared import Declared
 from hff_ase.errors import ConfigError
 from hff_ase.halo import exchange
 from hff_ase.kept import Kept
@@ -48,10 +49,21 @@ class Plan:
     numbers: Tensor
     row: Tensor
     tables: ReferenceTables
-    constants: tuple[Tensor, ...]
     present: PresentElements
 
 
+# Of all dampings; published values of different functionals scatter more than these widths.
+PARAMETERS = {
+    "s6": Declared("1", "log", 0.1, "strength of the C6 part"),
+    "s8": Declared("1", "none", 0.2, "strength of the C8 part"),
+    "a1": Declared("1", "none", 0.05, "damping radius in cutoff radii (bj), strength (cso)"),
+    "a2": Declared("Bohr", "none", 0.3, "further damping radius (bj), where it sets in (cso)"),
+    "a3": Declared("1", "none", 0.05, "damping radius in cutoff radii"),
+    "a4": Declared("Bohr", "log", 0.1, "further damping radius"),
+    "rs6": Declared("1", "log", 0.05, "damping radius of the C6 part"),
+    "rs8": Declared("1", "log", 0.05, "damping radius of the C8 part"),
+    "alpha6": Declared("1", "log", 0.1, "steepness of the damping"),
+}
 _ATTRACTION: Kept[Table] = Kept()
 _COUNTING: Kept[Table] = Kept()
 
@@ -131,6 +143,15 @@ class D3Dispersion(ElementPairTerm):
             "switch_width": self.switch_width,
         }
 
+    def declared(self) -> dict[str, Declared]:
+        """The parameters of the damping, lengths in Bohr as published."""
+        known = {own.name for own in fields(self.damping)}
+        return {name: what for name, what in PARAMETERS.items() if name in known}
+
+    def constants(self) -> dict[str, str]:
+        """The parameters of the damping."""
+        return {name: f"damping.{name}" for name in self.declared()}
+
     def requests(self) -> tuple[PairRequest, ...]:
         """Half lists for the energy and for the coordination numbers."""
         return (self.pair_request, self.cn_request)
@@ -145,8 +166,7 @@ class D3Dispersion(ElementPairTerm):
         refuse_unknown(known, batch, f"elements H to {chemical_symbols[N_ELEMENTS]} for D3")
         present = present_elements(batch.numbers)
         tables = reference_tables(np.array(present.key), batch.device)
-        constants = tuple(c.reshape(-1) for c in self.damping.constants(tables))
-        return Plan(batch.numbers, tables.row[batch.numbers], tables, constants, present)
+        return Plan(batch.numbers, tables.row[batch.numbers], tables, present)
 
     def coordination(self, batch: AtomsBatch, neighbors: Neighborhood, plan: Plan) -> Tensor:
         """Coordination numbers [n_atoms]."""
@@ -168,7 +188,8 @@ class D3Dispersion(ElementPairTerm):
         pairs = neighbors.pairs(self.pair_request)
         partner = row[pairs.j]
         elements = row[pairs.i] * tables.cn.shape[0] + partner
-        looked_up = tuple(constant.index_select(0, elements) for constant in plan.constants)
+        constants = self._constants(plan)
+        looked_up = tuple(constant.index_select(0, elements) for constant in constants)
         attraction = self.damping.attraction(pairs.distance, looked_up)
         energy = -attraction * pair_c6(weights, row, partner, pairs, tables)
         energy = within_cutoff(energy, pairs.distance, self.pair_request.cutoff, self.switch_width)
@@ -184,7 +205,8 @@ class D3Dispersion(ElementPairTerm):
         key = (present.key, batch.device)
         counted = _COUNTING.of(self, lambda: self._count_table(plan), key)
         counting = ElementTables(present.kind, counted, n_kinds)
-        attraction = _ATTRACTION.of(self, lambda: self._attraction_table(plan), key)
+        damped = (*key, self.damping)
+        attraction = _ATTRACTION.of(self, lambda: self._attraction_table(plan), damped)
         with torch.no_grad():
             cn = counts(batch, neighbors, self.cn_request, counting)
             weights = reference_weights(cn, plan.row, plan.tables)
@@ -200,12 +222,16 @@ class D3Dispersion(ElementPairTerm):
             return plan
         return self.prepare(batch)
 
+    def _constants(self, plan: Plan) -> tuple[Tensor, ...]:
+        """What depends on two elements, each [n_elements^2]."""
+        return tuple(c.reshape(-1) for c in self.damping.constants(plan.tables))
+
     def _attraction_table(self, plan: Plan) -> Table:
         """E_ij/C6_ij of each two elements."""
         cutoff = self.pair_request.cutoff
 
         def energy(r: Tensor) -> Tensor:
-            constants = tuple(c[:, None].clone() for c in plan.constants)
+            constants = tuple(c[:, None].clone() for c in self._constants(plan))
             return self._switched(-self.damping.attraction(r, constants), r, cutoff)
 
         return plan.present.tabulate(energy, cutoff)
