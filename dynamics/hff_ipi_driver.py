@@ -55,6 +55,9 @@ class HFFDriver(Dummy_driver):
     Raises:
         ConfigError: an option that there is none of, or is missing.
         CheckpointError, StructureError: a model or template that cannot be used.
+
+    Warns:
+        OutsideDomainWarning: the template holds molecules that a model was not trained on.
     """
 
     def __init__(
@@ -86,6 +89,8 @@ class HFFDriver(Dummy_driver):
         members = self.load_members(names, device=device, dtype=dtype)
         taken = self.load_members([str(minus)], device=device, dtype=dtype) if minus else []
         self.forces = BeadForces([*members, *taken], self.template, float(skin))
+        for member in members:
+            member.domain_watch.look([self.template])
         self._minus = bool(taken)
         given = [any("charges" in t.gives for _, t in m.potential.named_terms()) for m in members]
         if self.extras and not all(given):

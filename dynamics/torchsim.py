@@ -7,16 +7,19 @@ What is read here is what a state has in all of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
 
 import torch
+from ase import Atoms
 from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
+from hff_ase.calculators.domain_watch import DomainWatch
 from hff_ase.calculators.hybrid import HybridFF
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.evaluator import Evaluator
@@ -84,6 +87,7 @@ class HybridTorchSimModel(ModelInterface):
         if dtype not in DTYPES:
             raise ConfigError(f"expected dtype torch.float32 or torch.float64, got {dtype!r}")
         self.info, self.skin = calculator.info, calculator.skin
+        self.domain_watch = DomainWatch(self.info.name, self.info.domain)
         self.potential = calculator.potential
         self._device, self._dtype = calculator.device, dtype
         self._compute_forces = self._compute_stress = True
@@ -170,6 +174,9 @@ class HybridTorchSimModel(ModelInterface):
         Raises:
             StructureError: a system that cannot be evaluated, with the reason.
             ConfigError: a state on another device or with another dtype.
+
+        Warns:
+            OutsideDomainWarning: molecules that the model was not trained on, once for each set.
         """
         if isinstance(state, Mapping):
             state = SimpleNamespace(**{"system_idx": None, "pbc": True, **state})
@@ -252,6 +259,8 @@ class HybridTorchSimModel(ModelInterface):
         self.potential.check_elements(batch)
         for index in torch.nonzero(_odd(batch)).flatten().tolist():
             check_cell(batch.cell[index].cpu().numpy(), f" (system {index})")
+        if self.domain_watch.domain is not None:
+            self.domain_watch.look(_structures(batch))
         return Systems(
             numbers=state.atomic_numbers.clone(),
             system=system.clone(),
@@ -259,6 +268,18 @@ class HybridTorchSimModel(ModelInterface):
             charge=None if charge is None else charge.clone(),
             batch=batch,
         )
+
+
+def _structures(batch: AtomsBatch) -> Iterator[Atoms]:
+    """The systems of a batch, one after the other."""
+    numbers, positions, cells = (
+        x.cpu().numpy() for x in (batch.numbers, batch.positions, batch.cell)
+    )
+    ends = batch.counts.cumsum(0).tolist()
+    for index, (start, end) in enumerate(pairwise([0, *ends])):
+        pbc = bool(batch.periodic[index])
+        cell = cells[index] if pbc else None
+        yield Atoms(numbers[start:end], positions[start:end], cell=cell, pbc=pbc)
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:

@@ -8,7 +8,7 @@ molecules outside of it, not even whether they hold together.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from ase import Atoms
@@ -46,6 +46,12 @@ class KnownMolecule:
     charge: int = 0
     share: float | None = None
     errors: Mapping[str, float] = field(default_factory=dict)
+
+    def called(self, names: Naming | None) -> str:
+        """Its name; where that is but a formula, the one that ``names`` knows."""
+        if self.name != self.graph.formula or names is None:
+            return self.name
+        return names(self.graph) or self.name
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,27 @@ class Domain:
         candidates = self._by_key.get(graph.key, [])
         return next((known for known in candidates if known.graph.is_same(graph)), None)
 
+    def joined(self, other: Domain) -> Domain:
+        """The domain of a model trained on this one's frames and on another's.
+
+        Molecules of both have this one's name and charge and the larger share, and no errors:
+        those were of the model before. Ranges span both; one that is not known in one, is not.
+        """
+        molecules = []
+        for known in self.molecules:
+            same = other.find(known.graph)
+            shares = [m.share for m in (known, same) if m is not None]
+            share = None if None in shares else max(s for s in shares if s is not None)
+            molecules.append(replace(known, share=share, errors={}))
+        molecules += [m for m in other.molecules if self.find(m.graph) is None]
+        return Domain(
+            tuple(molecules),
+            _span(self.temperature, other.temperature),
+            _span(self.density, other.density),
+            _span(self.pressure, other.pressure),
+            tuple(dict.fromkeys((*self.compositions, *other.compositions))),
+        )
+
     def check(self, structure: Atoms | Topology, names: Naming | None = None) -> list[Outside]:
         """What of a structure lies outside: each kind of molecule once, then unusual shares.
 
@@ -120,7 +147,7 @@ class Domain:
         for kind, molecule in zip(kinds, known, strict=True):
             share = kind.count / topology.n_molecules
             if molecule and molecule.share and share > min(1.0, SHARE_SLACK * molecule.share):
-                found.append(_unusual(kind, molecule, share))
+                found.append(_unusual(kind, molecule, share, names))
         return found
 
     def check_conditions(
@@ -189,6 +216,12 @@ def names_in(atoms: Atoms) -> Naming:
     return lambda graph: found.get(graph.key)
 
 
+def _span(one: Range | None, other: Range | None) -> Range | None:
+    if one is None or other is None:
+        return None
+    return min(one[0], other[0]), max(one[1], other[1])
+
+
 def _unknown(kind: Kind, names: Naming | None) -> Outside:
     formula = kind.graph.formula
     name = (names(kind.graph) if names else None) or formula
@@ -197,9 +230,10 @@ def _unknown(kind: Kind, names: Naming | None) -> Outside:
     return Outside("molecule", name, formula, kind.count, f"{number} of {what}", UNKNOWN)
 
 
-def _unusual(kind: Kind, molecule: KnownMolecule, share: float) -> Outside:
+def _unusual(kind: Kind, molecule: KnownMolecule, share: float, names: Naming | None) -> Outside:
+    name = molecule.called(names)
     what = (
-        f"{molecule.name} at {100 * share:.0f} % of the molecules (up to "
+        f"{name} at {100 * share:.0f} % of the molecules (up to "
         f"{100 * (molecule.share or 0.0):.0f} % in training)"
     )
-    return Outside("share", molecule.name, kind.graph.formula, kind.count, what, EXTRAPOLATED)
+    return Outside("share", name, kind.graph.formula, kind.count, what, EXTRAPOLATED)

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from ase.build import molecule
+from ase.build import bulk, molecule
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from hff_ase import HybridFF
 from hff_ase.checkpoint import ModelInfo, load_model, read_file, save_model, write_domain
+from hff_ase.data.dataset import MemoryDataset
 from hff_ase.domain import Domain, KnownMolecule, domain_of, names_in
 from hff_ase.domain_json import domain_from_dict, domain_to_dict
 from hff_ase.dynamics.build import compose, find_solvent, ions, parse_recipe, solvents
@@ -24,6 +26,7 @@ from hff_ase.dynamics.build.naming import graph_of, name_of
 from hff_ase.dynamics.config import MDConfig
 from hff_ase.dynamics.domains import check_domains
 from hff_ase.dynamics.md import MDRun
+from hff_ase.dynamics.observables.density import mass_density
 from hff_ase.dynamics.replicas import ReplicaConfig, ReplicaRun
 from hff_ase.errors import (
     CheckpointError,
@@ -33,6 +36,7 @@ from hff_ase.errors import (
 )
 from hff_ase.importers.bamboo import published_domain
 from hff_ase.models import available_models, model_path, shipped_domains
+from hff_ase.training.domain import domain_of_dataset
 
 DOMAINS = shipped_domains()
 WIDE = ("electrolyte", "electrolyte-e3", "electrolyte-inner")
@@ -278,6 +282,53 @@ def test_domain_of_training_frames() -> None:
         domain_of([])
 
 
+def test_two_domains_are_one() -> None:
+    one = Domain((KnownMolecule("EC", graph_of(solvents()["EC"]), share=0.5),), (280, 320))
+    other = Domain(
+        (
+            KnownMolecule("C3H4O3", graph_of(solvents()["EC"]), share=0.7, errors={"f": 1.0}),
+            KnownMolecule("C3H6O3", graph_of(solvents()["DMC"])),
+        ),
+        temperature=(300, 400),
+        density=(0.9, 1.1),
+    )
+    both = one.joined(other)
+    assert [(m.name, m.share, dict(m.errors)) for m in both.molecules] == [
+        ("EC", 0.7, {}),
+        ("C3H6O3", None, {}),
+    ]
+    assert (both.temperature, both.density) == ((280, 400), None)
+    assert both.molecules[1].called(name_of) == "DMC"
+
+
+def _labelled(frames: list[Atoms]) -> MemoryDataset:
+    for atoms in frames:
+        atoms.calc = SinglePointCalculator(atoms, energy=0.0, forces=np.zeros((len(atoms), 3)))
+        atoms.arrays.pop("molecule", None)
+    return MemoryDataset.from_atoms(frames)
+
+
+def test_a_training_takes_its_domain_from_its_frames() -> None:
+    """A molecule that broke in one frame of many is not what the model is for."""
+    frames = [loose("1 M LiPF6 in EC", 150) for _ in range(7)]
+    hydrogen = int(np.flatnonzero(frames[-1].numbers == 1)[0])
+    frames[-1].positions[hydrogen] += 3.0
+    frames.append(loose("DMC", 60))
+    found = domain_of_dataset(_labelled(frames))
+    assert found is not None
+    called = {molecule.called(name_of): molecule.share for molecule in found.molecules}
+    assert set(called) == {"Li", "PF6", "EC", "DMC"}
+    assert called["DMC"] == 1.0
+    assert found.density is not None
+    assert found.density[0] <= mass_density(frames[0]) <= found.density[1]
+
+
+def test_a_crystal_gives_no_domain() -> None:
+    crystal = bulk("C", "diamond", cubic=True) * (3, 3, 4)
+    crystal.new_array("molecule", np.zeros(len(crystal), dtype=int))
+    assert domain_of_dataset(_labelled([crystal])) is None
+
+
 # ---- whatever uses a model -----------------------------------------------------------------------
 
 
@@ -304,6 +355,29 @@ def test_the_calculator_warns_once_for_each_set_of_molecules(known_ec: Path) -> 
     ethanol.calc = calc
     with pytest.warns(OutsideDomainWarning, match="C2H6O"):
         ethanol.get_potential_energy()
+
+
+def test_torchsim_warns_once(known_ec: Path) -> None:
+    ts = pytest.importorskip("torch_sim", reason="torch-sim-atomistic drives what is tested here")
+    from hff_ase.dynamics.torchsim import HybridTorchSimModel
+
+    model = HybridTorchSimModel.load(known_ec)
+    state = ts.io.atoms_to_state([molecule("H2O"), molecule("H2O")], "cpu", torch.float64)
+    with pytest.warns(OutsideDomainWarning, match="small was not trained on 1 molecule of H2O"):
+        model(state)
+    model.reset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model(state)
+
+
+def test_the_driver_of_ipi_warns(known_ec: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ipi", reason="i-PI drives what is tested here")
+    from hff_ase.dynamics.hff_ipi_driver import HFFDriver
+
+    write(tmp_path / "water.xyz", molecule("H2O"))
+    with pytest.warns(OutsideDomainWarning, match="not trained on 1 molecule of H2O"):
+        HFFDriver(template=str(tmp_path / "water.xyz"), model=str(known_ec))
 
 
 def test_names_of_a_box_are_used() -> None:

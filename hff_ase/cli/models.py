@@ -47,11 +47,12 @@ def models(
 def _domain(content: object) -> list[str]:
     """Lines about what a model may be used for."""
     from hff_ase.domain_json import domain_from_dict
+    from hff_ase.dynamics.build.naming import name_of
 
     if content is None:
         return ["  molecules  not said: nothing is refused"]
     domain = domain_from_dict(content)
-    lines = [f"  molecules  {' '.join(molecule.name for molecule in domain.molecules)}"]
+    lines = [f"  molecules  {' '.join(molecule.called(name_of) for molecule in domain.molecules)}"]
     ranges = ((domain.temperature, "K"), (domain.density, "g/cm3"), (domain.pressure, "bar"))
     known = [f"{low:g}-{high:g} {unit}" for r, unit in ranges if r for low, high in [r]]
     return lines + ([f"  trained at {', '.join(known)}"] if known else [])

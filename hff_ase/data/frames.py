@@ -18,9 +18,10 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from hff_ase.data.database import SUFFIXES, read_database
 from hff_ase.data.labels import result_of, source_of
+from hff_ase.data.quantum_outputs import reader_of
 from hff_ase.data.synonyms import with_known_labels
 from hff_ase.data.theory import level_of_theory
-from hff_ase.errors import StructureError
+from hff_ase.errors import ConfigError, StructureError
 from hff_ase.reading import with_own_names
 from hff_ase.structures import check_cell
 
@@ -33,7 +34,8 @@ FOLDER_PATTERNS = ("*.extxyz", "*.extxyz.xz", *(f"*{suffix}" for suffix in SUFFI
 def read_frames(path: Path | str) -> list[Atoms]:
     """All frames of a file: extended xyz (.xz is unpacked), an ASE database, what else ASE reads:
     outputs of ORCA, Gaussian, VASP, FHI-aims, Quantum ESPRESSO and others, with the level of theory
-    and the charge as far as the file says (`hff_ase.data.theory`).
+    and the charge as far as the file says (`hff_ase.data.theory`); with the extra ``dft`` outputs
+    of CP2K, Q-Chem, Psi4 and NWChem (`hff_ase.data.quantum_outputs`).
 
     Each has ``info["source"]``, the name of the file and its index there. Labels under other names
     are taken as `hff_ase.data.synonyms` says. A ``virial`` (eV) in place of a stress becomes the
@@ -55,14 +57,18 @@ def read_frames(path: Path | str) -> list[Atoms]:
             for block in _blocks(text):
                 frames.extend(iread(StringIO(block), format="extxyz"))
         else:
-            frames.extend(iread(path, index=":"))
-            facts = level_of_theory(raw.decode(errors="replace"))
+            text = raw.decode(errors="replace")
+            reader = reader_of(text)
+            frames.extend(iread(path, index=":") if reader is None else reader(path))
+            facts = level_of_theory(text)
             for atoms in frames:
                 atoms.info = {**facts, **atoms.info}
     except XYZError as error:  # an OSError, but about one frame
         raise StructureError(
             f"expected labelled frames in {path}, got {error} in frame {len(frames)}"
         ) from None
+    except (ConfigError, StructureError):
+        raise
     except (OSError, lzma.LZMAError, UnknownFileTypeError) as error:
         raise StructureError(f"expected labelled frames in {path}, got {error}") from None
     except Exception as error:  # ASE's readers raise whatever they stumble over

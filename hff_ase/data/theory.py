@@ -65,6 +65,20 @@ def _espresso(text: str) -> Facts:
     return _facts("Quantum ESPRESSO", level, None, version)
 
 
+def _cp2k(text: str) -> Facts:
+    """Functional, dispersion, cutoff of the plane waves and basis sets."""
+    functional = re.search(r"^ FUNCTIONAL\|\s+([\w-]+):", text, re.MULTILINE)
+    dispersion = re.search(r"^ vdW POTENTIAL\|\s+(DFT-D\d)", text, re.MULTILINE)
+    cutoff = re.search(r"^ QS\| Density cutoff \[a\.u\.\]:\s+([\d.]+)", text, re.MULTILINE)
+    bases = re.findall(r"^\s+Orbital Basis Set\s+(\S+)", text, re.MULTILINE)
+    words = [match[1] for match in (functional, dispersion) if match]
+    words += [f"{2 * float(cutoff[1]):g} Ry"] if cutoff else []
+    level = " ".join([*words, *sorted(set(bases))])
+    charge = re.search(r"^ DFT\| Charge\s+([-+]?\d+)", text, re.MULTILINE)
+    version = re.search(r"CP2K version (\S+)", text)
+    return _facts("CP2K", level, charge, version)
+
+
 # What a file of each code holds near its beginning, and what reads it.
 CODES: tuple[tuple[str, Callable[[str], Facts]], ...] = (
     ("* O   R   C   A *", _orca),
@@ -73,6 +87,7 @@ CODES: tuple[tuple[str, Callable[[str], Facts]], ...] = (
     ("vasp.", _vasp),
     ("Invoking FHI-aims", _aims),
     ("Program PWSCF", _espresso),
+    (" CP2K| version string", _cp2k),
 )
 
 

@@ -12,16 +12,17 @@ import numpy as np
 from ase import Atoms
 from rich.console import Console
 
-from hff_ase.batch import AtomsBatch
 from hff_ase.checkpoint import ModelInfo
 from hff_ase.data.counts import described
 from hff_ase.data.dataset import DatabaseDataset, Dataset, MemoryDataset
+from hff_ase.domain import Domain
 from hff_ase.errors import ConfigError
 from hff_ase.files import write_whole
 from hff_ase.potential import HybridPotential
 from hff_ase.training.adapt import complete_labels, merge, training_frames
 from hff_ase.training.adapt.fixed import split_fixed
 from hff_ase.training.config import DataSection, ModelSection, TrainConfig
+from hff_ase.training.domain import atoms_of, domain_of_dataset
 from hff_ase.training.elements import check_elements
 from hff_ase.training.frames_of import Split, check_by_method, read_split
 from hff_ase.training.identity import (
@@ -218,19 +219,21 @@ def _info(prepared: Prepared, trainer: Trainer, config: TrainConfig) -> ModelInf
         licence=model.licence or (before.licence if before else ""),
         provenance=model.provenance or (f"trained further from {before.name}" if before else ""),
         trained_with=tuple(name for name, _ in prepared.whole.named_terms()),
+        domain=_domain(prepared),
         details=details,
     )
+
+
+def _domain(prepared: Prepared) -> Domain | None:
+    """What the frames hold, beside what the start was for; None where that is not known."""
+    before = None if prepared.start is None else prepared.start.info.domain
+    if prepared.start is not None and before is None:
+        return None
+    found = domain_of_dataset(prepared.train)
+    return found if before is None or found is None else before.joined(found)
 
 
 def _reference(dataset: Dataset) -> Atoms:
     """The smallest frame with more than one atom, as a structure to store with the model."""
     sizes = np.where(dataset.n_atoms > 1, dataset.n_atoms, LARGEST_REFERENCE)
-    batch: AtomsBatch = dataset[int(np.argmin(sizes))][0]
-    periodic = bool(batch.periodic[0])
-    return Atoms(
-        numbers=batch.numbers.numpy(),
-        positions=batch.positions.numpy(),
-        cell=batch.cell[0].numpy() if periodic else None,
-        pbc=periodic,
-        info={"charge": float(batch.charge[0])},
-    )
+    return atoms_of(dataset[int(np.argmin(sizes))][0])
