@@ -23,6 +23,7 @@ from hff_ase.dynamics.pimd.force_fields import driver_path
 from hff_ase.dynamics.pimd.input_xml import input_xml, load_start
 from hff_ase.dynamics.pimd.results import cut_frames, cut_properties, read_properties
 from hff_ase.dynamics.pimd.run import PIMDRun, step_of
+from hff_ase.dynamics.pimd.trajectories import write_extended
 from hff_ase.errors import ConfigError, SimulationError, StructureError
 
 pytest.importorskip("ipi", reason="path integrals run in i-PI (pip install 'hff-ase[pimd]')")
@@ -141,6 +142,35 @@ def test_ipi_takes_what_is_written(
     if config.extras:
         dipole = np.loadtxt(run["pimd.dipole_0"], comments="#")
         assert np.isfinite(dipole).all()
+
+
+def test_trajectories_for_ase_keep_cell_and_molecules(
+    box: Path, small_model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A triclinic box whose cell moves, with ids of molecules and their names."""
+    atoms = read(box)
+    shear = np.array([[1.0, 0, 0], [0.1, 1.0, 0], [0, -0.08, 1.0]])
+    atoms.set_cell(atoms.cell.array @ shear, scale_atoms=True)
+    atoms.set_array("molecule", np.arange(len(atoms)) // 2)
+    atoms.info["molecules"] = ["A", "B"]
+    write(box, atoms)
+    many = settings(box, small_model_path, ensemble="npt", trajectory_interval=1)
+    run = PIMDRun.create(PIMDConfig.checked(many))
+    simulate(run["input.xml"].read_text(), run.folder, 3, monkeypatch)
+    raw = read_properties(run["pimd.properties"])["volume{angstrom3}"]
+    written = write_extended(run.folder, run.atoms)
+    assert [path.name for path in written][:2] == ["pimd.bead_0.extxyz", "pimd.bead_1.extxyz"]
+    for path in written:
+        frames = read(path, index=":")
+        assert [frame.info["step"] for frame in frames] == [0, 1, 2, 3]
+        np.testing.assert_allclose([frame.get_volume() for frame in frames], raw, rtol=1e-5)
+        last = frames[-1]
+        assert last.pbc.all()
+        assert last.info["molecules"] == ["A", "B"]
+        np.testing.assert_array_equal(last.arrays["molecule"], atoms.arrays["molecule"])
+        np.testing.assert_array_equal(last.numbers, atoms.numbers)
+        moved = last.get_scaled_positions(wrap=False) - run.atoms.get_scaled_positions(wrap=False)
+        assert np.abs(moved).max() < 0.1
 
 
 def matrices(path: Path, beads: int) -> Path:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ase import Atoms
 from ase.io import iread, read
 
@@ -16,6 +14,7 @@ from hff_ase.dynamics.pimd.force_fields import START
 from hff_ase.dynamics.pimd.input_xml import BEAD, PREFIX, PROPERTIES
 from hff_ase.dynamics.pimd.rdf import Array
 from hff_ase.dynamics.pimd.results import read_properties
+from hff_ase.dynamics.pimd.trajectories import iter_frames
 from hff_ase.dynamics.reporting import finite_or_none, read_statistics
 from hff_ase.dynamics.rundir import STATISTICS, trajectory_name
 from hff_ase.errors import SimulationError
@@ -90,15 +89,5 @@ def read_beads(folder: Path, start: Atoms) -> list[Atoms]:
     """
     frames: list[Atoms] = []
     for path in sorted(folder.glob(f"{PREFIX}.{BEAD}_*.xyz")):
-        frames += second_half(list(_bead(path, start)))
+        frames += second_half(list(iter_frames(path, start)))
     return frames
-
-
-def _bead(path: Path, start: Atoms) -> Iterator[Atoms]:
-    from ipi.utils.io import iter_file_raw
-
-    with open(path, encoding="utf-8") as file:
-        for found in iter_file_raw("xyz", file):
-            cell = np.asarray(found["cell"]).T if start.pbc.all() else start.cell
-            positions = np.asarray(found["data"]).reshape(-1, 3)
-            yield Atoms(start.numbers, positions, cell=cell, pbc=start.pbc)

@@ -49,6 +49,7 @@ from hff_ase.dynamics.pimd.results import (
     read_properties,
     summarize,
 )
+from hff_ase.dynamics.pimd.trajectories import write_extended
 from hff_ase.dynamics.progress import Screen
 from hff_ase.dynamics.stopping import stop_on_signals
 from hff_ase.errors import SimulationError, StoppedError, StructureError
@@ -104,6 +105,7 @@ class PIMDRun:
         if config.minimize and config.start_from is None:
             relax(run.atoms, config)
         columns = ["symbols", "positions", "masses"]
+        columns += ["molecule"] if "molecule" in run.atoms.arrays else []
         run.atoms.set_masses(run.atoms.get_masses())
         write(run[START], run.atoms, columns=columns, format="extxyz")
         if config.gle is not None:
@@ -228,6 +230,7 @@ class PIMDRun:
         classical = None if given is None else read_classical(given)
         if classical is not None:
             summary["classical"] = classical.summary()
+        write_extended(self.folder, self.atoms)
         functions = self._distributions(classical, summary)
         write_whole(self[SUMMARY], to_yaml(summary).encode())
         plot(self[PLOT], columns, len(self.atoms), classical, *functions)
