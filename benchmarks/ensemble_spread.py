@@ -34,9 +34,9 @@ from hff_ase.data import read_frames
 from hff_ase.data.splits import chunks
 from hff_ase.dynamics.build import build_box
 from hff_ase.dynamics.replicas import ReplicaConfig, ReplicaRun
-from hff_ase.dynamics.replicas.files import replica_folder
-from hff_ase.dynamics.reporting import read_statistics
-from hff_ase.dynamics.rundir import STATISTICS, SUMMARY, TRAJECTORY, RunFolder
+from hff_ase.dynamics.replicas.reporter import replica_folder
+from hff_ase.dynamics.reporters import read_statistics
+from hff_ase.dynamics.reporters.run_folder import STATISTICS, SUMMARY, TRAJECTORY, RunFolder
 from hff_ase.units import BAR
 
 ATOMS_AT_ONCE = 4000

@@ -36,9 +36,8 @@ from hff_ase.allocator import keep_memory
 from hff_ase.batch import AtomsBatch
 from hff_ase.bench.boxes import large_box
 from hff_ase.bench.timing import device_ready
-from hff_ase.dynamics.pimd.config import PIMDConfig
+from hff_ase.dynamics.pimd import PIMDConfig, PIMDRun
 from hff_ase.dynamics.pimd.processes import driver_commands
-from hff_ase.dynamics.pimd.run import PIMDRun
 from hff_ase.potential import Evaluation
 from hff_ase.shared_evaluators import SharedEvaluators
 

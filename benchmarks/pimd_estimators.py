@@ -38,10 +38,10 @@ from hff_ase import HybridFF
 from hff_ase.allocator import keep_memory
 from hff_ase.bench.boxes import large_box
 from hff_ase.dynamics.observables.density import block_average
+from hff_ase.dynamics.pimd import PIMDRun
 from hff_ase.dynamics.pimd.config import PIMDConfig
 from hff_ase.dynamics.pimd.input_xml import labels
 from hff_ase.dynamics.pimd.results import read_properties
-from hff_ase.dynamics.pimd.run import PIMDRun
 
 DEUTERIUM = 2.014101778
 ISOTOPES = {"H": None, "D": DEUTERIUM}

@@ -22,18 +22,18 @@ from ase import Atoms
 from hff_ase.allocator import keep_memory
 from hff_ase.calculators import HybridFF
 from hff_ase.dynamics.build import build_box
-from hff_ase.dynamics.replicas.beginning import deal, relax
 from hff_ase.dynamics.replicas.config import ReplicaConfig
-from hff_ase.dynamics.replicas.mover import ReplicaMover
+from hff_ase.dynamics.replicas.replica_engine import ReplicaEngine
+from hff_ase.dynamics.replicas.start import deal, relax
 
 RECIPE = "1.0 M LiPF6 in EC:DMC 1:1 v/v"
 
 
-def advance(mover: ReplicaMover, n_steps: int) -> float:
+def advance(engine: ReplicaEngine, n_steps: int) -> float:
     """Take steps; seconds."""
-    began, last = time.perf_counter(), mover.loop.step + n_steps
-    while mover.loop.step < last:
-        mover.advance(last - mover.loop.step)
+    began, last = time.perf_counter(), engine.loop.step + n_steps
+    while engine.loop.step < last:
+        engine.advance(last - engine.loop.step)
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter() - began
@@ -41,9 +41,9 @@ def advance(mover: ReplicaMover, n_steps: int) -> float:
 
 def measure(box: Atoms, calc: HybridFF, config: ReplicaConfig, args: Any) -> dict[str, float]:
     """Speed of one batch."""
-    mover = ReplicaMover(deal([box], config), calc)
-    advance(mover, args.warm_up)
-    seconds = min(advance(mover, args.steps) for _ in range(args.stretches)) / args.steps
+    engine = ReplicaEngine(deal([box], config), calc)
+    advance(engine, args.warm_up)
+    seconds = min(advance(engine, args.steps) for _ in range(args.stretches)) / args.steps
     n_atoms = len(box) * config.n_replicas
     entry = {
         "replicas": config.n_replicas,

@@ -26,8 +26,8 @@ from performance_page import markdown
 from hff_ase.dynamics.build import build_box
 from hff_ase.dynamics.config import MDConfig
 from hff_ase.dynamics.md import MDRun
-from hff_ase.dynamics.reporting import read_statistics
-from hff_ase.dynamics.rundir import CHECKPOINT, STATISTICS, TRAJECTORY
+from hff_ase.dynamics.reporters import read_statistics
+from hff_ase.dynamics.reporters.run_folder import CHECKPOINT, STATISTICS, TRAJECTORY
 from hff_ase.errors import SimulationError, StoppedError
 
 PAGE = Path(__file__).parents[1] / "docs" / "time_steps.md"

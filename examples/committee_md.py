@@ -17,8 +17,7 @@ from ase.io import read
 from hff_ase import HybridFF
 from hff_ase.calculators.committee import Committee
 from hff_ase.dynamics.build import build_box
-from hff_ase.dynamics.config import MDConfig
-from hff_ase.dynamics.md import MDRun
+from hff_ase.dynamics.md import MDConfig, MDRun
 
 box = build_box("EC:DMC 1:1 v/v", 100, seed=1)
 model, *others = members = [HybridFF.load("electrolyte") for _ in range(3)]

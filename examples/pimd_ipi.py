@@ -14,9 +14,8 @@ from ase.optimize import LBFGS
 
 from hff_ase import HybridFF
 from hff_ase.dynamics.build import build_box
-from hff_ase.dynamics.pimd.config import PIMDConfig
+from hff_ase.dynamics.pimd import PIMDConfig, PIMDRun
 from hff_ase.dynamics.pimd.results import read_properties
-from hff_ase.dynamics.pimd.run import PIMDRun
 
 
 def main() -> None:

@@ -30,8 +30,7 @@ def start() -> Atoms:
 
 def main(folder: Path) -> None:
     """Twenty steps with a thermostat on every mode, forty with none on the centroid."""
-    from hff_ase.dynamics.pimd.config import PIMDConfig
-    from hff_ase.dynamics.pimd.run import PIMDRun
+    from hff_ase.dynamics.pimd import PIMDConfig, PIMDRun
 
     write(folder / "ethanol.extxyz", start(), columns=["symbols", "positions"])
     settings = {

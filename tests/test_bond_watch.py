@@ -11,13 +11,13 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.calculator import Calculator, all_changes
 
-from hff_ase.dynamics import bond_watch
-from hff_ase.dynamics.bond_watch import BondWatch
 from hff_ase.dynamics.build import build_box, find_solvent
 from hff_ase.dynamics.config import MDConfig
+from hff_ase.dynamics.guards import bond_watch
+from hff_ase.dynamics.guards.bond_watch import BondWatch
 from hff_ase.dynamics.md import MDRun
 from hff_ase.dynamics.replicas import ReplicaConfig, ReplicaRun
-from hff_ase.dynamics.summary import read_summary
+from hff_ase.dynamics.simulation.summary import read_summary
 from hff_ase.errors import HFFWarning, SimulationError
 
 # ---- what it sees --------------------------------------------------------------------------------

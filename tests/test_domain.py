@@ -24,10 +24,10 @@ from hff_ase.domain_json import domain_from_dict, domain_to_dict
 from hff_ase.dynamics.build import compose, find_solvent, ions, parse_recipe, solvents
 from hff_ase.dynamics.build.naming import graph_of, name_of
 from hff_ase.dynamics.config import MDConfig
-from hff_ase.dynamics.domains import check_domains
 from hff_ase.dynamics.md import MDRun
 from hff_ase.dynamics.observables.density import mass_density
 from hff_ase.dynamics.replicas import ReplicaConfig, ReplicaRun
+from hff_ase.dynamics.start.domains import check_domains
 from hff_ase.errors import (
     CheckpointError,
     ConfigError,
@@ -435,8 +435,7 @@ def test_replicas_refuse_too(tmp_path: Path, known_ec: Path) -> None:
 
 def test_pimd_refuses_too(tmp_path: Path, known_ec: Path) -> None:
     pytest.importorskip("ipi", reason="i-PI is the optional extra 'pimd'")
-    from hff_ase.dynamics.pimd.config import PIMDConfig
-    from hff_ase.dynamics.pimd.run import PIMDRun
+    from hff_ase.dynamics.pimd import PIMDConfig, PIMDRun
 
     settings = {
         "structure": str(_box(tmp_path)),

@@ -12,9 +12,9 @@ from toy_engine import Traps, make_loop, moving, run_steps
 from toy_md import argon
 
 from hff_ase.batch import AtomsBatch
-from hff_ase.dynamics.engine import INTEGRATORS, Noise
-from hff_ase.dynamics.engine.mtk import sinhc
-from hff_ase.dynamics.engine.noise import normal, philox
+from hff_ase.dynamics.engine.torch import INTEGRATORS, Noise
+from hff_ase.dynamics.engine.torch.integrators.mtk import sinhc
+from hff_ase.dynamics.engine.torch.noise import normal, philox
 from hff_ase.errors import ConfigError
 
 ENSEMBLES = tuple(INTEGRATORS)

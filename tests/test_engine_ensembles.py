@@ -14,8 +14,8 @@ from ase import Atoms, units
 from toy_engine import make_loop, moving, run_steps, toy_calculator
 from toy_md import argon
 
-from hff_ase.dynamics.ase_mover import ASEMover
 from hff_ase.dynamics.config import MDConfig
+from hff_ase.dynamics.engine.ase.ase_engine import ASEEngine
 from hff_ase.units import BAR
 
 N_ATOMS, TIMESTEP = 32, 5.0
@@ -65,9 +65,9 @@ def with_ase(ensemble: str) -> list[Series]:
         )
         atoms, calc = box(kelvin, seed), toy_calculator()
         atoms.calc = calc
-        mover = ASEMover(atoms, config, calc, np.random.default_rng(seed), {})
-        mover.begin(ensemble, 0, {})
-        samples = [mover.advance(1)[0] for _ in range(30000)][1000:]
+        engine = ASEEngine(atoms, config, calc, np.random.default_rng(seed), {})
+        engine.begin(ensemble, 0, {})
+        samples = [engine.advance(1)[0] for _ in range(30000)][1000:]
         series = {name: np.array([getattr(s, name) for s in samples]) for name in COLUMNS}
         found.append([series])
     return found

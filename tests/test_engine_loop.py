@@ -8,8 +8,8 @@ import torch
 from toy_engine import LennardJones, make_loop, moving, run_steps
 from toy_md import argon
 
-from hff_ase.dynamics.engine import INTEGRATORS
-from hff_ase.dynamics.guards import Limits
+from hff_ase.dynamics.engine.limits import Limits
+from hff_ase.dynamics.engine.torch import INTEGRATORS
 from hff_ase.errors import HFFWarning, StructureError
 
 
@@ -95,7 +95,7 @@ def test_without_a_graph_it_goes_on(monkeypatch):
         function()  # as the warming-up does
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    monkeypatch.setattr("hff_ase.dynamics.engine.graph.record", refuse)
+    monkeypatch.setattr("hff_ase.dynamics.engine.torch.cuda_graph.record", refuse)
     box = moving(argon(2), 90, 1)
     loop = make_loop("nvt", [box], block=8, capture=True)
     with pytest.warns(HFFWarning, match="without a CUDA graph, slower: operation not") as warned:
@@ -118,8 +118,8 @@ def test_a_recording_is_replayed_and_made_anew(monkeypatch):
     def record(function):
         return Graph(function), function()  # the loop is idle now: nothing changes
 
-    monkeypatch.setattr("hff_ase.dynamics.engine.graph.record", record)
-    monkeypatch.setattr("hff_ase.dynamics.engine.graph.SHORT_LIFE", 1)
+    monkeypatch.setattr("hff_ase.dynamics.engine.torch.cuda_graph.record", record)
+    monkeypatch.setattr("hff_ase.dynamics.engine.torch.cuda_graph.SHORT_LIFE", 1)
     box = moving(argon(2), 90, 1)
     loop = make_loop("npt", [box], block=8, skin=0.5, capture=True)
     rows = run_steps(loop, 120)

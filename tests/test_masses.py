@@ -7,7 +7,7 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 
-from hff_ase.dynamics.masses import bound_to, repartition
+from hff_ase.dynamics.start.masses import bound_to, repartition
 from hff_ase.errors import StructureError
 
 

@@ -14,11 +14,12 @@ from typer.testing import CliRunner
 
 from hff_ase.cli.md import md
 from hff_ase.dynamics.config import MDConfig, merge, parse_time, read_settings
-from hff_ase.dynamics.guards import check_contacts
-from hff_ase.dynamics.integrators import Integrator, random_momenta, temperature
+from hff_ase.dynamics.engine.ase.ase_integrator import ASEIntegrator
+from hff_ase.dynamics.engine.momenta import random_momenta, temperature
+from hff_ase.dynamics.guards.checks import check_contacts
 from hff_ase.dynamics.md import MDRun
 from hff_ase.dynamics.observables.density import block_average, mass_density
-from hff_ase.dynamics.reporting import read_statistics, stage_averages
+from hff_ase.dynamics.reporters.statistics import read_statistics, stage_averages
 from hff_ase.errors import ConfigError, SimulationError, StructureError
 from hff_ase.units import BAR
 
@@ -73,7 +74,7 @@ def propagate(ensemble: str, atoms: Atoms, n_steps: int, **options: float) -> np
     config = MDConfig(ensemble=ensemble, time="1ps", **options)
     rng = np.random.default_rng(11)
     atoms.set_momenta(random_momenta(atoms, config.temperature, rng))
-    integrator = Integrator(ensemble, atoms, config, rng)
+    integrator = ASEIntegrator(ensemble, atoms, config, rng)
     atoms.get_forces()
     rows = []
     for _ in range(n_steps):
@@ -423,7 +424,9 @@ def test_command_line_replaces_the_file():
 
 
 def test_command_line(tmp_path, monkeypatch):
-    monkeypatch.setattr("hff_ase.dynamics.md.load_calculator", lambda config: ListedLennardJones())
+    monkeypatch.setattr(
+        "hff_ase.dynamics.md.md_run.load_calculator", lambda config: ListedLennardJones()
+    )
     app = typer.Typer()
     app.command()(md)
     runner = CliRunner()

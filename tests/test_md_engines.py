@@ -17,12 +17,12 @@ from toy_engine import LennardJones, moving, toy_calculator
 from toy_md import ListedLennardJones, argon, settings
 
 from hff_ase.calculators import HybridFF
-from hff_ase.dynamics.checkpointing import load_checkpoint
 from hff_ase.dynamics.config import MDConfig
+from hff_ase.dynamics.engine.interface import choose_engine
+from hff_ase.dynamics.engine.torch.torch_engine import TorchEngine
 from hff_ase.dynamics.md import MDRun
-from hff_ase.dynamics.movers import choose_engine
-from hff_ase.dynamics.reporting import read_statistics, stage_averages
-from hff_ase.dynamics.torch_mover import TorchMover
+from hff_ase.dynamics.reporters.statistics import read_statistics, stage_averages
+from hff_ase.dynamics.simulation.checkpoint import load_checkpoint
 from hff_ase.errors import ConfigError, SimulationError
 from hff_ase.potential import HybridPotential
 
@@ -107,11 +107,11 @@ def test_folder_is_that_of_the_other_engine(tmp_path):
 def test_every_moment_resumes_exactly(tmp_path):
     run(tmp_path / "whole", STAGED).run()
     expected = outputs(tmp_path / "whole")
-    sitting = run(tmp_path / "cut", STAGED, calculator(BreaksAt(6, "kill")))
+    killed = run(tmp_path / "cut", STAGED, calculator(BreaksAt(6, "kill")))
     for calls in (40, 95, 70, 90, 60):
         with pytest.raises(KilledError):
-            sitting.run()
-        sitting = MDRun.resume(tmp_path / "cut", calculator(BreaksAt(calls, "kill")))
+            killed.run()
+        killed = MDRun.resume(tmp_path / "cut", calculator(BreaksAt(calls, "kill")))
     MDRun.resume(tmp_path / "cut", calculator()).run()
     assert outputs(tmp_path / "cut") == expected
     often = settings(str(tmp_path / "often"), STAGED, engine="torch", checkpoint_interval=1)
@@ -142,9 +142,9 @@ def test_killed_at_random_moments(tmp_path):
 
 def test_blocks_write_the_same_files(tmp_path, monkeypatch):
     run(tmp_path / "one", STAGED).run()
-    made = TorchMover.__init__
+    made = TorchEngine.__init__
     monkeypatch.setattr(
-        TorchMover, "__init__", lambda self, *arguments: made(self, *arguments, block=9)
+        TorchEngine, "__init__", lambda self, *arguments: made(self, *arguments, block=9)
     )
     run(tmp_path / "nine", STAGED).run()
     assert outputs(tmp_path / "one") == outputs(tmp_path / "nine")
@@ -160,9 +160,9 @@ def test_blocks_write_the_same_files(tmp_path, monkeypatch):
     ],
 )
 def test_blow_up_names_the_atom(tmp_path, monkeypatch, how, message, block):
-    made = TorchMover.__init__
+    made = TorchEngine.__init__
     monkeypatch.setattr(
-        TorchMover, "__init__", lambda self, *arguments: made(self, *arguments, block=block)
+        TorchEngine, "__init__", lambda self, *arguments: made(self, *arguments, block=block)
     )
     options = {"minimize": False, "timestep": 1.0}
     options["max_temperature"] = 200.0 if how == "push" else 1e6
@@ -234,4 +234,4 @@ def test_noise_follows_the_seed(tmp_path):
 def test_a_model_without_a_cell_term_still_needs_its_elements():
     calc = HybridFF(HybridPotential({"toy": LennardJones()}, ("H",)))
     with pytest.raises(ValueError, match="model knows H; structure holds Ar"):
-        TorchMover(argon(), settings("md", ["nvt:0.1ps"], engine="torch"), calc, {})
+        TorchEngine(argon(), settings("md", ["nvt:0.1ps"], engine="torch"), calc, {})

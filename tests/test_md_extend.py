@@ -15,11 +15,11 @@ from toy_replicas import config as replica_config
 from toy_replicas import outputs as replica_outputs
 
 from hff_ase.cli import app
-from hff_ase.dynamics.checkpointing import load_checkpoint, save_checkpoint
 from hff_ase.dynamics.config import ENSEMBLES
-from hff_ase.dynamics.extending import extend_stages, goes_on
 from hff_ase.dynamics.md import MDRun
 from hff_ase.dynamics.replicas import ReplicaRun
+from hff_ase.dynamics.simulation.checkpoint import load_checkpoint, save_checkpoint
+from hff_ase.dynamics.simulation.resume import extend_stages, goes_on
 from hff_ase.errors import ConfigError, SimulationError
 
 FILES = ("statistics.dat", "trajectory.extxyz", "final.extxyz", "pressure.dat")

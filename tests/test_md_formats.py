@@ -142,7 +142,7 @@ def test_what_a_format_cannot_hold_is_said_before_the_run(tmp_path, monkeypatch)
     turned = molecular_argon()
     turned.rotate(30, "z", rotate_cell=True)
     config = settings(str(tmp_path / "run"), ["nvt:0.1ps"], trajectory_format="xtc")
-    found = "hff_ase.dynamics.trajectory_formats.find_spec"
+    found = "hff_ase.dynamics.reporters.trajectory_files.find_spec"
     monkeypatch.setattr(found, lambda name: "there")
     with pytest.raises(StructureError, match="lower triangular"):
         MDRun.start(config, turned, calculator("ase"))

@@ -11,11 +11,11 @@ from toy_md import ListedLennardJones, settings
 from toy_runs import KilledError, Still, calculator, molecular_argon, start
 
 from hff_ase.dynamics.build import build_box
-from hff_ase.dynamics.checkpointing import load_checkpoint, save_checkpoint, unpack_atoms
 from hff_ase.dynamics.config import MDConfig
 from hff_ase.dynamics.md import MDRun
-from hff_ase.dynamics.reporting import PLANES, read_statistics
-from hff_ase.dynamics.stopping import StopRequest, stop_on_signals
+from hff_ase.dynamics.reporters.statistics import PLANES, read_statistics
+from hff_ase.dynamics.simulation.checkpoint import load_checkpoint, save_checkpoint, unpack_atoms
+from hff_ase.dynamics.simulation.stopping import StopRequest, stop_on_signals
 from hff_ase.errors import ConfigError, StoppedError
 from hff_ase.units import BAR
 
@@ -110,7 +110,7 @@ def test_time_limit_while_minimising(tmp_path):
 
 def test_a_request_says_what_made_it(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("hff_ase.dynamics.stopping.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("hff_ase.dynamics.simulation.stopping.time.monotonic", lambda: now[0])
     with stop_on_signals(2.0) as stop:
         now[0] += 7199
         assert stop.signal_name is None

@@ -13,10 +13,10 @@ from toy_md import ListedLennardJones, argon, settings
 from toy_replicas import boxes, calculator
 from toy_replicas import config as replica_config
 
-from hff_ase.dynamics import sitting
 from hff_ase.dynamics.md import MDRun
-from hff_ase.dynamics.plotting import running_mean
 from hff_ase.dynamics.replicas import ReplicaRun
+from hff_ase.dynamics.reporters.plots import running_mean
+from hff_ase.dynamics.simulation import simulation
 from hff_ase.errors import SimulationError, StoppedError
 
 STAGES = ["npt:0.2ps", "nvt:0.2ps"]
@@ -61,11 +61,13 @@ def test_a_stopped_run_has_its_summary_and_plot(tmp_path: Path) -> None:
 
 
 def test_a_running_run_has_them_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sitting, "SECONDS_BETWEEN_REPORTS", 0.0)
+    monkeypatch.setattr(simulation, "SECONDS_BETWEEN_REPORTS", 0.0)
     seen: list[str] = []
-    say = sitting.Sitting._report
+    say = simulation.Simulation._report
     monkeypatch.setattr(
-        sitting.Sitting, "_report", lambda self, status: (seen.append(status), say(self, status))
+        simulation.Simulation,
+        "_report",
+        lambda self, status: (seen.append(status), say(self, status)),
     )
     start(tmp_path, ListedLennardJones(), checkpoint_interval=20).run()
     assert "running" in seen

@@ -13,8 +13,8 @@ import pytest
 from killing import kill_again_and_again
 from toy_md import ListedLennardJones, argon, settings
 
-from hff_ase.dynamics.checkpointing import load_checkpoint, save_checkpoint
 from hff_ase.dynamics.md import MDRun
+from hff_ase.dynamics.simulation.checkpoint import load_checkpoint, save_checkpoint
 from hff_ase.errors import ConfigError, HFFWarning, SimulationError
 
 COMPARED = ("statistics.dat", "trajectory.extxyz", "final.extxyz")

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from hff_ase.dynamics.movers import Sample
+from hff_ase.dynamics.engine.interface import Sample
 from hff_ase.dynamics.observables.green_kubo import (
     correlate_elements,
     traceless,
     viscosity,
     viscosity_of_run,
 )
-from hff_ase.dynamics.reporting import (
+from hff_ase.dynamics.reporters.statistics import (
     Moment,
     format_row,
     header,

@@ -21,8 +21,8 @@ from hff_ase.calculators import HybridFF
 from hff_ase.dynamics.pimd.config import PIMDConfig
 from hff_ase.dynamics.pimd.force_fields import driver_path
 from hff_ase.dynamics.pimd.input_xml import input_xml, load_start
+from hff_ase.dynamics.pimd.pimd_run import PIMDRun, step_of
 from hff_ase.dynamics.pimd.results import cut_frames, cut_properties, read_properties
-from hff_ase.dynamics.pimd.run import PIMDRun, step_of
 from hff_ase.dynamics.pimd.trajectories import write_extended
 from hff_ase.errors import ConfigError, SimulationError, StructureError
 
@@ -213,7 +213,7 @@ def test_the_start_is_turned_but_not_changed(tmp_path: Path, small_calculator: A
 
 def launch(run: PIMDRun) -> subprocess.Popen[bytes]:
     code = (
-        "import sys; from hff_ase.dynamics.pimd.run import PIMDRun; "
+        "import sys; from hff_ase.dynamics.pimd.pimd_run import PIMDRun; "
         "PIMDRun.open(sys.argv[1]).run(progress=False)"
     )
     return subprocess.Popen([sys.executable, "-c", code, str(run.folder)], stderr=subprocess.PIPE)

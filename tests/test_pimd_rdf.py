@@ -15,11 +15,10 @@ from conftest import salt_box
 from typer.testing import CliRunner
 
 from hff_ase.cli import app
+from hff_ase.dynamics.pimd import PIMDConfig, PIMDRun
 from hff_ase.dynamics.pimd.comparison import read_beads, read_classical, second_half
-from hff_ase.dynamics.pimd.config import PIMDConfig
 from hff_ase.dynamics.pimd.rdf import distributions, lightest_pairs
-from hff_ase.dynamics.pimd.run import PIMDRun
-from hff_ase.dynamics.rundir import STATISTICS
+from hff_ase.dynamics.reporters.run_folder import STATISTICS
 from hff_ase.errors import SimulationError, StructureError
 
 

@@ -18,11 +18,10 @@ from conftest import make_potential, salt_box, water
 
 from hff_ase.calculators import HybridFF
 from hff_ase.checkpoint import ModelInfo, save_model
+from hff_ase.dynamics.pimd import PIMDConfig, PIMDRun
 from hff_ase.dynamics.pimd.beads import BeadForces
-from hff_ase.dynamics.pimd.config import PIMDConfig
 from hff_ase.dynamics.pimd.processes import driver_commands
 from hff_ase.dynamics.pimd.results import read_properties
-from hff_ase.dynamics.pimd.run import PIMDRun
 from hff_ase.errors import ConfigError
 
 pytest.importorskip("ipi", reason="path integrals run in i-PI (pip install 'hff-ase[pimd]')")
@@ -196,7 +195,7 @@ def test_inner_and_full_model_over_sockets(
 
 
 RUN = (
-    "import sys; from hff_ase.dynamics.pimd.run import PIMDRun; "
+    "import sys; from hff_ase.dynamics.pimd.pimd_run import PIMDRun; "
     "PIMDRun.open(sys.argv[1]).run(progress=False)"
 )
 

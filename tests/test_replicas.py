@@ -19,15 +19,15 @@ from typer.testing import CliRunner
 from hff_ase.calculators import HybridFF
 from hff_ase.cli import app
 from hff_ase.dynamics.config import MDConfig, merge, read_settings
-from hff_ase.dynamics.engine import Noise
-from hff_ase.dynamics.integrators import temperature
+from hff_ase.dynamics.engine.momenta import temperature
+from hff_ase.dynamics.engine.torch import Noise
 from hff_ase.dynamics.md import MDRun
 from hff_ase.dynamics.replicas import ReplicaConfig, ReplicaRun
-from hff_ase.dynamics.replicas.beginning import deal
-from hff_ase.dynamics.replicas.files import allow_open_files
-from hff_ase.dynamics.replicas.mover import Replica, ReplicaMover
+from hff_ase.dynamics.replicas.replica_engine import Replica, ReplicaEngine
+from hff_ase.dynamics.replicas.reporter import allow_open_files
+from hff_ase.dynamics.replicas.start import deal
 from hff_ase.dynamics.replicas.summary import over_replicas
-from hff_ase.dynamics.reporting import read_statistics
+from hff_ase.dynamics.reporters import read_statistics
 from hff_ase.errors import ConfigError, SimulationError
 from hff_ase.testing import ionic_box
 
@@ -97,9 +97,9 @@ def test_forces_in_any_batch():
     rng = np.random.default_rng(0)
     for one in replicas:
         one.atoms.positions += rng.normal(0, 0.02, one.atoms.positions.shape)
-    together = ReplicaMover(replicas, calc).all_results()
+    together = ReplicaEngine(replicas, calc).all_results()
     for place, one in enumerate(replicas):
-        alone = ReplicaMover([one], calc).all_results()[0]
+        alone = ReplicaEngine([one], calc).all_results()[0]
         scale = np.abs(alone["forces"]).max()
         assert np.abs(alone["forces"] - together[place]["forces"]).max() < 1e-12 * scale
         assert alone["energy"] == pytest.approx(together[place]["energy"], rel=1e-13)
@@ -109,7 +109,7 @@ def test_noise_is_that_of_the_number():
     replicas, calc = liquid(4)
     noise = {}
     for name, chosen in {"all": replicas, "last": replicas[3:], "two": replicas[2:]}.items():
-        loop = ReplicaMover(chosen, calc).loop
+        loop = ReplicaEngine(chosen, calc).loop
         assert isinstance(loop._noise, Noise)
         noise[name] = loop._noise.steps(17, 5)[:, -len(replicas[3].atoms) :]
     assert torch.equal(noise["all"], noise["last"])
@@ -117,11 +117,11 @@ def test_noise_is_that_of_the_number():
     assert noise["all"].std() == pytest.approx(1.0, abs=0.1)
 
 
-def positions_after(mover: ReplicaMover, n_steps: int) -> dict[int, np.ndarray]:
-    while mover.loop.step < n_steps:
-        mover.advance(n_steps - mover.loop.step)
-    found = mover.all_atoms()
-    return {one.index: found[k].positions for k, one in enumerate(mover.replicas)}
+def positions_after(engine: ReplicaEngine, n_steps: int) -> dict[int, np.ndarray]:
+    while engine.loop.step < n_steps:
+        engine.advance(n_steps - engine.loop.step)
+    found = engine.all_atoms()
+    return {one.index: found[k].positions for k, one in enumerate(engine.replicas)}
 
 
 def test_inner_steps_in_any_batch():
@@ -129,9 +129,9 @@ def test_inner_steps_in_any_batch():
     replicas, calc = liquid(4)
     inner = {"inner_without": ("coulomb", "dispersion"), "inner_steps": 2}
     chosen = [replace(one, config=one.config.model_copy(update=inner)) for one in replicas]
-    together = positions_after(ReplicaMover(chosen, calc), 6)
-    alone = positions_after(ReplicaMover(chosen[2:], calc), 6)
-    plain = positions_after(ReplicaMover(replicas[2:], calc), 6)
+    together = positions_after(ReplicaEngine(chosen, calc), 6)
+    alone = positions_after(ReplicaEngine(chosen[2:], calc), 6)
+    plain = positions_after(ReplicaEngine(replicas[2:], calc), 6)
     assert np.abs(together[2] - alone[2]).max() < 1e-10
     assert np.abs(plain[2] - alone[2]).max() > 1e-6
 
@@ -141,8 +141,8 @@ def test_trajectories_in_any_batch(ensemble):
     made = config("md", [f"{ensemble}:4ps"], temperature=[60, 90], replicas=8)
     replicas = deal(boxes(), made.for_structures(2))
     calc = calculator()
-    together = positions_after(ReplicaMover(replicas, calc), 500)
-    apart = positions_after(ReplicaMover(replicas[3:5], calc), 500)
+    together = positions_after(ReplicaEngine(replicas, calc), 500)
+    apart = positions_after(ReplicaEngine(replicas[3:5], calc), 500)
     moved = [np.abs(apart[k] - replicas[k].atoms.positions).max() for k in apart]
     assert min(moved) > 0.3
     for index, positions in apart.items():

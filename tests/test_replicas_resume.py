@@ -20,7 +20,7 @@ from toy_replicas import DiesAt, KilledError, calculator, config, outputs, start
 
 from hff_ase.calculators import HybridFF
 from hff_ase.dynamics.replicas import ReplicaRun
-from hff_ase.dynamics.reporting import read_statistics
+from hff_ase.dynamics.reporters import read_statistics
 from hff_ase.errors import ConfigError, HFFWarning, SimulationError, StoppedError
 
 PROGRAM = Path(__file__).with_name("toy_replicas.py")

@@ -13,7 +13,7 @@ from toy_md import argon
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.dynamics.config import MDConfig
-from hff_ase.dynamics.engine.state import volume
+from hff_ase.dynamics.engine.torch.state import volume
 from hff_ase.errors import ConfigError
 from hff_ase.neighborhood import Neighborhood
 from hff_ase.terms.term import Fields, Term

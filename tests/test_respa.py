@@ -16,11 +16,11 @@ from toy_md import CUTOFF, ListedLennardJones, argon, settings
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.calculators import HybridFF
-from hff_ase.dynamics.engine import INTEGRATORS, Loop, Noise, Respa, SplitForces
-from hff_ase.dynamics.engine.state import begin
+from hff_ase.dynamics.engine.interface import choose_engine
+from hff_ase.dynamics.engine.torch import INTEGRATORS, Noise, Respa, SplitForces, StepLoop
+from hff_ase.dynamics.engine.torch.batch_engine import with_results
+from hff_ase.dynamics.engine.torch.state import begin
 from hff_ase.dynamics.md import MDRun
-from hff_ase.dynamics.movers import choose_engine
-from hff_ase.dynamics.torch_mover import with_results
 from hff_ase.errors import ConfigError
 from hff_ase.evaluator import Evaluator
 from hff_ase.neighborhood import Neighborhood
@@ -76,7 +76,7 @@ def split_loop(
     device: str = "cpu",
     capture: bool = False,
     **conditions,
-) -> Loop:
+) -> StepLoop:
     """A loop with inner steps in the near part; None for plain steps in the whole."""
     potential = (potential or near_and_far()).to(device)
     plain = make_loop(ensemble, structures, Traps(), device=device, **conditions)
@@ -90,7 +90,7 @@ def split_loop(
     state = begin(held, state.positions, state.momenta, state.cell)
     state = integrator.start(with_results(state, held, forces))
     noise = Noise(3, held.batch) if integrator.draws_noise else None
-    return Loop(integrator, forces, state, 0, LIMITS, noise, block, capture)
+    return StepLoop(integrator, forces, state, 0, LIMITS, noise, block, capture)
 
 
 def boxes() -> list[Atoms]:
@@ -240,11 +240,11 @@ def run(folder: Path, calc: HybridFF, **options) -> MDRun:
 
 def test_every_moment_resumes_exactly(tmp_path):
     run(tmp_path / "whole", calculator()).run()
-    sitting = run(tmp_path / "cut", calculator(killed_at=9), checkpoint_interval=5)
+    killed = run(tmp_path / "cut", calculator(killed_at=9), checkpoint_interval=5)
     for calls in (12, 17, 14):
         with pytest.raises(KilledError):
-            sitting.run()
-        sitting = MDRun.resume(tmp_path / "cut", calculator(killed_at=calls))
+            killed.run()
+        killed = MDRun.resume(tmp_path / "cut", calculator(killed_at=calls))
     MDRun.resume(tmp_path / "cut", calculator()).run()
     for name in OUTPUTS:
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

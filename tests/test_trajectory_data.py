@@ -115,7 +115,7 @@ def test_files_are_read_in_chunks(tmp_path, suffix):
     if suffix == ".xtc":
         mda = pytest.importorskip("MDAnalysis")
         topology = tmp_path / "run.pdb"
-        from hff_ase.dynamics.trajectory_formats import write_topology
+        from hff_ase.dynamics.reporters.trajectory_files import write_topology
 
         write_topology(topology, frames[0])
         universe = mda.Universe(str(topology))

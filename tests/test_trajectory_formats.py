@@ -12,8 +12,8 @@ from ase import Atoms
 from ase.io import read
 from conftest import salt_box
 
-from hff_ase.dynamics.reporting import Moment
-from hff_ase.dynamics.trajectory_formats import (
+from hff_ase.dynamics.reporters.statistics import Moment
+from hff_ase.dynamics.reporters.trajectory_files import (
     FORMATS,
     TrajectoryFile,
     open_trajectory,
@@ -180,7 +180,7 @@ def test_an_unknown_ending_and_a_missing_library_are_named(
 ) -> None:
     with pytest.raises(ConfigError, match=r"expected a trajectory \.extxyz, \.traj, \.xtc, got"):
         open_trajectory(tmp_path / "run.dcd")
-    monkeypatch.setattr("hff_ase.dynamics.trajectory_formats.find_spec", lambda name: None)
+    monkeypatch.setattr("hff_ase.dynamics.reporters.trajectory_files.find_spec", lambda name: None)
     with pytest.raises(HFFError, match=r"pip install 'hff-ase\[xtc\]'"):
         open_trajectory(tmp_path / "run.xtc")
 
@@ -210,10 +210,10 @@ def test_a_running_file_can_be_read_at_any_moment(tmp_path: Path, suffix: str) -
 
 
 def test_rows_reach_the_disk_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hff_ase.dynamics import rundir
+    from hff_ase.dynamics.reporters import growing_file
 
-    monkeypatch.setattr(rundir, "MOST_WAITING", 50)
-    file = rundir.GrowingFile(tmp_path / "rows", 0)
+    monkeypatch.setattr(growing_file, "MOST_WAITING", 50)
+    file = growing_file.GrowingFile(tmp_path / "rows", 0)
     rng = np.random.default_rng(0)
     sizes = set()
     for k in range(200):

@@ -17,16 +17,16 @@ from toy_md import CUTOFF, EPSILON, SIGMA, argon, resume_or_start, settings
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.calculators import HybridFF
-from hff_ase.dynamics.engine import (
+from hff_ase.dynamics.engine.limits import Limits
+from hff_ase.dynamics.engine.momenta import random_momenta
+from hff_ase.dynamics.engine.torch import (
     INTEGRATORS,
     Conditions,
-    Loop,
     Noise,
+    StepLoop,
     begin,
     with_forces,
 )
-from hff_ase.dynamics.guards import Limits
-from hff_ase.dynamics.integrators import random_momenta
 from hff_ase.dynamics.md import MDRun
 from hff_ase.evaluator import Evaluator
 from hff_ase.neighborhood import Neighborhood
@@ -94,7 +94,7 @@ def make_loop(
     device: str = "cpu",
     limits: Limits = LIMITS,
     **options: Any,
-) -> Loop:
+) -> StepLoop:
     """A loop over the structures (with their momenta): K, eV/A^3, fs, 1/ps."""
     batch = AtomsBatch.from_atoms(structures, device)
     per_system = batch.cell.new_ones(batch.n_systems)
@@ -120,10 +120,10 @@ def make_loop(
     if integrator.draws_noise:
         noise = Noise(seed, batch, None if identity is None else torch.tensor(identity))
     state = integrator.start(state)
-    return Loop(integrator, forces, state, 0, limits, noise, block, **options)
+    return StepLoop(integrator, forces, state, 0, limits, noise, block, **options)
 
 
-def run_steps(loop: Loop, n_steps: int) -> dict[str, np.ndarray]:
+def run_steps(loop: StepLoop, n_steps: int) -> dict[str, np.ndarray]:
     """Take steps; every column as [n_steps, n_systems]."""
     rows: list[Tensor] = []
     while len(rows) < n_steps:

@@ -1,47 +1,6 @@
-"""Molecular dynamics of many systems at once, on the device where the potential is.
+"""What moves the atoms, one step after another: our own engine on torch, or ASE's integrators.
 
-`State` and `Conditions` are flat tensors over all systems; an `Integrator` is two pure functions of
-a state, around one evaluation of the forces; a `Loop` advances many steps between two looks from
-the host. Nothing loops over systems or atoms in Python.
+`interface` says what a run asks of an engine; ``torch/`` holds the loop of steps and the
+integrators with their thermostats and barostats, for many systems at once; ``ase/`` wraps those of
+ASE, for any calculator. torch is imported only where the engine on it is made.
 """
-
-from __future__ import annotations
-
-from hff_ase.dynamics.engine.forces import Forces, SplitForces
-from hff_ase.dynamics.engine.integrators import Integrator
-from hff_ase.dynamics.engine.langevin import Langevin
-from hff_ase.dynamics.engine.loop import Loop
-from hff_ase.dynamics.engine.mtk import MTK
-from hff_ase.dynamics.engine.noise import Noise
-from hff_ase.dynamics.engine.nose_hoover import NoseHoover
-from hff_ase.dynamics.engine.rescaling import CellRescaling
-from hff_ase.dynamics.engine.respa import Respa, SplitState, split
-from hff_ase.dynamics.engine.state import Conditions, State, begin, with_forces
-
-INTEGRATORS: dict[str, type[Integrator]] = {
-    "nve": Integrator,
-    "nvt": Langevin,
-    "nvt-nhc": NoseHoover,
-    "npt": MTK,
-    "npt-scr": CellRescaling,
-}
-
-__all__ = [
-    "INTEGRATORS",
-    "MTK",
-    "CellRescaling",
-    "Conditions",
-    "Forces",
-    "Integrator",
-    "Langevin",
-    "Loop",
-    "Noise",
-    "NoseHoover",
-    "Respa",
-    "SplitForces",
-    "SplitState",
-    "State",
-    "begin",
-    "split",
-    "with_forces",
-]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from hff_ase.dynamics.equilibration.equilibration_run import EquilibrationRun
+from hff_ase.dynamics.equilibration.equilibration_simulation import UnsettledError
 from hff_ase.dynamics.equilibration.protocol import EquilibrationConfig, Protocol
-from hff_ase.dynamics.equilibration.run import EquilibrationRun
-from hff_ase.dynamics.equilibration.session import UnsettledError
 from hff_ase.dynamics.equilibration.verdict import Verdict, judge
 
 __all__ = [

@@ -8,9 +8,9 @@ import numpy as np
 
 from hff_ase.dynamics.equilibration.shells import Record
 from hff_ase.dynamics.equilibration.verdict import DENSITY, POTENTIAL, SHELL, Verdict, judge
-from hff_ase.dynamics.replicas.files import replica_folder
-from hff_ase.dynamics.reporting import read_statistics
-from hff_ase.dynamics.rundir import STATISTICS, RunFolder
+from hff_ase.dynamics.replicas.reporter import replica_folder
+from hff_ase.dynamics.reporters.run_folder import STATISTICS, RunFolder
+from hff_ase.dynamics.reporters.statistics import read_statistics
 
 
 def judge_replicas(

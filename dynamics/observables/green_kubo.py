@@ -27,8 +27,8 @@ from scipy.optimize import curve_fit
 from scipy.signal import correlate
 
 from hff_ase.dynamics.observables.observable import Observable, one_sigma
-from hff_ase.dynamics.reporting import PLANES, read_statistics
-from hff_ase.dynamics.rundir import PRESSURE, STATISTICS
+from hff_ase.dynamics.reporters.run_folder import PRESSURE, STATISTICS
+from hff_ase.dynamics.reporters.statistics import PLANES, read_statistics
 from hff_ase.errors import ConfigError, SimulationError
 from hff_ase.units import BAR
 

@@ -15,8 +15,8 @@ from hff_ase.dynamics.pimd.input_xml import BEAD, PREFIX, PROPERTIES
 from hff_ase.dynamics.pimd.rdf import Array
 from hff_ase.dynamics.pimd.results import read_properties
 from hff_ase.dynamics.pimd.trajectories import iter_frames
-from hff_ase.dynamics.reporting import finite_or_none, read_statistics
-from hff_ase.dynamics.rundir import STATISTICS, trajectory_name
+from hff_ase.dynamics.reporters.run_folder import STATISTICS, trajectory_name
+from hff_ase.dynamics.reporters.statistics import finite_or_none, read_statistics
 from hff_ase.errors import SimulationError
 
 TRAJECTORIES = tuple(trajectory_name(suffix) for suffix in ("extxyz", "traj"))  # ASE reads them

@@ -7,8 +7,8 @@ from typing import Any
 from ase import Atoms
 
 from hff_ase.dynamics.config import MDConfig
-from hff_ase.dynamics.minimize import minimize
 from hff_ase.dynamics.pimd.config import PIMDConfig
+from hff_ase.dynamics.start.minimize import minimize
 
 
 def relax(atoms: Atoms, config: PIMDConfig) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def relax(atoms: Atoms, config: PIMDConfig) -> dict[str, Any]:
         config: of the run; the mean of a committee moves the atoms, as it will move the beads.
 
     Returns:
-        What `hff_ase.dynamics.minimize.minimize` says of it.
+        What `hff_ase.dynamics.start.minimize.minimize` says of it.
 
     Raises:
         SimulationError: an energy or force is not finite; names the atom.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hff_ase.dynamics.observables.density import block_average
 from hff_ase.dynamics.pimd.config import PIMDConfig
 from hff_ase.dynamics.pimd.input_xml import labels
-from hff_ase.dynamics.reporting import finite_or_none
+from hff_ase.dynamics.reporters.statistics import finite_or_none
 from hff_ase.errors import SimulationError
 
 Columns = dict[str, NDArray[np.float64]]

@@ -10,6 +10,6 @@ summary = ReplicaRun.start(config).run()
 from __future__ import annotations
 
 from hff_ase.dynamics.replicas.config import ReplicaConfig
-from hff_ase.dynamics.replicas.run import ReplicaRun
+from hff_ase.dynamics.replicas.replica_run import ReplicaRun
 
 __all__ = ["ReplicaConfig", "ReplicaRun"]

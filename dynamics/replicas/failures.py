@@ -6,25 +6,30 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from hff_ase.dynamics.bond_watch import BondWatch
 from hff_ase.dynamics.config import to_yaml
-from hff_ase.dynamics.guards import CONTACT_INTERVAL, check_bonds, check_contacts, look_closer
-from hff_ase.dynamics.replicas.files import replica_folder
-from hff_ase.dynamics.replicas.mover import HARMLESS, ReplicaMover
-from hff_ase.dynamics.reporting import Moment, frame
-from hff_ase.dynamics.rundir import FAILED, SUMMARY, RunFolder
+from hff_ase.dynamics.guards.bond_watch import BondWatch
+from hff_ase.dynamics.guards.checks import (
+    CONTACT_INTERVAL,
+    check_bonds,
+    check_contacts,
+    look_closer,
+)
+from hff_ase.dynamics.replicas.replica_engine import HARMLESS, ReplicaEngine
+from hff_ase.dynamics.replicas.reporter import replica_folder
+from hff_ase.dynamics.reporters.run_folder import FAILED, SUMMARY, RunFolder
+from hff_ase.dynamics.reporters.statistics import Moment, frame
 from hff_ase.errors import HFFError
 
 Telling = Callable[[str], None]
 
 
 def blowing_up(
-    mover: ReplicaMover, row: Tensor, step: int, bonds: Mapping[int, BondWatch], told: Telling
+    engine: ReplicaEngine, row: Tensor, step: int, bonds: Mapping[int, BondWatch], told: Telling
 ) -> dict[int, str]:
     """Which places are blowing up after a step, each with what one sees of it.
 
     Args:
-        mover: after the step.
+        engine: after the step.
         row: what is known of it, [n_replicas, n_columns].
         step: its number; atoms on top of each other are searched for now and then, and bonds.
         bonds: watches by number of the replica; none where they are off.
@@ -35,11 +40,11 @@ def blowing_up(
     bad: dict[int, str] = {}
     if all(harmless) and not contacts:
         return bad
-    for place, replica in enumerate(mover.replicas):
-        view = mover.look_at(place)
+    for place, replica in enumerate(engine.replicas):
+        view = engine.look_at(place)
         try:
             if not harmless[place]:
-                look_closer(mover.sample(row, place), view.atoms, view.results, replica.config)
+                look_closer(engine.sample(row, place), view.atoms, view.results, replica.config)
             elif contacts:
                 check_contacts(view.atoms, replica.config.min_distance)
                 if (watch := bonds.get(replica.index)) is not None:
@@ -51,13 +56,13 @@ def blowing_up(
 
 
 def write_down(
-    folder: RunFolder, mover: ReplicaMover, bad: Mapping[int, str], moment: Moment
+    folder: RunFolder, engine: ReplicaEngine, bad: Mapping[int, str], moment: Moment
 ) -> dict[int, str]:
     """Save the last frame and a summary of every replica that has blown up.
 
     Args:
         folder: of the run.
-        mover: of all replicas.
+        engine: of all replicas.
         bad: reasons by place.
         moment: of the last step that was taken.
 
@@ -69,9 +74,9 @@ def write_down(
     """
     messages = {}
     for place, reason in sorted(bad.items()):
-        number = mover.replicas[place].index
+        number = engine.replicas[place].index
         own = replica_folder(folder, number)
-        own.write(FAILED, frame(mover.look_at(place).atoms, moment, {}))
+        own.write(FAILED, frame(engine.look_at(place).atoms, moment, {}))
         told = {"replica": number, "status": "failed", "step": moment.step, "reason": reason}
         own.write(SUMMARY, to_yaml(told))
         messages[place] = (

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from hff_ase.dynamics.checkpointing import Checkpoint
 from hff_ase.dynamics.config import DEFAULT_PRESSURE
 from hff_ase.dynamics.replicas.config import Condition, ReplicaConfig
-from hff_ase.dynamics.replicas.mover import Replica
-from hff_ase.dynamics.reporting import finite_or_none
-from hff_ase.dynamics.summary import summarize
+from hff_ase.dynamics.replicas.replica_engine import Replica
+from hff_ase.dynamics.reporters.statistics import finite_or_none
+from hff_ase.dynamics.simulation.checkpoint import Checkpoint
+from hff_ase.dynamics.simulation.summary import summarize
 
 SHOWN = {"temperature[K]": ".2f", "density[g/cm^3]": ".4f", "pressure[bar]": ".0f"}
 
@@ -37,7 +37,7 @@ def replica_summary(
         config: of the whole run.
         state: of the whole run at the end.
         speed: ns/day of the last sitting.
-        status: see `hff_ase.dynamics.summary.summarize`.
+        status: see `hff_ase.dynamics.simulation.summary.summarize`.
     """
     summary = summarize(atoms, replica.config, state, statistics, speed, status)
     if summary["minimization"] is not None:
@@ -102,7 +102,7 @@ def run_summary(
         state: at the end.
         summaries: of the replicas that came to the end, by number.
         speed: of each, ns/day in the last sitting.
-        status: see `hff_ase.dynamics.summary.summarize`.
+        status: see `hff_ase.dynamics.simulation.summary.summarize`.
     """
     conditions = [of_condition(config, k, summaries) for k in range(config.n_combinations)]
     return {

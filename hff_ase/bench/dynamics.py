@@ -14,17 +14,17 @@ from hff_ase.bench.boxes import copies
 from hff_ase.bench.results import LoopTimes, Spread
 from hff_ase.bench.timing import seconds
 from hff_ase.calculators import HybridFF
-from hff_ase.dynamics.engine import (
+from hff_ase.dynamics.engine.limits import Limits
+from hff_ase.dynamics.engine.momenta import random_momenta
+from hff_ase.dynamics.engine.torch import (
     INTEGRATORS,
     Conditions,
-    Loop,
     Noise,
+    StepLoop,
     begin,
     with_forces,
 )
-from hff_ase.dynamics.engine.state import State
-from hff_ase.dynamics.guards import Limits
-from hff_ase.dynamics.integrators import random_momenta
+from hff_ase.dynamics.engine.torch.state import State
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.evaluator import Evaluator
 from hff_ase.units import BAR
@@ -76,7 +76,7 @@ def time_dynamics(
         noise = Noise(0, conditions.batch) if integrator.draws_noise else None
         start = integrator.start(state)
         block = BLOCK if on_gpu else 1
-        loop = Loop(integrator, forces, start, 0, LIMITS, noise, block, capture=on_gpu)
+        loop = StepLoop(integrator, forces, start, 0, LIMITS, noise, block, capture=on_gpu)
         _advance(loop, WARM_UP)
         times[name] = _time(loop, forces, calculator.device, max(steps // repeats, 1), repeats)
         state = loop.state
@@ -95,14 +95,14 @@ def check_ensembles(names: Sequence[str]) -> None:
 
 
 def _time(
-    loop: Loop, forces: Evaluator, device: torch.device, steps: int, repeats: int
+    loop: StepLoop, forces: Evaluator, device: torch.device, steps: int, repeats: int
 ) -> LoopTimes:
     searches = forces.neighbors.n_builds
     blocks = [seconds(lambda: _advance(loop, steps), device) / steps for _ in range(repeats)]
     return LoopTimes(Spread.of(blocks), steps * repeats, forces.neighbors.n_builds - searches)
 
 
-def _advance(loop: Loop, steps: int) -> None:
+def _advance(loop: StepLoop, steps: int) -> None:
     while steps > 0:
         steps -= len(loop.advance(steps))
 

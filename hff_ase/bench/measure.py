@@ -16,7 +16,7 @@ from hff_ase.bench.hardware import PeakMemory
 from hff_ase.bench.results import AseMD, RebuildCount, Spread
 from hff_ase.bench.timing import interleaved, seconds
 from hff_ase.calculators import HybridFF
-from hff_ase.dynamics.integrators import random_momenta
+from hff_ase.dynamics.engine.momenta import random_momenta
 from hff_ase.neighbors import NeighborList
 from hff_ase.potential import HybridPotential
 

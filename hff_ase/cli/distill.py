@@ -114,7 +114,7 @@ def distill(
     from hff_ase.calculators.finetune.distill import distill as distil
     from hff_ase.calculators.finetune.distill import read_structures
     from hff_ase.cli.output import check_output
-    from hff_ase.dynamics.stopping import stop_on_signals
+    from hff_ase.dynamics.simulation.stopping import stop_on_signals
     from hff_ase.errors import ConfigError
     from hff_ase.files import write_whole
 
@@ -164,7 +164,7 @@ def sampled(folder: Path, start: str, model: str, options: dict[str, Any]) -> li
     from hff_ase.data.frames import read_frames
     from hff_ase.dynamics.config import MDConfig
     from hff_ase.dynamics.md import MDRun
-    from hff_ase.dynamics.rundir import RunFolder, trajectory_name
+    from hff_ase.dynamics.reporters.run_folder import RunFolder, trajectory_name
 
     settings = {"structure": start, "model": model, "output": str(folder), "plot": False, **options}
     calc = make_calculator(model) if names_factory(model) else None

@@ -86,7 +86,7 @@ def finetune(
     from hff_ase.calculators import HybridFF
     from hff_ase.calculators.finetune import compare
     from hff_ase.calculators.finetune import finetune as train_further
-    from hff_ase.dynamics.stopping import stop_on_signals
+    from hff_ase.dynamics.simulation.stopping import stop_on_signals
     from hff_ase.errors import ConfigError
 
     keep_memory()

@@ -208,7 +208,7 @@ def md(
 def _run(settings: dict[str, Any], resume: Path | None, force: bool) -> None:
     """Start or resume what the settings ask for: one run, or many in a batch."""
     from hff_ase.dynamics.replicas.config import asks_for_replicas
-    from hff_ase.dynamics.rundir import RunFolder
+    from hff_ase.dynamics.reporters.run_folder import RunFolder
     from hff_ase.errors import ConfigError
 
     if resume is None:
@@ -251,8 +251,8 @@ def _start(settings: dict[str, Any], force: bool) -> None:
 
 
 def _has_replicas(folder: Path) -> bool:
-    from hff_ase.dynamics.checkpointing import load_checkpoint
-    from hff_ase.dynamics.replicas.run import has_replicas
-    from hff_ase.dynamics.rundir import CHECKPOINT, RunFolder
+    from hff_ase.dynamics.replicas.replica_run import has_replicas
+    from hff_ase.dynamics.reporters.run_folder import CHECKPOINT, RunFolder
+    from hff_ase.dynamics.simulation.checkpoint import load_checkpoint
 
     return has_replicas(load_checkpoint(RunFolder(folder)[CHECKPOINT]))

@@ -112,7 +112,7 @@ def pimd(
 
     from hff_ase.dynamics.pimd.config import PIMDConfig
     from hff_ase.dynamics.pimd.force_fields import driver_path
-    from hff_ase.dynamics.pimd.run import FEW_FRAMES, PIMDRun
+    from hff_ase.dynamics.pimd.pimd_run import FEW_FRAMES, PIMDRun
     from hff_ase.errors import ConfigError
 
     if classical is not None:

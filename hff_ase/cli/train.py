@@ -32,7 +32,7 @@ def train(
     """
     from hff_ase.allocator import keep_memory
     from hff_ase.calculators.finetune import train as train_model
-    from hff_ase.dynamics.stopping import stop_on_signals
+    from hff_ase.dynamics.simulation.stopping import stop_on_signals
     from hff_ase.training.config import TrainConfig
 
     keep_memory()

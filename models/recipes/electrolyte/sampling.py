@@ -16,15 +16,15 @@ from torch import Tensor
 from hff_ase.batch import AtomsBatch
 from hff_ase.calculators import HybridFF
 from hff_ase.dynamics.build import build_box
-from hff_ase.dynamics.engine import (
+from hff_ase.dynamics.engine.limits import Limits
+from hff_ase.dynamics.engine.torch import (
     INTEGRATORS,
     Conditions,
-    Loop,
     Noise,
+    StepLoop,
     begin,
     with_forces,
 )
-from hff_ase.dynamics.guards import Limits
 from hff_ase.errors import StructureError
 from hff_ase.evaluator import Evaluator
 
@@ -192,7 +192,7 @@ def loop_at(
     place: tuple[Tensor, Tensor, Tensor],
     step: int,
     noise: Noise,
-) -> Loop:
+) -> StepLoop:
     """Langevin dynamics that goes on from a place: positions, momenta, cells."""
     positions, momenta, cell = place
     result = forces.evaluate(conditions.batch.moved(positions, cell))
@@ -201,10 +201,10 @@ def loop_at(
     state = begin(conditions, positions, momenta, cell)
     state = with_forces(state, conditions, result.energy, result.forces, result.stress)
     integrator = INTEGRATORS["nvt"](conditions)
-    return Loop(integrator, forces, integrator.start(state), step, LIMITS, noise)
+    return StepLoop(integrator, forces, integrator.start(state), step, LIMITS, noise)
 
 
-def run(loop: Loop, n_steps: int) -> Tensor:
+def run(loop: StepLoop, n_steps: int) -> Tensor:
     """So many steps, or fewer where a system blows up; which ones did, [n_systems]."""
     last = loop.step + n_steps
     bad = torch.zeros(len(loop.state.cell), dtype=torch.bool)

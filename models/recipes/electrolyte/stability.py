@@ -26,9 +26,9 @@ from liquids import LIQUIDS
 from hff_ase.allocator import keep_memory
 from hff_ase.dynamics.build import build_box
 from hff_ase.dynamics.replicas import ReplicaConfig, ReplicaRun
-from hff_ase.dynamics.replicas.files import replica_folder
-from hff_ase.dynamics.reporting import read_statistics, stage_averages
-from hff_ase.dynamics.rundir import FAILED, FINAL, STATISTICS, RunFolder
+from hff_ase.dynamics.replicas.reporter import replica_folder
+from hff_ase.dynamics.reporters.run_folder import FAILED, FINAL, STATISTICS, RunFolder
+from hff_ase.dynamics.reporters.statistics import read_statistics, stage_averages
 from hff_ase.files import write_whole
 
 NPT, NVT = 300.0, 450.0  # K

@@ -1,0 +1,1 @@
+"""ASE's integrators as an engine, for any ASE calculator."""

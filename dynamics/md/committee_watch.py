@@ -1,0 +1,192 @@
+"""A committee that watches a run: it stops where models disagree, or frames are collected there."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase import Atoms
+from ase.io import write
+
+from hff_ase.dynamics.config import MDConfig
+from hff_ase.dynamics.guards.checks import name_atom
+from hff_ase.dynamics.reporters.growing_file import GrowingFile
+from hff_ase.dynamics.reporters.run_folder import NAMES, SPREAD, RunFolder
+from hff_ase.dynamics.reporters.statistics import Moment
+from hff_ase.dynamics.simulation.checkpoint import Checkpoint
+from hff_ase.errors import ConfigError, SimulationError
+
+if TYPE_CHECKING:  # runs without a committee need no torch
+    from hff_ase.calculators.committee import Committee, Spread
+
+
+HEADER = (
+    f"# {'step':>10} {'time[ps]':>12} {'energy[eV/atom]':>16} {'mean[eV/A]':>14} "
+    f"{'largest[eV/A]':>14} {'atom':>8} {'collected':>10}\n"
+)
+
+
+def assemble(
+    config: MDConfig, calc: Any, members: Sequence[Any] | None
+) -> tuple[Any, Committee | None]:
+    """What moves the atoms, and the committee of it and the further `members` (None without any).
+
+    Raises:
+        ConfigError: a threshold without a committee, or a file that the run needs itself.
+    """
+    if not members:
+        if config.max_spread is not None:
+            raise ConfigError("expected a committee of models with max_spread, got none")
+        return calc, None
+    from hff_ase.calculators.committee import Committee
+
+    if config.collect in (*NAMES, SPREAD):
+        raise ConfigError(f"expected another file to collect frames in, got {config.collect}")
+    committee = Committee([calc, *members], drive=config.committee_drive)
+    return (committee if config.committee_drive == "mean" else calc), committee
+
+
+def refuse_collected(config: MDConfig, folder: RunFolder, force: bool) -> None:
+    """Refuse to start over the frames that another run collected.
+
+    Raises:
+        ConfigError: there are some (without ``force``).
+    """
+    path = None if config.collect is None else folder[config.collect]
+    if path is not None and path.exists() and path.stat().st_size and not force:
+        raise ConfigError(
+            f"expected a new file to collect frames in (or --force), got {path} with some in it"
+        )
+
+
+class CommitteeWatch:
+    """Looks at the spread of the committee every few steps.
+
+    The files and the step of the last frame are part of the checkpoint, so that a killed run
+    collects the same frames as one that was not. Members of this package are asked without their
+    past: their results do not depend on when the run was resumed. Other calculators may keep lists
+    (ASE's LennardJones does), and sum in another order after a restart: digits beyond those that
+    are written.
+
+    Args:
+        committee: the first member is the model of the run.
+        config: thresholds, intervals and the file.
+        folder: of the run; a relative `config.collect` lies in it.
+        checkpoint: where the run is; `notes` are kept up to date.
+
+    Raises:
+        SimulationError: a file is shorter than at the checkpoint, or cannot be written.
+    """
+
+    def __init__(
+        self, committee: Committee, config: MDConfig, folder: RunFolder, checkpoint: Checkpoint
+    ) -> None:
+        self._committee, self._config = committee, config
+        self._notes = checkpoint.notes
+        self._table = GrowingFile(folder[SPREAD], checkpoint.lengths.get(SPREAD, 0))
+        self._files = {SPREAD: self._table}
+        if not checkpoint.lengths.get(SPREAD, 0):
+            self._table.write(HEADER)
+        self._collected: GrowingFile | None = None
+        if config.collect is not None:
+            path: Path = folder[config.collect]
+            length = checkpoint.lengths.get(config.collect, 0)
+            self._collected = self._files[config.collect] = GrowingFile(path, length)
+
+    @property
+    def n_collected(self) -> int:
+        """Frames collected in the whole run."""
+        return int(self._notes.get("collected", 0))
+
+    def look(self, moment: Moment, atoms: Atoms, results: Mapping[str, Any]) -> None:
+        """Look at the atoms after a step; `results` are those of what moves them.
+
+        Raises:
+            SimulationError: the spread is above the threshold and no frames are collected; names
+                the atom.
+        """
+        if moment.step % self._config.look_interval:
+            return
+        spread = self._spread(atoms, results)
+        value = spread.largest(self._config.spread_quantile)
+        limit = self._config.max_spread
+        above = limit is not None and not value <= limit
+        keep = above and self._collected is not None and self._far_enough(moment.step)
+        self._table.write(table_row(moment, spread, keep))
+        if above and self._collected is None:
+            raise SimulationError(disagreement(atoms, spread, self._config))
+        if keep and self._collected is not None:
+            self._collected.write(spread_frame(atoms, moment, spread))
+            self._notes.update(collected=self.n_collected + 1, last_collected=moment.step)
+
+    def sync(self) -> dict[str, int]:
+        """Bring the files to the disk; their lengths, for the checkpoint."""
+        return {name: file.sync() for name, file in self._files.items()}
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._files.values():
+            file.close()
+
+    def _far_enough(self, step: int) -> bool:
+        last = self._notes.get("last_collected")
+        return last is None or step - last >= self._config.collect_spacing
+
+    def _spread(self, atoms: Atoms, results: Mapping[str, Any]) -> Spread:
+        from hff_ase.calculators.committee import spread_of
+
+        committee = self._committee
+        if committee.drive == "mean" and committee.spread is not None:
+            return committee.spread  # of the step that it has just driven
+        others = committee.evaluate_members([unwatched(atoms)], skip=1)[0]
+        return spread_of([results, *others])
+
+
+def unwatched(atoms: Atoms) -> Atoms:
+    """A copy without the calculator, for members that ASE would let share results."""
+    copy = atoms.copy()
+    copy.set_constraint()
+    return copy
+
+
+def disagreement(atoms: Atoms, spread: Spread, config: MDConfig) -> str:
+    """What stops a run, in words."""
+    worst = int(np.argmax(spread.forces))
+    text = (
+        f"the committee disagrees on {name_atom(atoms, worst)}: its force has a spread of "
+        f"{spread.forces[worst]:.3g} eV/A"
+    )
+    if config.spread_quantile < 1:
+        value = spread.largest(config.spread_quantile)
+        text += f", the {config.spread_quantile:g} quantile of all is {value:.3g} eV/A"
+    return f"{text} (limit {config.max_spread:g} eV/A)"
+
+
+def table_row(moment: Moment, spread: Spread, collected: bool) -> str:
+    """A row of spread.dat; the atom is the one with the largest spread."""
+    worst = int(np.argmax(spread.forces))
+    energy = spread.energy / len(spread.forces)
+    return (
+        f"  {moment.step:10d} {moment.time:12.6g} {energy:16.8g} {spread.forces.mean():14.6g} "
+        f"{spread.forces[worst]:14.6g} {worst:8d} {int(collected):10d}\n"
+    )
+
+
+def spread_frame(atoms: Atoms, moment: Moment, spread: Spread) -> str:
+    """A frame as extended xyz: positions, cell, total charge, and spreads.
+
+    It holds no energy and no forces: those of the model must not be taken for labels. The spread of
+    the energy, a difference of large numbers, has the digits of spread.dat.
+    """
+    copy = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    if "charge" in atoms.info:
+        copy.info["charge"] = atoms.info["charge"]
+    energy = float(f"{spread.energy:.8g}")
+    copy.info.update(step=moment.step, time_ps=moment.time, energy_spread=energy)
+    copy.set_array("forces_spread", spread.forces)
+    text = io.StringIO()
+    write(text, copy, format="extxyz")
+    return text.getvalue()

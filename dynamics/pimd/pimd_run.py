@@ -1,0 +1,326 @@
+"""A path integral run: its folder, i-PI started and resumed, progress and results."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ase import Atoms
+from ase.data import chemical_symbols
+from ase.io import write
+from rich.console import Console
+
+from hff_ase.checkpoint import domain_in, read_file
+from hff_ase.dynamics.config import to_yaml
+from hff_ase.dynamics.pimd.comparison import Classical, read_beads, read_classical
+from hff_ase.dynamics.pimd.config import PIMDConfig
+from hff_ase.dynamics.pimd.force_fields import START
+from hff_ase.dynamics.pimd.input_xml import (
+    BEAD,
+    CHECKPOINTS,
+    PREFIX,
+    PROPERTIES,
+    input_xml,
+    load_start,
+)
+from hff_ase.dynamics.pimd.plot import plot
+from hff_ase.dynamics.pimd.processes import DriverLostError, Processes, program
+from hff_ase.dynamics.pimd.rdf import (
+    Distributions,
+    distributions,
+    lightest_pairs,
+    write_table,
+)
+from hff_ase.dynamics.pimd.relaxing import relax
+from hff_ase.dynamics.pimd.results import (
+    COLUMN,
+    cut_frames,
+    cut_properties,
+    numbers_of,
+    read_properties,
+    summarize,
+)
+from hff_ase.dynamics.pimd.trajectories import write_extended
+from hff_ase.dynamics.reporters.screen import Screen
+from hff_ase.dynamics.simulation.stopping import stop_on_signals
+from hff_ase.dynamics.start.domains import check_domains
+from hff_ase.errors import SimulationError, StoppedError, StructureError
+from hff_ase.files import write_whole
+from hff_ase.models import model_path
+
+INPUT, CONFIG, RESUME = "input.xml", "config.yaml", "resume.xml"
+SUMMARY, PLOT, LOCK, GLE = "summary.yaml", "pimd.png", "lock", "gle.xml"
+RDF = "rdf.dat"
+SIGNATURE = "# sha256 of the lines above: "
+FEW_FRAMES = 10  # of a bead, from which a radial distribution function is mostly noise
+MOST_LOSSES = 3  # of the driver, in one run
+LOOK = 0.25  # seconds between two looks at i-PI
+
+
+class PIMDRun:
+    """One run in one folder.
+
+    Args:
+        config: all settings.
+        atoms: the starting structure in i-PI's orientation.
+    """
+
+    def __init__(self, config: PIMDConfig, atoms: Atoms) -> None:
+        self.config, self.atoms = config, atoms
+        self.folder = Path(config.output)
+
+    @classmethod
+    def create(cls, config: PIMDConfig, force: bool = False) -> PIMDRun:
+        """Write input.xml and all that it needs; nothing is started.
+
+        Raises:
+            SimulationError: the folder holds a run (without ``force``).
+            StructureError: the structure cannot be read, or the model does not know an element.
+            ConfigError, CheckpointError: settings or models that cannot be used.
+        """
+        run = cls(config, load_start(config.structure))
+        check_elements(config, run.atoms)
+        models = filter(None, (config.model, *config.committee))
+        domains = {name: domain_in(read_file(model_path(name))[0]) for name in models}
+        check_domains(domains, [run.atoms], [config.temperature], config.outside_domain)
+        text = input_xml(config, run.atoms, run.address)
+        if run[INPUT].exists():
+            if not force:
+                raise SimulationError(
+                    f"expected an output folder without a run, got {run.folder}; continue it with "
+                    f"--resume {run.folder}, replace it with --force, or choose another --output"
+                )
+            with run.locked():
+                for path in run._files():
+                    path.unlink()
+        run.folder.mkdir(parents=True, exist_ok=True)
+        if config.minimize and config.start_from is None:
+            relax(run.atoms, config)
+        columns = ["symbols", "positions", "masses"]
+        columns += ["molecule"] if "molecule" in run.atoms.arrays else []
+        run.atoms.set_masses(run.atoms.get_masses())
+        write(run[START], run.atoms, columns=columns, format="extxyz")
+        if config.gle is not None:
+            shutil.copyfile(config.gle, run[GLE])
+        run[CONFIG].write_text(signed(to_yaml(config.model_dump(mode="json"))), encoding="utf-8")
+        run[INPUT].write_text(text, encoding="utf-8")
+        return run
+
+    @classmethod
+    def open(cls, folder: str | Path, classical: str | None = None) -> PIMDRun:
+        """The run in a folder, to be resumed; ``classical``: another run to compare with.
+
+        Raises:
+            SimulationError: there is none, or its config.yaml was edited: i-PI goes on with its own
+                checkpoint, and the file would say otherwise.
+        """
+        path = Path(folder)
+        if not (path / INPUT).exists() or not (path / CONFIG).exists():
+            raise SimulationError(f"expected a folder with a run, got {path}")
+        settings = yaml.safe_load(unedited(path / CONFIG))
+        # the inputs were taken into the folder; the originals may have gone
+        kept = {"structure": str(path / START), "start_from": None, "output": str(path)}
+        if settings.get("gle"):
+            kept["gle"] = str(path / GLE)
+        if classical is not None:
+            kept["classical"] = classical
+        config = PIMDConfig.checked(settings | kept)
+        return cls(config, load_start(str(path / START)))
+
+    def __getitem__(self, name: str) -> Path:
+        return self.folder / name
+
+    @property
+    def address(self) -> str:
+        """Name of the socket, of this folder alone."""
+        return "hff_" + hashlib.sha1(str(self.folder.resolve()).encode()).hexdigest()[:10]
+
+    def run(self, progress: bool = True, console: Console | None = None) -> dict[str, Any]:
+        """Run i-PI from the start or from the newest checkpoint, to the end; the summary.
+
+        Raises:
+            SimulationError: i-PI or the driver failed; the message says why.
+            StoppedError: a signal stopped it; it can be resumed.
+        """
+        program("i-pi")
+        with self.locked() as lock:
+            started = time.perf_counter()
+            for lost in range(MOST_LOSSES):
+                first, source = self._prepare()
+                if first >= self.config.n_steps:
+                    break
+                try:
+                    with Processes(self.config, self.folder, source, self.address, (lock,)) as both:
+                        self._watch(both, first, progress, console)
+                    break
+                except DriverLostError:
+                    if lost == MOST_LOSSES - 1:
+                        raise
+            return self._finish(time.perf_counter() - started)
+
+    def _watch(self, both: Processes, first: int, progress: bool, console: Console | None) -> None:
+        config = self.config
+        screen = Screen(progress, config.n_steps, config.timestep, console)
+        with stop_on_signals() as request, screen:
+            screen.begin(first)
+            shown = first
+            while both.running():
+                row = self._last_row()
+                if row and row["step"] > shown:
+                    shown = int(row["step"])
+                    density = row.get("density{g/cm3}", float("nan"))
+                    temperature = row["temperature{kelvin}"]
+                    screen.running(shown, config.ensemble, temperature, density)
+                if request.signal_name is not None:
+                    both.stop()
+                    raise StoppedError(
+                        f"stopped by {request.signal_name}; continue with --resume {self.folder}",
+                        request.signal_name,
+                    )
+                time.sleep(LOOK)
+
+    def _last_row(self) -> dict[str, float]:
+        """The newest whole row of i-PI's properties, read from the end of the file."""
+        path = self[PROPERTIES]
+        if not path.exists():
+            return {}
+        with open(path, "rb") as file:
+            names = [m[2] for m in COLUMN.finditer(file.read(16384).decode(errors="replace"))]
+            file.seek(max(0, path.stat().st_size - 8192))
+            lines = file.read().decode(errors="replace").splitlines()
+        for line in reversed(lines):
+            values = numbers_of(line, len(names))
+            if values is not None:
+                return dict(zip(names, values, strict=True))
+        return {}
+
+    def _prepare(self) -> tuple[int, str]:
+        """Step and file that i-PI goes on from, with its outputs cut back to that step."""
+        found = [(step, path) for path in self._restarts() if (step := step_of(path)) is not None]
+        self["EXIT"].unlink(missing_ok=True)  # a wish to i-PI of long ago
+        for path in self.folder.glob("#*#"):  # i-PI's copies of what it replaced
+            path.unlink()
+        if not found:
+            for path in self.folder.glob(f"{PREFIX}.*"):
+                path.unlink()
+            return 0, INPUT
+        step, path = max(found, key=lambda item: item[0])
+        shutil.copyfile(path, self[RESUME])
+        cut_properties(self[PROPERTIES], step)
+        for frames in self.folder.glob(f"{PREFIX}.*.xyz"):
+            cut_frames(frames, step)
+        return step, RESUME
+
+    def _restarts(self) -> list[Path]:
+        return [self[name] for name in ("RESTART", *CHECKPOINTS) if self[name].exists()]
+
+    def _finish(self, seconds: float) -> dict[str, Any]:
+        columns = read_properties(self[PROPERTIES])
+        summary = summarize(self.config, self.atoms, columns, seconds)
+        summary["rdf_frames"] = None
+        given = self.config.classical
+        classical = None if given is None else read_classical(given)
+        if classical is not None:
+            summary["classical"] = classical.summary()
+        write_extended(self.folder, self.atoms)
+        functions = self._distributions(classical, summary)
+        write_whole(self[SUMMARY], to_yaml(summary).encode())
+        plot(self[PLOT], columns, len(self.atoms), classical, *functions)
+        if summary["status"] != "finished" and self.config.max_hours is None:
+            raise SimulationError(
+                f"i-PI ended after {summary['steps']} of {self.config.n_steps} steps (see "
+                f"{self['ipi.log']}); continue with --resume {self.folder}"
+            )
+        return summary
+
+    def _distributions(
+        self, classical: Classical | None, summary: dict[str, Any]
+    ) -> tuple[Distributions | None, Distributions | None]:
+        """Radial distribution functions of this run and of the classical one, also in a table.
+
+        The summary says how many frames of each bead they are of.
+        """
+        frames = read_beads(self.folder, self.atoms)
+        if not frames or not self.atoms.pbc.all():
+            return None, None
+        pairs = self.config.rdf or lightest_pairs(self.atoms.get_chemical_symbols())
+        beads = len(list(self.folder.glob(f"{PREFIX}.{BEAD}_*.xyz")))
+        summary["rdf_frames"] = len(frames) // max(beads, 1)
+        own = distributions(frames, pairs)
+        other = None
+        if classical is not None and classical.frames:
+            other = distributions(classical.frames, pairs)
+        write_table(self[RDF], own, other)
+        return own, other
+
+    def _files(self) -> list[Path]:
+        names = (INPUT, CONFIG, RESUME, SUMMARY, START, GLE, RDF, "RESTART", "ipi.log")
+        own = [self[name] for name in names if self[name].exists()]
+        # the plot among the last
+        return [*own, *self.folder.glob("driver*.log"), *self.folder.glob(f"{PREFIX}.*")]
+
+    @contextmanager
+    def locked(self) -> Iterator[int]:
+        """Keep others out; i-PI holds the lock as well, should this process be killed.
+
+        Raises:
+            SimulationError: another run goes on here.
+        """
+        with open(self[LOCK], "ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise SimulationError(f"another process is running in {self.folder}") from None
+            yield file.fileno()
+
+
+def signed(text: str) -> str:
+    """Settings with a last line by which `unedited` knows them."""
+    return f"{text}{SIGNATURE}{hashlib.sha256(text.encode()).hexdigest()}\n"
+
+
+def unedited(path: Path) -> str:
+    """The settings of a run as they were written.
+
+    Raises:
+        SimulationError: somebody changed them (a file without its last line is taken as it is).
+    """
+    content = path.read_text(encoding="utf-8")
+    text, found, digest = content.rpartition(SIGNATURE)
+    if found and hashlib.sha256(text.encode()).hexdigest() != digest.strip():
+        raise SimulationError(
+            f"expected the settings that the run was started with in {path}, got edited ones: i-PI "
+            "goes on from its own checkpoint; put them back, or start another run"
+        )
+    return content
+
+
+def step_of(path: Path) -> int | None:
+    """Steps done at a checkpoint of i-PI's; None where it was cut short while it was written."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    found = re.search(r"<step>\s*(\d+)\s*</step>", text)
+    return int(found[1]) if found and text.rstrip().endswith("</simulation>") else None
+
+
+def check_elements(config: PIMDConfig, atoms: Atoms) -> None:
+    """Refuse a structure with elements that a model does not know, before anything is written.
+
+    Raises:
+        StructureError: names model and element.
+    """
+    for name in filter(None, (config.model, *config.committee, config.inner_model)):
+        known = read_file(model_path(name))[0]["elements"]
+        for number in sorted(set(atoms.numbers.tolist())):
+            symbol = chemical_symbols[number]
+            if known is not None and symbol not in known:
+                raise StructureError(
+                    f"model {name} knows {' '.join(known)}; structure holds {symbol}"
+                )

@@ -1,0 +1,134 @@
+"""What a run writes down: rows of numbers, frames, averages and a plot."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import read, write
+
+from hff_ase.dynamics.engine.interface import Sample
+from hff_ase.dynamics.observables.density import block_average
+from hff_ase.units import BAR, GRAM_PER_CM3
+
+FRAME_RESULTS = ("energy", "stress", "charges")
+PLANES = ("xx", "yy", "zz", "yz", "xz", "xy")  # Voigt's order, that of `Sample.tensor`
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a run is: step and stage (counted from 1), and its time in ps."""
+
+    step: int
+    stage: int
+    time: float
+
+
+def columns(atoms: Atoms, terms: Sequence[str]) -> list[str]:
+    """Names of the columns of the statistics file, with units."""
+    names = ["step", "stage", "time[ps]", "potential[eV]", "kinetic[eV]", "total[eV]"]
+    names += ["conserved[eV]", "temperature[K]"]
+    if atoms.pbc.all():
+        names += ["pressure[bar]", "volume[A^3]", "density[g/cm^3]"]
+    return names + [f"{term}[eV]" for term in terms]
+
+
+def pressure_columns() -> list[str]:
+    """Names of the columns of the file of pressure tensors."""
+    return ["step", "stage", "time[ps]", *(f"P{plane}[bar]" for plane in PLANES)]
+
+
+def header(names: Sequence[str], width: int = 20) -> str:
+    """First line of a file of numbers."""
+    return "# " + " ".join(f"{name:>{width}}" for name in names) + "\n"
+
+
+def row(moment: Moment, sample: Sample, mass: float) -> list[float]:
+    """One row of statistics; ``mass`` in amu, for the density."""
+    potential, kinetic = sample.potential, sample.kinetic
+    values = [moment.step, moment.stage, moment.time, potential, kinetic, potential + kinetic]
+    values += [sample.conserved, sample.temperature]
+    if np.isfinite(sample.volume):
+        density = mass / sample.volume / GRAM_PER_CM3
+        values += [sample.pressure / BAR, sample.volume, density]
+    return [*values, *sample.terms.values()]
+
+
+def pressure_row(moment: Moment, sample: Sample) -> list[float]:
+    """One row of pressure tensors."""
+    return [moment.step, moment.stage, moment.time, *(value / BAR for value in sample.tensor)]
+
+
+def format_row(values: Sequence[float], width: int = 20, digits: int = 12) -> str:
+    """A row as a line of a file of numbers; the first two are counts."""
+    counts = [f"{int(value):{width}d}" for value in values[:2]]
+    return "  " + " ".join(counts + [f"{value:{width}.{digits}g}" for value in values[2:]]) + "\n"
+
+
+def frame(
+    atoms: Atoms, moment: Moment, results: Mapping[str, Any], with_forces: bool = False
+) -> str:
+    """A frame as extended xyz: positions as integrated (not wrapped), momenta, charges."""
+    copy = atoms.copy()
+    copy.set_constraint()
+    copy.info.update(step=moment.step, time_ps=moment.time)
+    names = (*FRAME_RESULTS, "forces") if with_forces else FRAME_RESULTS
+    kept = {name: results[name] for name in names if name in results}
+    copy.calc = SinglePointCalculator(copy, **kept)
+    text = io.StringIO()
+    write(text, copy, format="extxyz")
+    return text.getvalue()
+
+
+def read_input(path: Path) -> Atoms | None:
+    """The start of a run as `frame` wrote it; None where it cannot be read any more."""
+    try:
+        atoms = read(path, format="extxyz")
+    except (OSError, ValueError, KeyError):
+        return None
+    return atoms if isinstance(atoms, Atoms) else None
+
+
+def read_statistics(path: Path) -> dict[str, np.ndarray]:
+    """The columns of a file of statistics or pressure tensors by name (units included)."""
+    with open(path, encoding="utf-8") as file:
+        names = file.readline().lstrip("#").split()
+        values = np.loadtxt(file, ndmin=2)
+    values = values.reshape(-1, len(names))
+    return {name: values[:, index] for index, name in enumerate(names)}
+
+
+def stage_averages(statistics: Mapping[str, np.ndarray], stage: int) -> dict[str, Any]:
+    """Means with block errors over the second half of a stage, and the drift over all of it."""
+    inside = statistics["stage"] == stage
+    time = statistics["time[ps]"][inside]
+    late = slice(len(time) // 2, None)
+    averages: dict[str, Any] = {}
+    for name in ("temperature[K]", "pressure[bar]", "density[g/cm^3]", "potential[eV]"):
+        if name in statistics:
+            mean, error = block_average(statistics[name][inside][late])
+            averages[name] = {"mean": finite_or_none(mean), "error": finite_or_none(error)}
+    return {"averages": averages, "drift[eV/ps]": drift(time, statistics["conserved[eV]"][inside])}
+
+
+def finite_or_none(value: float) -> float | None:
+    """None for nan: yaml readers agree on null, not on .nan."""
+    return value if np.isfinite(value) else None
+
+
+def drift(time: np.ndarray, conserved: np.ndarray) -> float | None:
+    """Slope of the conserved energy, eV/ps; None where there is none or less than two points."""
+    if len(time) < 2 or not np.isfinite(conserved).all():
+        return None
+    return float(np.polyfit(time, conserved, 1)[0])
+
+
+def ns_per_day(n_steps: int, timestep: float, seconds: float) -> float:
+    """Speed from steps, fs per step and wall time."""
+    return n_steps * timestep * 1e-6 / seconds * 86400 if seconds > 0 else float("nan")
