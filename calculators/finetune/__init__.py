@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from hff_ase.calculators.finetune.align import align
 from hff_ase.calculators.finetune.comparison import Comparison, compare
 from hff_ase.calculators.finetune.distill import distill
 from hff_ase.calculators.finetune.finetune import finetune, train_from_scratch
 from hff_ase.calculators.finetune.train import train
 
-__all__ = ["Comparison", "compare", "distill", "finetune", "train", "train_from_scratch"]
+__all__ = ["Comparison", "align", "compare", "distill", "finetune", "train", "train_from_scratch"]

@@ -7,10 +7,11 @@ held, its gradient in the parameters is that of
     S = sum_s a_s E_s + sum_i k_i q_i + D E,
 
 where D E is the derivative of the total energy along the direction dx = -b + x G, dh = h G,
-G = sym(C)/V, of positions and cells (F = -dE/dx; the stress is dE/dstrain/V). A central difference
-of two displaced copies of all systems gives D E, and E and q as their means: one evaluation and one
-backward pass of first order, for which there are fused kernels. The plain way, a derivative of the
-derivative, is the reference.
+G = sym(C)/V, of positions and cells (F = -dE/dx; the stress is dE/dstrain/V). A stress by moving
+molecules adds its own G to h and to the centres of molecules in the place of x. A central
+difference of two displaced copies of all systems gives D E, and E and q as their means: one
+evaluation and one backward pass of first order, for which there are fused kernels. The plain way, a
+derivative of the derivative, is the reference.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch import Tensor
 from hff_ase.backends import backend_for
 from hff_ase.batch import AtomsBatch
 from hff_ase.data.labels import Labels
+from hff_ase.derivatives import offsets_in_molecules
 from hff_ase.errors import ConfigError
 from hff_ase.kept import LiveParameters
 from hff_ase.kernels.networks import differentiable_parameters
@@ -156,17 +158,65 @@ def _directional(
     leaves, slopes = _leaves(result)
     found = differences(batch, leaves, labels)
     total = loss(found, weights, counts, sync)
-    # without a finite loss there is no direction; the sums of squares tell the caller
+    _through_slopes(potential, batch, neighbors, live, slopes, total)
+    return squares(found)
+
+
+def backward_of(
+    potential: HybridPotential,
+    batch: AtomsBatch,
+    objective: Callable[[Evaluation], Tensor],
+    *,
+    neighbors: PairSource | None = None,
+    method: str = "auto",
+) -> float:
+    """Add d objective/d parameter to ``.grad`` of every parameter that requires a gradient.
+
+    Args:
+        batch: the systems, with molecules.
+        objective: of energy, forces, stress, molecular stress and fields of the systems, in their
+            order; a scalar.
+        neighbors, method: as `accumulate_gradients`.
+
+    Returns:
+        The objective.
+    """
+    possible = has_directional(potential, LossWeights(), batch.device)
+    neighbors = neighbors or potential.neighbor_list(SKIN if possible else 0.0)
+    followed = neighbors.follow(batch)
+    wanted: dict[str, bool] = {"forces": True, "stress": True, "molecular_stress": True}
+    if method == "reference" or not possible or potential.dtype != torch.float32:
+        result = potential(followed, neighbors, create_graph=True, **wanted)
+        total = objective(result)
+        if total.requires_grad:
+            total.backward()
+        return float(total.detach())
+    live = LiveParameters()
+    leaves, slopes = _leaves(potential(followed, neighbors, parameters=live, **wanted))
+    total = objective(leaves)
+    _through_slopes(potential, followed, neighbors, live, slopes, total)
+    return float(total.detach())
+
+
+def _through_slopes(
+    potential: HybridPotential,
+    batch: AtomsBatch,
+    neighbors: PairSource,
+    live: LiveParameters,
+    slopes: dict[str, Tensor],
+    total: Tensor,
+) -> None:
+    """The backward pass of a loss of predictions, and from these to the parameters."""
+    # without a finite loss there is no direction; its value tells the caller
     if total.requires_grad and bool(torch.isfinite(total)):
         total.backward()
         direction = _direction(potential, batch, slopes)
         _backward(potential, batch, neighbors, live, slopes, direction)
-    return squares(found)
 
 
 def _leaves(result: Evaluation) -> tuple[Evaluation, dict[str, Tensor]]:
     """The same predictions as leaves of a new graph: the evaluation, and the leaves by name."""
-    names = ("energy", "forces", "stress")
+    names = ("energy", "forces", "stress", "molecular_stress")
     known = {name: getattr(result, name) for name in names if getattr(result, name) is not None}
     known |= result.fields
     leaves = {name: value.detach().requires_grad_() for name, value in known.items()}
@@ -183,9 +233,20 @@ def _direction(
     if forces is not None and forces.grad is not None:
         atoms = -forces.grad.double()
     if stress is not None and stress.grad is not None:
-        strain = 0.5 * (stress.grad + stress.grad.mT) / batch.volume[:, None, None]
-        strain = torch.where(batch.periodic[:, None, None], strain, 0.0)
+        strain = _strain(batch, stress.grad)
+    by_molecules = leaves.get("molecular_stress")
+    if by_molecules is not None and by_molecules.grad is not None:
+        own = _strain(batch, by_molecules.grad)
+        inside = offsets_in_molecules(batch)
+        atoms = atoms - (inside[:, None] @ own[batch.system])[:, 0]
+        strain = strain + own
     return Direction.of(batch, atoms, strain, LENGTH[potential.dtype])
+
+
+def _strain(batch: AtomsBatch, slope: Tensor) -> Tensor:
+    """G of the slope of a loss in a stress, [n_systems, 3, 3]."""
+    strain = 0.5 * (slope + slope.mT) / batch.volume[:, None, None]
+    return torch.where(batch.periodic[:, None, None], strain, 0.0)
 
 
 def _backward(
