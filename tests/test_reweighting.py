@@ -19,9 +19,16 @@ from hff_ase.calculators.finetune.pool import Pool
 from hff_ase.calculators.finetune.quantities import predict
 from hff_ase.calculators.finetune.targets import Target
 from hff_ase.declared import Declared
-from hff_ase.dynamics.engine import INTEGRATORS, Conditions, Loop, Noise, begin, with_forces
-from hff_ase.dynamics.guards import Limits
-from hff_ase.dynamics.integrators import random_momenta
+from hff_ase.dynamics.engine.limits import Limits
+from hff_ase.dynamics.engine.momenta import random_momenta
+from hff_ase.dynamics.engine.torch import (
+    INTEGRATORS,
+    Conditions,
+    Noise,
+    StepLoop,
+    begin,
+    with_forces,
+)
 from hff_ase.errors import ConfigError
 from hff_ase.evaluator import Evaluator
 from hff_ase.neighborhood import Neighborhood
@@ -131,7 +138,7 @@ def sampled(
     state = with_forces(state, conditions, result.energy, result.forces, result.stress)
     noise = Noise(seed, batch, None) if integrator.draws_noise else None
     limits = Limits(displacement=10.0, temperature=1e5)
-    loop = Loop(integrator, forces, integrator.start(state), 0, limits, noise, 1)
+    loop = StepLoop(integrator, forces, integrator.start(state), 0, limits, noise, 1)
     runs: list[list[Atoms]] = [[] for _ in boxes]
     for done in range(0, n_steps, 20):
         loop.advance(20)
