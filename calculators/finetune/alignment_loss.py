@@ -198,8 +198,7 @@ class Training:
             ConfigError: the file holds another training, or the loss is not finite.
         """
         settings = self.settings
-        for parameter in self.potential.parameters():
-            parameter.requires_grad_(False)
+        self.potential.requires_grad_(False)
         chosen = list(self.parameters.values())
         for parameter in chosen:
             parameter.requires_grad_(True)
