@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft
 
 Array = NDArray[np.float64]
-SITES_AT_ONCE = 200  # bounds the memory of the transforms
+NUMBERS_AT_ONCE = 1_000_000  # frames times sites, bounds the memory of the transforms
 
 
 def squared_displacements(positions: Array, n_lags: int | None = None) -> Array:
@@ -29,8 +29,9 @@ def squared_displacements(positions: Array, n_lags: int | None = None) -> Array:
     n_frames, n_sites, _ = positions.shape
     n_lags = n_frames if n_lags is None else min(n_lags, n_frames)
     result = np.empty((n_lags, n_sites))
-    for start in range(0, n_sites, SITES_AT_ONCE):
-        some = slice(start, start + SITES_AT_ONCE)
+    at_once = max(NUMBERS_AT_ONCE // max(n_frames, 1), 1)
+    for start in range(0, n_sites, at_once):
+        some = slice(start, start + at_once)
         part = positions[:, some]
         result[:, some] = cross_displacements(part, part, n_lags)
     return result

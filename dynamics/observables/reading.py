@@ -49,7 +49,8 @@ def stream(
     Args:
         path: .extxyz, .traj or .xyz are read by ASE, anything else by MDAnalysis.
         topology: for MDAnalysis the file with elements and residues (.pdb, .tpr, .psf, .data ...);
-            or a `Topology`. None: from the first frame.
+            or a `Topology` (for MDAnalysis beside a .pdb of the file's name). None: from the first
+            frame, or that .pdb.
         charges: formal charges by species where they cannot be looked up, e.
         wrapped: whether positions may be folded into the cell: each step then takes the nearest
             image, which changes nothing where they are not. False: taken as they are.
@@ -176,10 +177,9 @@ def _from_mdanalysis(
         raise ConfigError(
             f"expected MDAnalysis for {path.name}, got none: pip install 'hff-ase[analysis]'"
         )
-    if topology is None:
+    known = topology if isinstance(topology, Topology) else None
+    if topology is None or isinstance(topology, Topology):
         topology = path.with_suffix(".pdb")
-    if isinstance(topology, Topology):
-        raise ConfigError(f"expected a topology file beside {path.name}, got a Topology")
     if not Path(topology).is_file():
         raise ConfigError(f"expected the topology of {path.name}, got no file {topology}")
     if path.suffix == ".xtc":
@@ -199,4 +199,4 @@ def _from_mdanalysis(
             time = float(step.time) if interval is None else index * interval
             yield step.positions.astype(float), np.asarray(cell, dtype=float), time
 
-    return topology_of_universe(universe, charges), frames()
+    return topology_of_universe(universe, charges) if known is None else known, frames()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -83,3 +84,19 @@ def _formulas(symbols: NDArray[np.str_], molecule: NDArray[np.int64]) -> list[st
         str(Formula.from_list(part.tolist()).format("hill"))
         for part in np.split(symbols[order], cuts)
     ]
+
+
+def atomic_charges(topology: Any, trajectory: Any) -> NDArray[np.float64]:
+    """Fixed atomic charges [n_atoms] of a topology file, e.
+
+    Raises:
+        ConfigError: a topology without charges.
+    """
+    library: Any = import_module("MDAnalysis")
+    atoms = library.Universe(str(topology), str(trajectory)).atoms
+    if not hasattr(atoms, "charges") or not np.any(atoms.charges):
+        raise ConfigError(
+            f"expected atomic charges in {topology}, got none: a topology that has them is needed "
+            "(tpr, psf, prmtop, LAMMPS data)"
+        )
+    return np.asarray(atoms.charges, dtype=float)

@@ -69,6 +69,8 @@ def pack_atoms(atoms: Atoms) -> dict[str, np.ndarray]:
         packed["charge"] = np.array(atoms.info["charge"])
     if len(atoms.info.get("molecules", ())):
         packed["molecules"] = np.array(atoms.info["molecules"], dtype=str)
+    if "recipe" in atoms.info:
+        packed["recipe"] = np.array(str(atoms.info["recipe"]))
     return packed
 
 
@@ -82,6 +84,8 @@ def unpack_atoms(packed: dict[str, np.ndarray]) -> Atoms:
         atoms.info["charge"] = packed["charge"].item()
     if "molecules" in packed:
         atoms.info["molecules"] = packed["molecules"].tolist()
+    if "recipe" in packed:
+        atoms.info["recipe"] = packed["recipe"].item()
     return atoms
 
 

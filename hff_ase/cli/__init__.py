@@ -11,8 +11,10 @@ from typing import NoReturn, TextIO
 import typer
 
 from hff_ase._version import __version__
+from hff_ase.cli.analyse import analyse
 from hff_ase.cli.bench import bench
 from hff_ase.cli.build import build
+from hff_ase.cli.compare import compare
 from hff_ase.cli.distill import SeveralValues, distill
 from hff_ase.cli.equilibrate import equilibrate
 from hff_ase.cli.evaluate import evaluate
@@ -25,6 +27,7 @@ from hff_ase.cli.label import app as label
 from hff_ase.cli.md import md
 from hff_ase.cli.models import models
 from hff_ase.cli.pimd import pimd
+from hff_ase.cli.report import report
 from hff_ase.cli.train import train
 from hff_ase.errors import HFFError, HFFWarning
 
@@ -36,11 +39,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 SIMULATE, TRAIN, MODELS = "Simulate", "Label and train", "Models and installation"
+PROPERTIES = "Properties"
 app.command(rich_help_panel=SIMULATE)(build)
 app.command(rich_help_panel=SIMULATE)(equilibrate)
 app.command(rich_help_panel=SIMULATE)(md)
 app.command(rich_help_panel=SIMULATE)(pimd)
 app.command(name="ipi-path", rich_help_panel=SIMULATE)(ipi_path)
+app.command(rich_help_panel=PROPERTIES)(analyse)
+app.command(rich_help_panel=PROPERTIES)(report)
+app.command(rich_help_panel=PROPERTIES)(compare)
 app.add_typer(label, name="label", rich_help_panel=TRAIN)
 app.command(rich_help_panel=TRAIN)(train)
 app.command(rich_help_panel=TRAIN)(finetune)

@@ -1,0 +1,41 @@
+"""What to cite for each property that a page shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+ALWAYS = (
+    "Error bars: A. D. Sokal, in Functional Integration: Basics and Applications (Plenum, 1997); "
+    "U. Wolff, Comput. Phys. Commun. 156, 143 (2004)",
+    "Start of equilibrium: J. D. Chodera, J. Chem. Theory Comput. 12, 1799 (2016)",
+)
+CITED: dict[str, tuple[str, ...]] = {
+    "compressibility": (
+        "M. P. Allen and D. J. Tildesley, Computer Simulation of Liquids, 2nd ed. (Oxford, 2017)",
+    ),
+    "expansion": (
+        "M. P. Allen and D. J. Tildesley, Computer Simulation of Liquids, 2nd ed. (Oxford, 2017)",
+    ),
+    "viscosity": (
+        "P. J. Daivis and D. J. Evans, J. Chem. Phys. 100, 541 (1994)",
+        "Y. Zhang, A. Otani and E. J. Maginn, J. Chem. Theory Comput. 11, 3537 (2015)",
+        "G. Toraman et al., J. Chem. Inf. Model. 65, 10445 (2025)",
+    ),
+    "diffusion": ("I.-C. Yeh and G. Hummer, J. Phys. Chem. B 108, 15873 (2004)",),
+    "conductivity": ("K. D. Fong et al., AIChE J. 66, e17091 (2020)",),
+    "transference": ("K. D. Fong et al., AIChE J. 66, e17091 (2020)",),
+    "stefan-maxwell": (
+        "J. Newman and K. E. Thomas-Alyea, Electrochemical Systems, 3rd ed. (Wiley, 2004)",
+    ),
+    "permittivity": ("M. Neumann, Mol. Phys. 50, 841 (1983)",),
+    "solvation": (
+        "S. Gong et al., Nat. Mach. Intell. (2025), BAMBOO: SSIP, CIP and AGG",
+        "R. W. Impey, P. A. Madden and I. R. McDonald, J. Phys. Chem. 87, 5071 (1983)",
+    ),
+}
+
+
+def citations(properties: Iterable[str]) -> list[str]:
+    """What the methods of these properties come from, each once."""
+    own = [line for name in properties for line in CITED.get(name, ())]
+    return list(dict.fromkeys([*ALWAYS, *own]))

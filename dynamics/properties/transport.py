@@ -1,0 +1,118 @@
+"""Transport coefficients of a window: diffusion, viscosity, conductivity, transference."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hff_ase.dynamics.observables.conductivity import conductivity, ionicity, nernst_einstein
+from hff_ase.dynamics.observables.diffusion import cubic_edge, self_diffusion, yeh_hummer
+from hff_ase.dynamics.observables.green_kubo import viscosity
+from hff_ase.dynamics.observables.observable import Observable, refuse
+from hff_ase.dynamics.observables.onsager import Onsager, onsager_matrix
+from hff_ase.dynamics.observables.transference import stefan_maxwell, transference
+from hff_ase.dynamics.observables.viscosity import spectral_viscosity
+from hff_ase.dynamics.properties.window import Window
+from hff_ase.errors import ConfigError, SimulationError
+
+Found = dict[str, Observable]
+Array = NDArray[np.float64]
+BLOCKS, LONGEST = 10, 10.0  # of Green and Kubo's integral: blocks at least; ps
+TOO_SHORT = "needs a longer run"
+
+
+def viscosity_of(window: Window) -> Found:
+    """Shear viscosity from the spectrum of the stress, and by Green and Kubo's integral."""
+    tensors, interval = window.tensors()
+    volume, temperature = window.volume(), window.temperature
+    return {
+        "viscosity": spectral_viscosity(tensors, interval, volume, temperature),
+        "viscosity/green_kubo": green_kubo(tensors, interval, volume, temperature),
+    }
+
+
+def green_kubo(
+    tensors: list[Array], interval: float, volume: float, temperature: float
+) -> Observable:
+    """Green and Kubo's viscosity of several runs: each gives the same number of whole blocks."""
+    each = -(-BLOCKS // len(tensors))
+    length = min(map(len, tensors)) // each
+    joined = np.concatenate([one[: each * length] for one in tensors])
+    longest = min(LONGEST, 0.45 * length * interval)
+    duration = interval * len(joined)
+    try:
+        found = viscosity(joined, interval, volume, temperature, longest, each * len(tensors))
+    except (ConfigError, SimulationError) as reason:
+        return refuse("mPa s", "Green-Kubo", str(reason), length=duration, needs=4.0)
+    return found.observable(duration)
+
+
+def diffusion_of(window: Window) -> Found:
+    """Self-diffusion of every species, in the box and of an infinite system."""
+    runs, found = window.centres(), {}
+    eta = (window.found or {}).get("viscosity")
+    for kind in window.topology.kinds:
+        own = self_diffusion(runs, kind)
+        found[f"self_diffusion/{kind}"] = own
+        if eta is None or eta.refused or own.refused:
+            continue
+        try:
+            edge = cubic_edge(runs[0].cells[0])
+        except ConfigError:
+            continue
+        found[f"self_diffusion_infinite/{kind}"] = yeh_hummer(own, eta, window.temperature, edge)
+    return found
+
+
+def conductivity_of(window: Window) -> Found:
+    """Collective conductivity, that of independent ions, and their ratio."""
+    matrix, known = onsager_of(window), window.found or {}
+    charges = window.topology.kind_charges()
+    ions = [kind for kind in matrix.kinds if charges[kind] != 0]
+    runs = window.centres()
+    diffusion = {
+        kind: known.get(f"self_diffusion/{kind}") or self_diffusion(runs, kind) for kind in ions
+    }
+    numbers = {kind: len(window.topology.of_kind(kind)) for kind in ions}
+    volume, temperature = window.volume(), window.temperature
+    independent = nernst_einstein(diffusion, charges, numbers, volume, temperature)
+    collective = conductivity(matrix)
+    found = {"conductivity": collective, "conductivity/nernst_einstein": independent}
+    if not (collective.refused or independent.refused):
+        found["ionicity"] = ionicity(collective, independent)
+    return found
+
+
+def transference_of(window: Window) -> Found:
+    """Transference number of every cation, relative to the solvent and to the centre of mass."""
+    matrix = onsager_of(window)
+    solvent = "solvent" if (matrix.charges == 0).any() else "mass"
+    found = {}
+    for kind, charge in zip(matrix.kinds, matrix.charges, strict=True):
+        if charge > 0:
+            for frame in dict.fromkeys((solvent, "mass")):
+                found[f"transference_number/{kind}/{frame}"] = transference(matrix, kind, frame)
+    return found
+
+
+def stefan_maxwell_of(window: Window) -> Found:
+    """Stefan-Maxwell diffusivities of all pairs of species."""
+    matrix = onsager_of(window)
+    neutral = matrix.numbers * (matrix.charges == 0)
+    reference = matrix.kinds[int(np.argmax(neutral if neutral.any() else matrix.numbers))]
+    return {
+        f"stefan_maxwell/{one}-{other}": found
+        for (one, other), found in stefan_maxwell(matrix, reference).items()
+    }
+
+
+def onsager_of(window: Window) -> Onsager:
+    """Onsager coefficients of an electrolyte.
+
+    Raises:
+        ConfigError: no ions.
+    """
+    charges = window.topology.kind_charges()
+    if not any(charges.values()):
+        raise ConfigError(f"expected ions, got {', '.join(charges)} without charge")
+    return onsager_matrix(window.centres(), window.temperature)
