@@ -1,6 +1,6 @@
 """How often error bars hold the truth: runs of known answer, by estimator and length.
 
-    python benchmarks/coverage.py --runs 200 --output docs/coverage.md
+    python benchmarks/interval_coverage.py --runs 200 --output docs/coverage.md
 
 Length is in integrated correlation times of the fluctuating quantity (for diffusion and
 conductivity of the velocity, for viscosity of the stress). ``kept`` is the share of runs that get
