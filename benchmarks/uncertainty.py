@@ -30,11 +30,11 @@ from hff_ase.calculators.committee import Committee
 from hff_ase.data import read_frames
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models" / "recipes" / "electrolyte"))
-from frames import HELD_OUT, SEGMENT  # noqa: E402
-from liquids import LEFT_OUT  # noqa: E402
+from frames import HELD_OUT, SEGMENT
+from liquids import LEFT_OUT
 
 matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402
+from matplotlib import pyplot
 
 BATCH, BINS = 12, 12
 Frames = dict[str, list[Atoms]]

@@ -125,6 +125,8 @@ class MDConfig(BaseModel):
         max_temperature: K; a hotter system stops the run.
         bond_watch: whether a bond of the start that breaks, or one that forms, stops the run
             (``stop``), is only told (``report``), or is not looked for (``off``).
+        uncertainty_interval: steps between estimates of the error of the forces, for a model whose
+            domain names a companion; 0 for none.
         committee: further models (names or .hff files) that are asked at the same atoms.
         committee_drive: ``first``, the run is that of `model`; ``mean``, of the mean of all (with
             engine ``ase``).
@@ -180,6 +182,7 @@ class MDConfig(BaseModel):
     min_distance: float = Field(0.5, ge=0)
     max_temperature: float = Field(5000.0, gt=0)
     bond_watch: Literal["stop", "report", "off"] = "stop"
+    uncertainty_interval: int = Field(200, ge=0)
     committee: tuple[str, ...] = ()
     committee_drive: Literal["first", "mean"] = "first"
     committee_interval: int | None = Field(None, ge=1)

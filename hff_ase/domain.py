@@ -79,6 +79,26 @@ class Outside:
 
 
 @dataclass(frozen=True)
+class Companion:
+    """A second model, whose distance from a model tells the error of that model's forces.
+
+    Both learnt from the same labels: what the labels have wrong they share, and for molecules that
+    nobody taught the graph decides, not their distance.
+
+    Attributes:
+        model: name of a shipped model.
+        factor: root mean square of the error over that of the spread
+            (`hff_ase.calculators.committee.Spread`) on labelled frames that none was trained on.
+        threshold: estimated error, mean over the atoms of a frame, eV/Angstrom, that none of these
+            frames exceeds.
+    """
+
+    model: str
+    factor: float
+    threshold: float
+
+
+@dataclass(frozen=True)
 class Domain:
     """What a model was trained on.
 
@@ -88,6 +108,7 @@ class Domain:
         density: g/cm3.
         pressure: bar.
         compositions: recipes of what it was trained on, for people.
+        companion: what tells the error of its forces during a run; None where nothing does.
     """
 
     molecules: tuple[KnownMolecule, ...]
@@ -95,6 +116,7 @@ class Domain:
     density: Range | None = None
     pressure: Range | None = None
     compositions: tuple[str, ...] = ()
+    companion: Companion | None = None
 
     @property
     def elements(self) -> tuple[str, ...]:
@@ -118,7 +140,8 @@ class Domain:
         """The domain of a model trained on this one's frames and on another's.
 
         Molecules of both have this one's name and charge and the larger share, and no errors:
-        those were of the model before. Ranges span both; one that is not known in one, is not.
+        those were of the model before, as its companion is. Ranges span both; one that either
+        does not know is not known.
         """
         molecules = []
         for known in self.molecules:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from ase.data import atomic_numbers, chemical_symbols
 
-from hff_ase.domain import Domain, KnownMolecule, Range
+from hff_ase.domain import Companion, Domain, KnownMolecule, Range
 from hff_ase.errors import ConfigError
 from hff_ase.molecule_graph import MoleculeGraph
 
@@ -22,6 +23,7 @@ def domain_to_dict(domain: Domain) -> dict[str, Any]:
         "density_g_per_cm3": None if domain.density is None else list(domain.density),
         "pressure_bar": None if domain.pressure is None else list(domain.pressure),
         "compositions": list(domain.compositions),
+        "companion": None if domain.companion is None else asdict(domain.companion),
     }
 
 
@@ -44,6 +46,7 @@ def domain_from_dict(content: object) -> Domain:
         _range(entries, "density_g_per_cm3"),
         _range(entries, "pressure_bar"),
         tuple(compositions),
+        _companion_from_dict(entries.get("companion")),
     )
 
 
@@ -83,6 +86,19 @@ def _molecule_from_dict(content: object) -> KnownMolecule:
         raise ConfigError(f"expected numbers as errors of {name}, got {errors!r:.60}")
     graph = MoleculeGraph(tuple(atomic_numbers[s] for s in elements), tuple(pairs))
     return KnownMolecule(name, graph, charge, share, {str(k): float(v) for k, v in errors.items()})
+
+
+def _companion_from_dict(content: object) -> Companion | None:
+    if content is None:
+        return None
+    entry = _mapping(content, "the companion in a domain")
+    model, values = entry.get("model"), [entry.get(key) for key in ("factor", "threshold")]
+    factor, threshold = (float(v) if _is_number(v) else 0.0 for v in values)  # type: ignore[arg-type]
+    if not isinstance(model, str) or not (factor > 0 and threshold > 0):
+        raise ConfigError(
+            f"expected model, factor and threshold of a companion in a domain, got {entry!r:.80}"
+        )
+    return Companion(model, factor, threshold)
 
 
 def _mapping(content: object, what: str) -> dict[str, Any]:

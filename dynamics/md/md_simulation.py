@@ -17,6 +17,7 @@ from hff_ase.dynamics.guards.checks import (
     check_contacts,
     look_closer,
 )
+from hff_ase.dynamics.guards.uncertainty_watch import Looked, UncertaintyWatch
 from hff_ase.dynamics.md.committee_watch import CommitteeWatch
 from hff_ase.dynamics.reporters.growing_file import WriteError
 from hff_ase.dynamics.reporters.plots import plot
@@ -70,6 +71,7 @@ class MDSimulation(Simulation):
         self._reporter = Reporter(folder, config, checkpoint.lengths, self._mass)
         self._watch = CommitteeWatch(committee, config, folder, checkpoint) if committee else None
         self._bonds: BondWatch | None = None
+        self._uncertainty: UncertaintyWatch | None = None
 
     @property
     def _engine(self) -> Engine:
@@ -84,6 +86,9 @@ class MDSimulation(Simulation):
 
     def _make_engine(self, atoms: Atoms, surroundings: dict[str, np.ndarray]) -> None:
         self._engine_or_none = make_engine(atoms, self._config, self._calc, self._rng, surroundings)
+        if self._watch is None:  # a committee that the user chose says more
+            every = self._config.uncertainty_interval
+            self._uncertainty = UncertaintyWatch.of(self._calc, every, self._folder, self._state)
 
     def _watch_bonds(self, start: Atoms) -> None:
         self._bonds = None if self._config.bond_watch == "off" else BondWatch(start)
@@ -119,6 +124,8 @@ class MDSimulation(Simulation):
         intervals = [config.trajectory_interval, config.checkpoint_interval, CONTACT_INTERVAL]
         if self._watch:
             intervals.append(config.look_interval)
+        if self._uncertainty:
+            intervals.append(self._uncertainty.interval)
         try:
             for sample in engine.advance(self._steps_until_due(n_left, *intervals)):
                 state.step += 1
@@ -130,6 +137,9 @@ class MDSimulation(Simulation):
                     self._look_at_bonds(engine.atoms)
                 if self._watch and state.step % config.look_interval == 0:
                     self._watch.look(self._moment(stage), engine.atoms, engine.results)
+                if self._uncertainty:
+                    here = Looked(0, engine.atoms, np.asarray(engine.results["forces"]))
+                    self._tell_all(self._uncertainty.look(self._moment(stage), [here]))
                 self._reporter.record(self._moment(stage), sample, engine)
         except WriteError:
             raise
@@ -155,6 +165,10 @@ class MDSimulation(Simulation):
             if len(events) < MOST_BONDS:
                 events.append({"step": self._state.step, "event": text})
 
+    def _tell_all(self, messages: list[str]) -> None:
+        for message in messages:
+            self._say(f"warning: {message}")
+
     def _broken(self, atoms: Atoms) -> str:
         """Beside another reason to stop: which molecule it began with, if bonds say so."""
         events = self._bonds.look(atoms) if self._bonds is not None else []
@@ -166,8 +180,9 @@ class MDSimulation(Simulation):
     def _collect_state(self) -> None:
         state, engine = self._state, self._engine
         state.lengths = self._reporter.sync()
-        if self._watch:
-            state.lengths |= self._watch.sync()
+        for watch in (self._watch, self._uncertainty):
+            if watch:
+                state.lengths |= watch.sync()
         state.rng = dict(self._rng.bit_generator.state)
         state.atoms = pack_atoms(engine.atoms)
         state.calculator = engine.get_surroundings()
@@ -193,6 +208,8 @@ class MDSimulation(Simulation):
             summary["bonds"] = self._state.notes["bonds"]
         if self._watch:
             summary["collected"] = self._watch.n_collected
+        if self._uncertainty and (found := self._uncertainty.summary()):
+            summary["uncertainty"] = found
         self._folder.write(SUMMARY, to_yaml(summary))
         if self._config.plot:
             try:
@@ -203,5 +220,6 @@ class MDSimulation(Simulation):
 
     def _close(self) -> None:
         self._reporter.close()
-        if self._watch:
-            self._watch.close()
+        for watch in (self._watch, self._uncertainty):
+            if watch:
+                watch.close()

@@ -6,11 +6,13 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from hff_ase.dynamics.config import to_yaml
 from hff_ase.dynamics.guards.bond_watch import BondWatch
 from hff_ase.dynamics.guards.checks import CONTACT_INTERVAL
+from hff_ase.dynamics.guards.uncertainty_watch import Looked, UncertaintyWatch
 from hff_ase.dynamics.replicas.config import ReplicaConfig
 from hff_ase.dynamics.replicas.failures import blowing_up, write_down
 from hff_ase.dynamics.replicas.packing import (
@@ -65,6 +67,7 @@ class ReplicaSimulation(Simulation):
         self._structures = unpack_structures(checkpoint, config)
         self._reporters: dict[int, ReplicaReporter] = {}
         self._bonds: dict[int, BondWatch] = {}
+        self._uncertainty: UncertaintyWatch | None = None
         allow_open_files(config.n_replicas)
 
     @property
@@ -74,6 +77,8 @@ class ReplicaSimulation(Simulation):
         return self._engine_or_none
 
     def _open(self, replicas: list[Replica]) -> None:
+        every = self._settings.uncertainty_interval
+        self._uncertainty = UncertaintyWatch.of(self._calc, every, self._folder, self._state)
         for replica in replicas:
             reporter = ReplicaReporter(self._folder, replica, self._state.lengths)
             self._reporters[replica.index] = reporter
@@ -116,7 +121,9 @@ class ReplicaSimulation(Simulation):
 
     def _advance(self, stage: int, n_left: int) -> None:
         state, engine, shared = self._state, self._engine, self._settings
-        intervals = (shared.trajectory_interval, shared.checkpoint_interval, CONTACT_INTERVAL)
+        intervals = [shared.trajectory_interval, shared.checkpoint_interval, CONTACT_INTERVAL]
+        if self._uncertainty:
+            intervals.append(self._uncertainty.interval)
         try:
             rows = engine.advance(self._steps_until_due(n_left, *intervals))
         except HFFError as error:
@@ -132,8 +139,18 @@ class ReplicaSimulation(Simulation):
         if bad:
             self._drop(bad, stage)
             return
+        self._look_at_uncertainty(stage)
         kelvin = float(engine.temperatures(rows[-1]).mean())
         self._screen.running(state.step, shared.plan[stage].ensemble, kelvin, float("nan"))
+
+    def _look_at_uncertainty(self, stage: int) -> None:
+        engine, watch = self._engine, self._uncertainty
+        if watch is None or self._state.step % watch.interval:
+            return
+        views = [(r.index, engine.look_at(place)) for place, r in enumerate(engine.replicas)]
+        looked = [Looked(index, v.atoms, np.asarray(v.results["forces"])) for index, v in views]
+        for message in watch.look(self._moment(stage), looked):
+            self._say(f"warning: {message}")
 
     def _failing(self, row: Tensor) -> dict[int, str]:
         """Which places cannot go on after a step, and why."""
@@ -186,6 +203,8 @@ class ReplicaSimulation(Simulation):
         state, engine = self._state, self._engine
         for reporter in self._reporters.values():  # beside those of replicas that have failed
             state.lengths |= reporter.sync()
+        if self._uncertainty:
+            state.lengths |= self._uncertainty.sync()
         state.atoms = pack_structures(self._structures) | pack_places(engine)
         state.calculator = engine.get_surroundings()
 
@@ -222,6 +241,8 @@ class ReplicaSimulation(Simulation):
             if self._settings.plot and len(engine.replicas) <= MOST_PLOTS:
                 plot(own[PLOT], rows, len(atoms), replica.config)
         whole = self._summary(summaries, speed, status)
+        if self._uncertainty and (found := self._uncertainty.summary()):
+            whole["uncertainty"] = found
         self._folder.write(SUMMARY, to_yaml(whole))
         if self._settings.plot:
             periodic = all("density[g/cm^3]" in rows for own in groups.values() for rows in own)
@@ -241,3 +262,5 @@ class ReplicaSimulation(Simulation):
     def _close(self) -> None:
         for reporter in self._reporters.values():
             reporter.close()
+        if self._uncertainty:
+            self._uncertainty.close()

@@ -26,6 +26,7 @@ SUMMARY = "summary.yaml"
 PLOT = "md.png"
 FAILED = "failed.extxyz"
 SPREAD = "spread.dat"
+UNCERTAINTY = "uncertainty.dat"
 # the checkpoint last: while it is there, the folder holds a run
 NAMES = (
     LOG,
@@ -42,6 +43,7 @@ NAMES = (
     PLOT,
     FAILED,
     SPREAD,
+    UNCERTAINTY,
     CHECKPOINT,
 )
 

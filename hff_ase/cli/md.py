@@ -146,6 +146,14 @@ def md(
         Text,
         option(SAFETY, "Broken or formed bonds: stop, report (go on) or off (default: stop)."),
     ] = None,
+    uncertainty_interval: Annotated[
+        Count,
+        option(
+            SAFETY,
+            "Steps between estimates of the force error by the model's companion, 0 for none "
+            "(default: 200).",
+        ),
+    ] = None,
     max_hours: Annotated[
         Number, option(SAFETY, "Hours on the clock; then it stops as by SIGTERM, to be resumed.")
     ] = None,
