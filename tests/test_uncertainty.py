@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from hff_ase import HybridFF
 from hff_ase.checkpoint import ModelInfo, save_model, write_domain
 from hff_ase.domain import Companion, Domain, domain_of
 from hff_ase.domain_json import domain_from_dict, domain_to_dict
+from hff_ase.dynamics.build import find_solvent
 from hff_ase.dynamics.config import MDConfig
 from hff_ase.dynamics.md import MDRun
 from hff_ase.dynamics.replicas import ReplicaConfig, ReplicaRun
-from hff_ase.errors import ConfigError, HFFWarning
+from hff_ase.errors import ConfigError, HFFWarning, OutsideDomainWarning
 
 EVERY, FACTOR = 4, 1.7
 KNOWN = domain_of([salt_box()])
@@ -115,7 +117,9 @@ def test_the_trajectory_does_not_depend_on_it(
 
 def test_every_replica_has_its_rows(tmp_path: Path, small_model_path: Path, other: Path) -> None:
     model = with_companion(tmp_path, small_model_path, str(other))
-    config = ReplicaConfig.from_settings(settings(model, tmp_path / "run", time="0.2fs", replicas=3))
+    config = ReplicaConfig.from_settings(
+        settings(model, tmp_path / "run", time="0.2fs", replicas=3)
+    )
     summary = ReplicaRun.start(config, [salt_box()]).run()
     rows = np.loadtxt(tmp_path / "run" / "uncertainty.dat")
     assert rows[:, 2].tolist() == [0, 1, 2] * 2
@@ -154,3 +158,20 @@ def test_companions_in_files() -> None:
         content["companion"] |= change
         with pytest.raises(ConfigError, match="model, factor and threshold of a companion"):
             domain_from_dict(content)
+
+
+def test_the_shipped_companion_tells_taught_molecules_from_others() -> None:
+    """Single molecules: the estimate is below the threshold for what was taught, else above."""
+    model = HybridFF.load("electrolyte")
+    about = model.info.domain.companion if model.info.domain else None
+    assert about is not None
+    companion = HybridFF.load(about.model)
+    taught = ("EC", "PC", "DMC", "EMC", "DEC", "EA", "ethanol", "acetone")
+    others = ("DME", "GBL", "sulfolane", "TEP", "acetonitrile", "water", "DOL")
+    structures = [find_solvent(name).atoms() for name in (*taught, *others)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OutsideDomainWarning)
+        both = [calc.evaluate(structures) for calc in (model, companion)]
+    for name, one, other in zip((*taught, *others), *both, strict=True):
+        error = about.factor * np.linalg.norm(one["forces"] - other["forces"], axis=1).mean() / 2
+        assert (error < about.threshold) == (name in taught), (name, error)
