@@ -24,7 +24,7 @@ from hff_ase.calculators import HybridFF
 from hff_ase.dynamics.build import build_box
 from hff_ase.dynamics.replicas.config import ReplicaConfig
 from hff_ase.dynamics.replicas.replica_engine import ReplicaEngine
-from hff_ase.dynamics.replicas.start import deal, relax
+from hff_ase.dynamics.replicas.start import make_replicas, relax
 
 RECIPE = "1.0 M LiPF6 in EC:DMC 1:1 v/v"
 
@@ -41,7 +41,7 @@ def advance(engine: ReplicaEngine, n_steps: int) -> float:
 
 def measure(box: Atoms, calc: HybridFF, config: ReplicaConfig, args: Any) -> dict[str, float]:
     """Speed of one batch."""
-    engine = ReplicaEngine(deal([box], config), calc)
+    engine = ReplicaEngine(make_replicas([box], config), calc)
     advance(engine, args.warm_up)
     seconds = min(advance(engine, args.steps) for _ in range(args.stretches)) / args.steps
     n_atoms = len(box) * config.n_replicas

@@ -22,7 +22,7 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.bench import boxes, hardware, measure, run, timing
 from hff_ase.bench.dynamics import time_dynamics
 from hff_ase.bench.report import as_json, as_text, number
-from hff_ase.bench.results import Row, Spread
+from hff_ase.bench.results import BlockTimes, Row
 from hff_ase.calculators import HybridFF
 from hff_ase.cli import app
 from hff_ase.errors import ConfigError
@@ -102,7 +102,7 @@ def test_peak_memory_sees_what_was_freed_again() -> None:
 
 
 def test_what_follows_from_the_times() -> None:
-    row = Row("x", 500, 2, Spread(9.0, 8.0, 11.0), {}, 20.0, 20.0, 5_000_000, 0.5)
+    row = Row("x", 500, 2, BlockTimes(9.0, 8.0, 11.0), {}, 20.0, 20.0, 5_000_000, 0.5)
     assert row.md_step_ms == pytest.approx(10.0)
     # 86,400 s / 10 ms = 8.64e6 steps a day, of 0.5 fs each
     assert row.ns_per_day == pytest.approx(4.32)

@@ -13,7 +13,7 @@ from ase.build import bulk
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.fields import FIELDS
-from hff_ase.longrange.bspline import Grid, Interpolate, Spread
+from hff_ase.longrange.bspline import Grid, Interpolate, SpreadCharges
 from hff_ase.longrange.ewald import ReciprocalEwald
 from hff_ase.longrange.pme import ReciprocalPME
 from hff_ase.neighborhood import Neighborhood
@@ -341,14 +341,14 @@ def test_splines_are_adjoint_and_differentiable(order: int) -> None:
     q = torch.randn(3, 1, generator=generator, dtype=torch.float64).requires_grad_()
     mesh = torch.randn(2, 7, 6, 8, generator=generator, dtype=torch.float64).requires_grad_()
     terms = ((0, 0, 0),)
-    spread = Spread.apply(q, u, grid, terms)
+    spread = SpreadCharges.apply(q, u, grid, terms)
     torch.testing.assert_close(spread.sum((1, 2, 3)), torch.stack([q[:2].sum(), q[2:].sum()]))
     inner = (spread * mesh).sum()
     torch.testing.assert_close(inner, (Interpolate.apply(mesh, u, grid, terms) * q).sum())
-    assert torch.autograd.gradcheck(lambda q, u: Spread.apply(q, u, grid, terms), (q, u))
+    assert torch.autograd.gradcheck(lambda q, u: SpreadCharges.apply(q, u, grid, terms), (q, u))
 
     def bilinear(q: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
-        return (Spread.apply(q, u, grid, terms) * mesh.detach()).sum()
+        return (SpreadCharges.apply(q, u, grid, terms) * mesh.detach()).sum()
 
     assert torch.autograd.gradgradcheck(bilinear, (q, u))
 

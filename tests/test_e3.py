@@ -23,7 +23,7 @@ from hff_ase.kernels.e3 import convolution as fused_convolution
 from hff_ase.nets import NETWORKS
 from hff_ase.nets.e3 import E3Net
 from hff_ase.nets.e3_algebra import dimension, irreps, spherical_harmonics
-from hff_ase.nets.e3_convolution import Edges, convolve, couplings, reference
+from hff_ase.nets.e3_convolution import E3Edges, convolve, couplings, reference
 from hff_ase.nets.e3_layers import SIGMOID, SILU, Product, gate
 from hff_ase.nets.presets import PRESETS
 from hff_ase.potential import HybridPotential
@@ -92,7 +92,7 @@ def test_edge_sum_is_the_tensor_product_of_e3nn(
     paths = couplings(l_in, l_edge, l_out).paths
     weights = torch.randn(len(i), len(paths), channels, dtype=torch.float64)
     harmonics = spherical_harmonics(l_edge, vector)
-    ours = convolve(x, weights, Edges(i, j, harmonics, vector, fast), l_edge, l_out)
+    ours = convolve(x, weights, E3Edges(i, j, harmonics, vector, fast), l_edge, l_out)
 
     product = o3.TensorProduct(
         irreps(channels, l_in),

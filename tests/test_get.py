@@ -17,7 +17,7 @@ from torch import Tensor
 import hff_ase.testing as checks
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError
-from hff_ase.nets.get import GET, Edges
+from hff_ase.nets.get import GET, GETEdges
 from hff_ase.nets.presets import PRESETS
 from hff_ase.nets.radial import Envelope
 from hff_ase.potential import HybridPotential
@@ -367,7 +367,7 @@ def test_without_attention_or_vectors() -> None:
     layer = ablated(attention=False).layers[0]
     x = torch.randn(3, 12, dtype=torch.float64)
     i, j = edges(positions, 3.5)
-    edge = Edges(i, j, torch.rand(len(i), 12).double(), torch.rand(len(i)).double(),
+    edge = GETEdges(i, j, torch.rand(len(i), 12).double(), torch.rand(len(i)).double(),
                  torch.zeros(len(i), 3).double())  # fmt: skip
     once, _ = layer.messages(x, edge)
     with torch.no_grad():

@@ -23,7 +23,7 @@ from hff_ase.kernels.get.network import fused_get
 from hff_ase.kernels.get.table import head_fastest, radial_functions, tabulate
 from hff_ase.kernels.get.weights import fused_weights
 from hff_ase.neighbors import NeighborList
-from hff_ase.nets.get import GET, Edges
+from hff_ase.nets.get import GET, GETEdges
 from hff_ase.pairs import PairRequest, Rows
 from hff_ase.potential import HybridPotential
 from hff_ase.terms.short_range import ShortRange
@@ -31,7 +31,7 @@ from hff_ase.terms.short_range import ShortRange
 numba = pytest.importorskip("numba")
 
 from hff_ase.kernels.get import simd  # noqa: E402
-from hff_ase.kernels.get.cpu import Evaluation  # noqa: E402
+from hff_ase.kernels.get.cpu import NumbaPass  # noqa: E402
 from hff_ase.kernels.threads import FEWEST  # noqa: E402
 
 CUTOFF = 4.0
@@ -107,7 +107,7 @@ def tabulated(net: GET, case: Case, batch: AtomsBatch) -> Tensor:
     powers = powers * (pairs.distance < CUTOFF)[:, None]
     feature = torch.einsum("ek,ekc->ec", powers, table.coefficients[knot])[:, published]
     cut = torch.einsum("ek,ek->e", powers, table.envelope_coefficients[knot])
-    edges = Edges(pairs.i, pairs.j, feature, cut, pairs.vector / pairs.distance[:, None])
+    edges = GETEdges(pairs.i, pairs.j, feature, cut, pairs.vector / pairs.distance[:, None])
     features, v = net.embedding(case.species), None
     for layer in net.layers:
         features, v = layer(features, v, edges)
@@ -359,7 +359,7 @@ def test_weights_follow_the_parameters(change: Any) -> None:
 
 
 class TorchMessages:
-    """The backend of `layers.Evaluation` written with torch's operations and autograd."""
+    """The backend of `layers.NumbaPass` written with torch's operations and autograd."""
 
     @dataclass
     class Accumulators:
@@ -456,8 +456,8 @@ def test_layers_around_another_backend(shape: tuple[int, int, int]) -> None:
     gradient = torch.randn(40, shape[0], dtype=torch.float64)
     arguments = (weights, case.species, case.batch, case.rows)
     with torch.no_grad():
-        plain = layers.Evaluation(*arguments, TorchMessages)
-        fused = Evaluation(*arguments)
+        plain = layers.NumbaPass(*arguments, TorchMessages)
+        fused = NumbaPass(*arguments)
         torch.testing.assert_close(plain.forward(), fused.forward(), rtol=1e-11, atol=1e-11)
         for a, b in zip(plain.backward(gradient), fused.backward(gradient), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)

@@ -17,7 +17,7 @@ from hff_ase.kernels.get import gpu, layers
 from hff_ase.kernels.get.table import RadialTable, head_fastest, tabulate
 from hff_ase.kernels.get.weights import fused_weights
 from hff_ase.neighbors import NeighborList
-from hff_ase.nets.get import GET, Attention, Edges
+from hff_ase.nets.get import GET, Attention, GETEdges
 from hff_ase.pairs import PairRequest, Rows
 
 CUTOFF, SKIN = 3.5, 1.0
@@ -103,7 +103,7 @@ def reference(case: Case) -> dict[str, Tensor]:
     r = vector.norm(dim=1)
     cut = net.envelope(r)
     feature = torch.nn.functional.silu(net.radial(net.basis(r) * cut[:, None]))
-    m, vectors = layer.messages(x, Edges(i, j, feature, cut, vector / r[:, None]))
+    m, vectors = layer.messages(x, GETEdges(i, j, feature, cut, vector / r[:, None]))
     energy = (m * case.grad_m.double()).sum()
     out = {"m": m}
     if vectors is not None:

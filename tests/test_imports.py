@@ -100,3 +100,37 @@ def test_lower_rooms_do_not_know_upper_ones(inside_functions: bool) -> None:
         if not name.startswith(("hff_ase.dynamics", "hff_ase.calculators")):
             forbidden += ("hff_ase.calculators", "hff_ase.bench")
         assert [other for other in others if other.startswith(forbidden)] == [], name
+
+
+SCRIPTS = sorted(
+    path
+    for folder in ("benchmarks", "examples", "models")
+    for path in (ROOT / folder).rglob("*.py")
+)
+
+
+def names_in(path: Path) -> set[str]:
+    """What a module defines or imports at its top level."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+            found.add(node.name)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            found.update((alias.asname or alias.name) for alias in node.names)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return found
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_scripts_import_what_there_is(script: Path) -> None:
+    known = modules()
+    for node in ast.walk(ast.parse(script.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "hff_ase":
+            assert node.module in known, node.module
+            if node.module == "hff_ase":
+                continue  # names come late, by __getattr__
+            defined = names_in(known[node.module])
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}" in known
+                assert submodule or alias.name in defined, f"{node.module}.{alias.name}"

@@ -25,7 +25,7 @@ from hff_ase.dynamics.md import MDRun
 from hff_ase.dynamics.replicas import ReplicaConfig, ReplicaRun
 from hff_ase.dynamics.replicas.replica_engine import Replica, ReplicaEngine
 from hff_ase.dynamics.replicas.reporter import allow_open_files
-from hff_ase.dynamics.replicas.start import deal
+from hff_ase.dynamics.replicas.start import make_replicas
 from hff_ase.dynamics.replicas.summary import over_replicas
 from hff_ase.dynamics.reporters import read_statistics
 from hff_ase.errors import ConfigError, SimulationError
@@ -67,7 +67,7 @@ def test_bad_settings(options, message):
 
 def test_replicas_begin_alike_in_place_and_apart_in_motion():
     made = config("md", ["nvt:1ps"], temperature=[50, 200], replicas=40)
-    replicas = deal(boxes()[:1], made)
+    replicas = make_replicas(boxes()[:1], made)
     momenta = np.stack([one.atoms.get_momenta() for one in replicas])
     assert np.abs(momenta.sum(axis=1)).max() < 1e-10
     found = [temperature(one.atoms.get_kinetic_energy(), one.atoms) for one in replicas]
@@ -75,7 +75,7 @@ def test_replicas_begin_alike_in_place_and_apart_in_motion():
         mean = np.mean(found[first::2])
         # 2/(3N - 3) relative variance of one, 20 of them
         assert abs(mean / wanted - 1) < 4 * np.sqrt(2 / 93 / 20)
-    few = deal(boxes()[:1], config("md", ["nvt:1ps"], temperature=[50, 200], replicas=2))
+    few = make_replicas(boxes()[:1], config("md", ["nvt:1ps"], temperature=[50, 200], replicas=2))
     assert np.array_equal(few[1].atoms.get_momenta(), momenta[1])
 
 
@@ -89,7 +89,7 @@ def liquid(n_replicas: int) -> tuple[list[Replica], HybridFF]:
     made = ReplicaConfig.from_settings(
         {"time": "1ps", "timestep": 0.25, "temperature": [200, 300], "replicas": n_replicas}
     )
-    return deal([atoms], made), calc
+    return make_replicas([atoms], made), calc
 
 
 def test_forces_in_any_batch():
@@ -139,7 +139,7 @@ def test_inner_steps_in_any_batch():
 @pytest.mark.parametrize("ensemble", ["nvt", pytest.param("npt", marks=pytest.mark.slow)])
 def test_trajectories_in_any_batch(ensemble):
     made = config("md", [f"{ensemble}:4ps"], temperature=[60, 90], replicas=8)
-    replicas = deal(boxes(), made.for_structures(2))
+    replicas = make_replicas(boxes(), made.for_structures(2))
     calc = calculator()
     together = positions_after(ReplicaEngine(replicas, calc), 500)
     apart = positions_after(ReplicaEngine(replicas[3:5], calc), 500)
@@ -153,7 +153,7 @@ def test_a_replica_is_a_run_of_its_own(tmp_path):
     """The first one, started with the velocities of a single run, moves as that run."""
     made = config(tmp_path / "many", ["nvt:0.2ps"], temperature=90, replicas=3, minimize=False)
     ReplicaRun.start(made, boxes()[:1], calculator()).run()
-    first = deal(boxes()[:1], made.for_structures(1))[0].atoms
+    first = make_replicas(boxes()[:1], made.for_structures(1))[0].atoms
     alone = settings(
         str(tmp_path / "one"), ["nvt:0.2ps"], minimize=False, velocities="file", engine="torch"
     )

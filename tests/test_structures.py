@@ -21,7 +21,7 @@ from hff_ase.calculators import HybridFF
 from hff_ase.data.checks import check_frames
 from hff_ase.data.frames import read_frames
 from hff_ase.dynamics.pimd.input_xml import load_start
-from hff_ase.dynamics.start.loading import check_structure as check_start
+from hff_ase.dynamics.start.loading import check_start
 from hff_ase.dynamics.start.masses import repartition
 from hff_ase.errors import HFFError, StructureError
 from hff_ase.labels.clusters import cut_clusters

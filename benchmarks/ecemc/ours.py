@@ -26,11 +26,12 @@ from train_common import Data, errors, options, read_data, speed, write_line
 from hff_ase.allocator import keep_memory
 from hff_ase.batch import AtomsBatch
 from hff_ase.calculators import HybridFF
+from hff_ase.calculators.finetune import train
 from hff_ase.data.dataset import MemoryDataset
 from hff_ase.neighbors import NeighborList
 from hff_ase.potential import HybridPotential
 from hff_ase.terms.qeq_parameters import rappe_goddard
-from hff_ase.training import TrainConfig, train
+from hff_ase.training import TrainConfig
 from hff_ase.training.loop.distributed import Processes
 from hff_ase.training.loop.optim import make_optimizer
 from hff_ase.training.loop.step import Stepper

@@ -39,7 +39,7 @@ from hff_ase.dynamics.simulation.checkpoint import Checkpoint, load_checkpoint, 
 from hff_ase.dynamics.simulation.resume import NOT_PHYSICS
 from hff_ase.dynamics.simulation.run import Run
 from hff_ase.dynamics.simulation.stopping import StopRequest
-from hff_ase.dynamics.start.loading import load_calculator, read_structure
+from hff_ase.dynamics.start.loading import load_calculator, read_start
 from hff_ase.errors import ConfigError, SimulationError
 
 MAY_CHANGE = (*NOT_PHYSICS, "max_time")  # when an equilibration is resumed
@@ -84,7 +84,7 @@ class EquilibrationRun(Run):
             shared = config.replicas.shared
             files = config.replicas.structures
             structures = [
-                read_structure(shared.model_copy(update={"structure": file})) for file in files
+                read_start(shared.model_copy(update={"structure": file})) for file in files
             ]
             paths = config.replicas.structures
         else:

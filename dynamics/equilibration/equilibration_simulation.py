@@ -12,7 +12,7 @@ from hff_ase.dynamics.engine.torch.record import COLUMNS
 from hff_ase.dynamics.equilibration.corridor import bonds_of, broken, cause
 from hff_ase.dynamics.equilibration.groups import states
 from hff_ase.dynamics.equilibration.judging import judge_replicas
-from hff_ase.dynamics.equilibration.protocol import EquilibrationConfig, Phase
+from hff_ase.dynamics.equilibration.protocol import EquilibrationConfig, EquilibrationPhase
 from hff_ase.dynamics.equilibration.shells import begin_record, look
 from hff_ase.dynamics.equilibration.table import density_table
 from hff_ase.dynamics.equilibration.verdict import FORGOTTEN, Verdict, why_not
@@ -226,7 +226,7 @@ class EquilibrationSimulation(ReplicaSimulation):
         return density_table(summary["states"], self._all.measured)
 
 
-def at(config: MDConfig, phase: Phase) -> MDConfig:
+def at(config: MDConfig, phase: EquilibrationPhase) -> MDConfig:
     """The settings of a replica in a phase."""
     kelvin = config.temperature * phase.heat
     return config.model_copy(update={"temperature": kelvin, "pdamp": phase.pdamp})

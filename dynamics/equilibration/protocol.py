@@ -36,7 +36,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Phase:
+class EquilibrationPhase:
     """A stretch of the protocol.
 
     Attributes:
@@ -108,17 +108,17 @@ class Protocol:
             raise ConfigError(f"expected max_time above soft ({self.soft}), got {self.max_time}")
 
     @property
-    def phases(self) -> tuple[Phase, ...]:
+    def phases(self) -> tuple[EquilibrationPhase, ...]:
         """In order; each is a stage of the run."""
         step = parse_time(self.cool) / COOLING
         hot = HOT if self.heat is None else self.heat
         heats = [1 + (hot - 1) * (1 - k / COOLING) for k in range(1, COOLING + 1)]
         soft = parse_time(self.soft)
         return (
-            Phase("hot", "nvt", parse_time(self.hot_max), hot),
-            *(Phase("cool", "nvt", step, heat) for heat in heats),
-            Phase("soft", "npt-scr", soft, pdamp=self.soft_pdamp),
-            Phase("final", "npt", parse_time(self.max_time) - soft, pdamp=self.pdamp),
+            EquilibrationPhase("hot", "nvt", parse_time(self.hot_max), hot),
+            *(EquilibrationPhase("cool", "nvt", step, heat) for heat in heats),
+            EquilibrationPhase("soft", "npt-scr", soft, pdamp=self.soft_pdamp),
+            EquilibrationPhase("final", "npt", parse_time(self.max_time) - soft, pdamp=self.pdamp),
         )
 
 

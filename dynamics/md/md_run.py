@@ -39,10 +39,10 @@ from hff_ase.dynamics.simulation.stopping import StopRequest
 from hff_ase.dynamics.simulation.summary import environment
 from hff_ase.dynamics.start.domains import check_calculators
 from hff_ase.dynamics.start.loading import (
-    check_structure,
+    check_start,
     load_calculator,
     load_members,
-    read_structure,
+    read_start,
     with_heavy_hydrogen,
 )
 from hff_ase.errors import ConfigError
@@ -95,8 +95,8 @@ class MDRun(Run):
             HFFError: settings, structure and model do not fit each other, the atoms are on top of
                 each other, or the folder holds a run or cannot be written.
         """
-        atoms = read_structure(config) if atoms is None else with_own_names(atoms)
-        check_structure(atoms, config)
+        atoms = read_start(config) if atoms is None else with_own_names(atoms)
+        check_start(atoms, config)
         atoms = with_heavy_hydrogen(atoms, config)
         folder = RunFolder(config.output)
         if folder.has_run and not force:

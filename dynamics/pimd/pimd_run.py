@@ -32,7 +32,7 @@ from hff_ase.dynamics.pimd.input_xml import (
     load_start,
 )
 from hff_ase.dynamics.pimd.plot import plot
-from hff_ase.dynamics.pimd.processes import DriverLostError, Processes, program
+from hff_ase.dynamics.pimd.processes import DriverLostError, PIMDProcesses, program
 from hff_ase.dynamics.pimd.rdf import (
     Distributions,
     distributions,
@@ -87,7 +87,7 @@ class PIMDRun:
             ConfigError, CheckpointError: settings or models that cannot be used.
         """
         run = cls(config, load_start(config.structure))
-        check_elements(config, run.atoms)
+        check_known_to_models(config, run.atoms)
         models = filter(None, (config.model, *config.committee))
         domains = {name: domain_in(read_file(model_path(name))[0]) for name in models}
         check_domains(domains, [run.atoms], [config.temperature], config.outside_domain)
@@ -158,7 +158,9 @@ class PIMDRun:
                 if first >= self.config.n_steps:
                     break
                 try:
-                    with Processes(self.config, self.folder, source, self.address, (lock,)) as both:
+                    with PIMDProcesses(
+                        self.config, self.folder, source, self.address, (lock,)
+                    ) as both:
                         self._watch(both, first, progress, console)
                     break
                 except DriverLostError:
@@ -166,7 +168,9 @@ class PIMDRun:
                         raise
             return self._finish(time.perf_counter() - started)
 
-    def _watch(self, both: Processes, first: int, progress: bool, console: Console | None) -> None:
+    def _watch(
+        self, both: PIMDProcesses, first: int, progress: bool, console: Console | None
+    ) -> None:
         config = self.config
         screen = Screen(progress, config.n_steps, config.timestep, console)
         with stop_on_signals() as request, screen:
@@ -310,7 +314,7 @@ def step_of(path: Path) -> int | None:
     return int(found[1]) if found and text.rstrip().endswith("</simulation>") else None
 
 
-def check_elements(config: PIMDConfig, atoms: Atoms) -> None:
+def check_known_to_models(config: PIMDConfig, atoms: Atoms) -> None:
     """Refuse a structure with elements that a model does not know, before anything is written.
 
     Raises:

@@ -68,7 +68,7 @@ class DriverLostError(SimulationError):
     """The driver ended while i-PI needs it; i-PI was stopped, and goes on from its checkpoint."""
 
 
-class Processes:
+class PIMDProcesses:
     """i-PI and, with sockets, its drivers; all end with this object.
 
     Args:
@@ -101,7 +101,7 @@ class Processes:
         with open(self.log, "ab") as out:
             self._ipi = self._start([program("i-pi"), input_name], out, keep_open)
 
-    def __enter__(self) -> Processes:
+    def __enter__(self) -> PIMDProcesses:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -29,9 +29,9 @@ from hff_ase.dynamics.simulation.stopping import StopRequest
 from hff_ase.dynamics.simulation.summary import environment
 from hff_ase.dynamics.start.domains import check_calculators
 from hff_ase.dynamics.start.loading import (
-    check_structure,
+    check_start,
     load_calculator,
-    read_structure,
+    read_start,
     with_heavy_hydrogen,
 )
 from hff_ase.errors import HFFError, SimulationError
@@ -167,11 +167,9 @@ def first_of_each(config: ReplicaConfig, structures: Sequence[Atoms] | None) -> 
     for number, file in enumerate(config.structures):
         shared = config.shared.model_copy(update={"structure": file})
         with naming(number, len(config.structures)):
-            if structures is None:
-                atoms = read_structure(shared)
-            else:
-                atoms = with_own_names(structures[number])
-            check_structure(atoms, shared)
+            own = None if structures is None else structures[number]
+            atoms = read_start(shared) if own is None else with_own_names(own)
+            check_start(atoms, shared)
             given.append(with_heavy_hydrogen(atoms, shared))
     return given
 

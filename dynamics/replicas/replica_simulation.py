@@ -27,7 +27,7 @@ from hff_ase.dynamics.replicas.reporter import (
     allow_open_files,
     replica_folder,
 )
-from hff_ase.dynamics.replicas.start import deal, relax
+from hff_ase.dynamics.replicas.start import make_replicas, relax
 from hff_ase.dynamics.replicas.summary import replica_summary, run_summary, table
 from hff_ase.dynamics.reporters.plots import Columns, plot, plot_replicas
 from hff_ase.dynamics.reporters.run_folder import (
@@ -104,7 +104,7 @@ class ReplicaSimulation(Simulation):
             self._state.notes["minimization"] = done
             for number, one in enumerate(done):
                 self._say_minimized(one, f"structure {number + 1} ")
-        replicas = deal(self._structures, config)
+        replicas = make_replicas(self._structures, config)
         engine = self._engine_or_none = ReplicaEngine(replicas, self._calc)
         engine.begin(self._settings.plan[0].ensemble, 0, {})
         self._open(replicas)

@@ -40,7 +40,7 @@ def relax(
     return done
 
 
-def deal(structures: Sequence[Atoms], config: ReplicaConfig) -> list[Replica]:
+def make_replicas(structures: Sequence[Atoms], config: ReplicaConfig) -> list[Replica]:
     """The replicas with their starting velocities.
 
     Velocities depend on the seed and the replica's number alone, and add up to no momentum.

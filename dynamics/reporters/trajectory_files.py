@@ -221,7 +221,7 @@ def open_trajectory(path: str | Path, length: int = 0, with_forces: bool = False
     return FORMATS[suffix](path, length, with_forces)
 
 
-def check_frames(suffix: str, atoms: Atoms) -> None:
+def check_format(suffix: str, atoms: Atoms) -> None:
     """Refuse a structure, before a run, whose frames the format (such as ``xtc``) cannot hold.
 
     Raises:

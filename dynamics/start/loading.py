@@ -8,7 +8,7 @@ from ase.calculators.calculator import Calculator
 
 from hff_ase import reading, structures
 from hff_ase.dynamics.config import MDConfig
-from hff_ase.dynamics.reporters.trajectory_files import check_frames
+from hff_ase.dynamics.reporters.trajectory_files import check_format
 from hff_ase.errors import ConfigError, StructureError
 
 
@@ -29,7 +29,7 @@ def load_members(config: MDConfig) -> list[Calculator]:
     return [load_calculator(config.model_copy(update={"model": name})) for name in names]
 
 
-def read_structure(config: MDConfig) -> Atoms:
+def read_start(config: MDConfig) -> Atoms:
     """The starting structure, the last frame of its file.
 
     Raises:
@@ -41,7 +41,7 @@ def read_structure(config: MDConfig) -> Atoms:
     return reading.read_structure(config.structure)
 
 
-def check_structure(atoms: Atoms, config: MDConfig) -> None:
+def check_start(atoms: Atoms, config: MDConfig) -> None:
     """Refuse a structure that these settings cannot move.
 
     Raises:
@@ -58,7 +58,7 @@ def check_structure(atoms: Atoms, config: MDConfig) -> None:
         raise ConfigError("expected a periodic box for npt, got a structure without one")
     if config.pressure_interval is not None and not atoms.pbc.all():
         raise ConfigError("expected a periodic box for pressure_interval, got a structure without")
-    check_frames(config.trajectory_format, atoms)
+    check_format(config.trajectory_format, atoms)
     if config.velocities == "file" and not atoms.has("momenta"):
         raise ConfigError("expected momenta in the structure for velocities=file, got none")
 

@@ -1,6 +1,6 @@
 """What a force call costs: times per step, split by term, memory and yardsticks (``hff bench``)."""
 
-from hff_ase.bench.results import AseMD, BenchResult, LoopTimes, RebuildCount, Row, Spread
-from hff_ase.bench.run import run
+from hff_ase.bench.benchmark import run
+from hff_ase.bench.results import AseMD, BenchResult, BlockTimes, LoopTimes, RebuildCount, Row
 
-__all__ = ["AseMD", "BenchResult", "LoopTimes", "RebuildCount", "Row", "Spread", "run"]
+__all__ = ["AseMD", "BenchResult", "BlockTimes", "LoopTimes", "RebuildCount", "Row", "run"]

@@ -11,7 +11,7 @@ from ase.optimize import FIRE
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.bench.boxes import copies
-from hff_ase.bench.results import LoopTimes, Spread
+from hff_ase.bench.results import BlockTimes, LoopTimes
 from hff_ase.bench.timing import seconds
 from hff_ase.calculators import HybridFF
 from hff_ase.dynamics.engine.limits import Limits
@@ -99,7 +99,7 @@ def _time(
 ) -> LoopTimes:
     searches = forces.neighbors.n_builds
     blocks = [seconds(lambda: _advance(loop, steps), device) / steps for _ in range(repeats)]
-    return LoopTimes(Spread.of(blocks), steps * repeats, forces.neighbors.n_builds - searches)
+    return LoopTimes(BlockTimes.of(blocks), steps * repeats, forces.neighbors.n_builds - searches)
 
 
 def _advance(loop: StepLoop, steps: int) -> None:

@@ -13,7 +13,7 @@ from ase.md.verlet import VelocityVerlet
 from hff_ase.batch import AtomsBatch
 from hff_ase.bench.dynamics import FRICTION, TEMPERATURE, relaxed
 from hff_ase.bench.hardware import PeakMemory
-from hff_ase.bench.results import AseMD, RebuildCount, Spread
+from hff_ase.bench.results import AseMD, BlockTimes, RebuildCount
 from hff_ase.bench.timing import interleaved, seconds
 from hff_ase.calculators import HybridFF
 from hff_ase.dynamics.engine.momenta import random_momenta
@@ -47,7 +47,7 @@ def step_of(
 
 def time_steps(
     potential: HybridPotential, batch: AtomsBatch, skin: float, stress: bool, repeats: int
-) -> tuple[Spread, dict[str, float]]:
+) -> tuple[BlockTimes, dict[str, float]]:
     """The step, and how much each term adds to its fastest block (ms).
 
     The terms are added one after the other, since a term may need what an earlier one gives; the
@@ -60,7 +60,7 @@ def time_steps(
         part = potential.subset(names[: last + 1])
         steps[name] = step_of(part, batch, part.neighbor_list(skin, sort=True), stress)
     times = interleaved(steps, batch.device, repeats)
-    spreads = {name: Spread.of(times[name]) for name in names}
+    spreads = {name: BlockTimes.of(times[name]) for name in names}
     sums = least_costs([spreads[name].min for name in names])
     shares = np.diff(sums, prepend=0.0).tolist()
     return spreads[names[-1]], dict(zip(names, shares, strict=True))
@@ -182,4 +182,4 @@ def ase_overhead(calculator: HybridFF, atoms: Atoms, timestep: float, repeats: i
     dynamics.run(OVERHEAD_STEPS)
     places = [torch.as_tensor(positions, device=device) for positions in visited[1:]]
     times = [(md() / OVERHEAD_STEPS, bare() / OVERHEAD_STEPS) for _ in range(repeats)]
-    return AseMD(Spread.of([m for m, _ in times]), Spread.of([b for _, b in times]))
+    return AseMD(BlockTimes.of([m for m, _ in times]), BlockTimes.of([b for _, b in times]))

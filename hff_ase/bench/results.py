@@ -12,7 +12,7 @@ DAY = 86400.0  # s
 
 
 @dataclass(frozen=True)
-class Spread:
+class BlockTimes:
     """A time in ms over repeated blocks: each block is the mean of its calls."""
 
     median: float
@@ -20,7 +20,7 @@ class Spread:
     max: float
 
     @classmethod
-    def of(cls, seconds: Sequence[float]) -> Spread:
+    def of(cls, seconds: Sequence[float]) -> BlockTimes:
         """From the seconds per call of each block."""
         ms = 1e3 * np.asarray(seconds)
         return cls(float(np.median(ms)), float(ms.min()), float(ms.max()))
@@ -52,8 +52,8 @@ class RebuildCount:
 class AseMD:
     """ASE's velocity Verlet with `HybridFF` against bare force calls at the same positions, ms."""
 
-    md: Spread
-    bare: Spread
+    md: BlockTimes
+    bare: BlockTimes
 
     @property
     def ratio(self) -> float:
@@ -71,7 +71,7 @@ class LoopTimes:
         rebuilds: neighbour searches in them.
     """
 
-    step: Spread
+    step: BlockTimes
     steps: int
     rebuilds: int
 
@@ -107,7 +107,7 @@ class Row:
     name: str
     atoms: int
     systems: int
-    step: Spread
+    step: BlockTimes
     terms: dict[str, float]
     rebuild_ms: float
     steps_per_rebuild: float | None

@@ -116,7 +116,7 @@ def bench(
         os.environ["OMP_NUM_THREADS"] = str(threads)
 
     from hff_ase.allocator import keep_memory
-    from hff_ase.bench.run import RECIPE, run
+    from hff_ase.bench.benchmark import RECIPE, run
     from hff_ase.dynamics.config import parse_time
     from hff_ase.reading import read_structure
 

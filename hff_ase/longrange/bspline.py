@@ -147,7 +147,7 @@ def differentiated(terms: tuple[Derivative, ...]) -> tuple[Derivative, ...]:
     return tuple((a + i, b + j, c + k) for a, b, c in terms for i, j, k in GRADIENT)
 
 
-class Spread(torch.autograd.Function):
+class SpreadCharges(torch.autograd.Function):
     """`Stencil.spread` of (values [n_atoms, n_terms], u [n_atoms, 3])."""
 
     @staticmethod
@@ -192,7 +192,7 @@ class Interpolate(torch.autograd.Function):
         mesh, u = ctx.saved_tensors
         to_mesh = to_u = None
         if ctx.needs_input_grad[0]:
-            to_mesh = Spread.apply(grad, u, ctx.grid, ctx.terms)
+            to_mesh = SpreadCharges.apply(grad, u, ctx.grid, ctx.terms)
         if ctx.needs_input_grad[1]:
             slopes = Interpolate.apply(mesh, u, ctx.grid, differentiated(ctx.terms))
             to_u = (slopes.view(u.shape[0], -1, 3) * grad[:, :, None]).sum(1)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
-from hff_ase.longrange.bspline import BOTH, VALUE, Grid, Interpolate, Spread, Stencil
+from hff_ase.longrange.bspline import BOTH, VALUE, Grid, Interpolate, SpreadCharges, Stencil
 from hff_ase.longrange.lattice import SmoothSum, reciprocal_lattice, refuse_huge
 from hff_ase.longrange.mesh import (
     MeshGroup,
@@ -89,8 +89,8 @@ class ReciprocalPME:
 
 
 def mesh_potential(q: Tensor, u: Tensor, influence: Tensor, grid: Grid) -> Tensor:
-    """Spread, convolve, interpolate: [n_atoms], differentiable to any order."""
-    density = Spread.apply(q[:, None], u, grid, VALUE)
+    """SpreadCharges, convolve, interpolate: [n_atoms], differentiable to any order."""
+    density = SpreadCharges.apply(q[:, None], u, grid, VALUE)
     spectrum = torch.fft.rfftn(density, dim=(1, 2, 3)) * influence
     mesh = torch.fft.irfftn(spectrum, s=grid.shape, dim=(1, 2, 3), norm="forward")
     return Interpolate.apply(mesh, u, grid, VALUE)[:, 0]

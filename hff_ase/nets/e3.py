@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hff_ase.errors import ConfigError
 from hff_ase.halo import Halo, exchange
 from hff_ase.nets.e3_algebra import dimension, irreps, spherical_harmonics
-from hff_ase.nets.e3_convolution import Edges, convolve, couplings
+from hff_ase.nets.e3_convolution import E3Edges, convolve, couplings
 from hff_ase.nets.e3_layers import ElementLinear, Linear, Product, RadialNetwork, gate
 from hff_ase.nets.network import Network
 from hff_ase.nets.radial import BesselBasis, Envelope, ExpNormalBasis, Shape
@@ -125,14 +125,14 @@ class E3Net(Network):
             x = layer(exchange(x, halo) if number else x, species, edges)
         return x[:, 0]
 
-    def edges(self, i: Tensor, j: Tensor, vector: Tensor) -> Edges:
+    def edges(self, i: Tensor, j: Tensor, vector: Tensor) -> E3Edges:
         """What the layers read of the edges, sorted by receiver."""
         if bool((i[1:] < i[:-1]).any()):
             order = torch.argsort(i, stable=True)
             i, j, vector = i[order], j[order], vector[order]
         distance = torch.linalg.vector_norm(vector, dim=-1)
         radial = self.basis(distance) * self.envelope(distance)[:, None]
-        return Edges(i, j, spherical_harmonics(self.l_edge, vector), radial, self.fast)
+        return E3Edges(i, j, spherical_harmonics(self.l_edge, vector), radial, self.fast)
 
 
 class Interaction(nn.Module):
@@ -161,7 +161,7 @@ class Interaction(nn.Module):
         self.out = Linear(channels, [channels * (1 + l_out), *[channels] * l_out])
         self.own = ElementLinear(n_species, channels, min(l_in, l_out))
 
-    def forward(self, x: Tensor, species: Tensor, edges: Edges) -> Tensor:
+    def forward(self, x: Tensor, species: Tensor, edges: E3Edges) -> Tensor:
         """Features [n_atoms, (l_out + 1)^2, channels] from those of degree up to l_in."""
         weights = self.radial(edges.radial).unflatten(-1, (self.n_paths, self.channels))
         sums = convolve(self.senders(x), weights, edges, self.l_edge, self.l_sum)

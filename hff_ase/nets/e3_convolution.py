@@ -18,7 +18,7 @@ from hff_ase.nets.e3_algebra import Path, coupling, dimension, paths, rows, weig
 
 
 @dataclass(frozen=True)
-class Edges:
+class E3Edges:
     """What the layers know of the edges.
 
     Attributes:
@@ -107,7 +107,7 @@ def factors_of(harmonics: Tensor, table: Couplings) -> Tensor:
     return own @ coefficient_on(l_in, l_edge, l_out, own.dtype, own.device)
 
 
-def convolve(x: Tensor, weights: Tensor, edges: Edges, l_edge: int, l_out: int) -> Tensor:
+def convolve(x: Tensor, weights: Tensor, edges: E3Edges, l_edge: int, l_out: int) -> Tensor:
     """The edge sum [n_atoms, (l_out + 1)^2, channels].
 
     Args:

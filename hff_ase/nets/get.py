@@ -104,14 +104,14 @@ class GET(Network):
         distance = torch.linalg.vector_norm(vector, dim=-1)
         cut = self.envelope(distance)
         feature = functional.silu(self.radial(self.basis(distance) * cut[:, None]))
-        edges = Edges(i, j, feature, cut, vector / distance[:, None])
+        edges = GETEdges(i, j, feature, cut, vector / distance[:, None])
         x, v = self.embedding(species), None
         for number, layer in enumerate(self.layers):
             x, v = layer(exchange(x, halo) if number else x, v, edges)
         return x
 
 
-class Edges(NamedTuple):
+class GETEdges(NamedTuple):
     """What the layers know of the edges, [n_edges, ...]: receiver, sender, radial feature
     [channels], envelope, unit vector [3] from receiver to sender."""
 
@@ -144,7 +144,7 @@ class Attention(nn.Module):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
 
-    def messages(self, x: Tensor, edges: Edges) -> tuple[Tensor, Tensor | None]:
+    def messages(self, x: Tensor, edges: GETEdges) -> tuple[Tensor, Tensor | None]:
         """Scalar messages [n, channels] and vector messages [n, 3, channels].
 
         m_i = sum_j v_j e_ij silu(q_i . k_j) f(r_ij) per head; M_i = sum_j (v_j e_ij) u_ij, without
@@ -166,7 +166,7 @@ class Attention(nn.Module):
         outer = edges.direction[:, :, None] * weighted[:, None, :]  # [edge, xyz, channel]
         return m, x.new_zeros(n, 3, channels).index_add(0, edges.i, outer)
 
-    def attend(self, query: Tensor, key: Tensor, edges: Edges) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, edges: GETEdges) -> Tensor:
         """silu(q_i . k_j) f(r_ij) of heads, spread over their channels: [n_edges, channels].
 
         Args:
@@ -194,7 +194,7 @@ class FirstLayer(Attention):
 
     n_out = 1
 
-    def forward(self, x: Tensor, v: Tensor | None, edges: Edges) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, v: Tensor | None, edges: GETEdges) -> tuple[Tensor, Tensor | None]:
         """New scalars and the first vectors."""
         m, vectors = self.messages(x, edges)
         return x + self.out(m), vectors
@@ -216,7 +216,7 @@ class MiddleLayer(Attention):
         self.vec = nn.Linear(channels, 3 * channels, bias=False)
         nn.init.xavier_uniform_(self.vec.weight)
 
-    def forward(self, x: Tensor, v: Tensor, edges: Edges) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, v: Tensor, edges: GETEdges) -> tuple[Tensor, Tensor | None]:
         """New scalars and vectors."""
         m, vectors = self.messages(x, edges)
         a, b, c = of_rows(self.vec, v).chunk(3, dim=-1)
@@ -236,7 +236,7 @@ class LastLayer(Attention):
         self.vec = nn.Linear(channels, 2 * channels, bias=False)
         nn.init.xavier_uniform_(self.vec.weight)
 
-    def forward(self, x: Tensor, v: Tensor, edges: Edges) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, v: Tensor, edges: GETEdges) -> tuple[Tensor, Tensor | None]:
         """New scalars."""
         m, _ = self.messages(x, edges)
         a, b = of_rows(self.vec, v).chunk(2, dim=-1)

@@ -12,7 +12,7 @@ from hff_ase.errors import StructureError
 from hff_ase.potential import HybridPotential
 
 
-def check_elements(potential: HybridPotential, frames: Sequence[Atoms]) -> None:
+def check_frames_known(potential: HybridPotential, frames: Sequence[Atoms]) -> None:
     """Refuse frames with an element that the model does not know.
 
     Raises:

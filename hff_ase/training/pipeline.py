@@ -23,7 +23,7 @@ from hff_ase.training.adapt import complete_labels, merge, training_frames
 from hff_ase.training.adapt.fixed import split_fixed
 from hff_ase.training.config import DataSection, ModelSection, TrainConfig
 from hff_ase.training.domain import atoms_of, domain_of_dataset
-from hff_ase.training.elements import check_elements
+from hff_ase.training.elements import check_frames_known
 from hff_ase.training.frames_of import Split, check_by_method, read_split
 from hff_ase.training.identity import (
     claim,
@@ -155,12 +155,12 @@ def with_frames(
 ) -> None:
     """Put frames, checked and completed, into what is prepared."""
     whole, start, adapt = prepared.whole, prepared.start, adaptation(prepared.model)
-    check_elements(whole, [*new, *held_out])
+    check_frames_known(whole, [*new, *held_out])
     if data.check:
         check_by_method([*new, *held_out])
     if adapt is not None and start is not None:
         used, mode = training_frames(new, start.potential, whole, adapt), adapt.dispersion
-        check_elements(whole, used)  # what is replayed as well
+        check_frames_known(whole, used)  # what is replayed as well
     else:
         used, mode = complete_labels(new, whole, data.dispersion), data.dispersion
     tested = complete_labels(held_out, whole, mode)

@@ -16,7 +16,7 @@ from hff_ase.dynamics.engine.torch.integrators import (
     Langevin,
     NoseHoover,
 )
-from hff_ase.dynamics.engine.torch.integrators.respa import Respa, SplitState, split
+from hff_ase.dynamics.engine.torch.integrators.respa import Respa, SplitState, split_state
 from hff_ase.dynamics.engine.torch.noise import Noise
 from hff_ase.dynamics.engine.torch.state import Conditions, State, begin, with_forces
 from hff_ase.dynamics.engine.torch.step_loop import StepLoop
@@ -37,6 +37,6 @@ __all__ = [
     "State",
     "StepLoop",
     "begin",
-    "split",
+    "split_state",
     "with_forces",
 ]

@@ -25,7 +25,7 @@ from hff_ase.dynamics.engine.torch import (
     State,
     StepLoop,
     begin,
-    split,
+    split_state,
 )
 from hff_ase.dynamics.engine.torch.state import with_evaluation
 from hff_ase.evaluator import Evaluator
@@ -146,7 +146,7 @@ def with_results(state: State, conditions: Conditions, forces: Evaluator) -> Sta
     state = with_evaluation(state, conditions, forces.evaluate(batch))
     if not isinstance(forces, SplitForces):
         return state
-    return split(state, conditions, forces.inner.evaluate(batch))
+    return split_state(state, conditions, forces.inner.evaluate(batch))
 
 
 def conditions_of(batch: AtomsBatch, masses: np.ndarray, configs: Sequence[MDConfig]) -> Conditions:

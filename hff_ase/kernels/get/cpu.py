@@ -55,7 +55,7 @@ class Buffers:
         return kept if kept.shape[0] == shape[0] else kept[: shape[0]]
 
 
-class Evaluation:
+class NumbaPass:
     """A network on a batch: `forward` once, then `backward` at most once.
 
     Class attributes:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hff_ase.kernels.get.cpu import Array, Evaluation
+from hff_ase.kernels.get.cpu import Array, NumbaPass
 from hff_ase.kernels.get.cpu_messages import BETWEEN, CUT, UX, UY, UZ
 from hff_ase.kernels.get.cpu_nodes import node_kernels
 from hff_ase.kernels.get.simd import fold, load, repeat, sigmoid, store, zeros
@@ -121,7 +121,7 @@ def edge_kernel(channels: int, heads: int, vectors: bool) -> Callable[..., None]
     return backward
 
 
-class ParameterEvaluation(Evaluation):
+class ParameterPass(NumbaPass):
     """A network on a batch whose `backward` gives the gradients of its weights."""
 
     keep: ClassVar[bool] = True

@@ -45,7 +45,7 @@ _backward: Any = _tuned(gpu_messages.backward_kernel, ["d_positions", "d_cell"])
 
 
 @dataclass(frozen=True)
-class Edges:
+class DeviceEdges:
     """The pairs within the cutoff, atom i's in the slots start[i] ... start[i] + count[i].
 
     Attributes:
@@ -87,7 +87,7 @@ class Accumulators:
 
 def prepare_edges(
     positions: Tensor, cell: Tensor, system: Tensor, rows: Rows, cutoff: float, table: RadialTable
-) -> Edges:
+) -> DeviceEdges:
     """Distances, directions and places in the table of the pairs within the cutoff.
 
     Done once per evaluation rather than once per layer and direction: a list with skin holds 1.7
@@ -111,7 +111,7 @@ def prepare_edges(
             f"channels, got {n_atoms} and {n_slots}"
         )
     device = positions.device
-    edges = Edges(
+    edges = DeviceEdges(
         start=rows.start,
         count=torch.empty_like(rows.count),
         index=torch.empty(n_slots, 3, dtype=torch.int32, device=device),
@@ -142,7 +142,7 @@ def forward_messages(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    edges: Edges,
+    edges: DeviceEdges,
     table: RadialTable,
     heads: int,
     vectors: bool,
@@ -184,7 +184,7 @@ def backward_messages(
     v: Tensor,
     grad_m: Tensor,
     grad_big_m: Tensor | None,
-    edges: Edges,
+    edges: DeviceEdges,
     table: RadialTable,
     heads: int,
     accumulators: Accumulators,

@@ -31,7 +31,7 @@ class _Kept(NamedTuple):
     abc: Tensor | None
 
 
-class Evaluation:
+class TritonPass:
     """A network on a batch: `forward` once, then `backward`.
 
     Args:

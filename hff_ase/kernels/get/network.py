@@ -27,8 +27,8 @@ from hff_ase.nets.get import GET
 from hff_ase.pairs import Rows
 
 
-class Evaluation(Protocol):
-    """One evaluation of the network: a forward pass, then at most one backward pass."""
+class NetworkPass(Protocol):
+    """The network on one batch: a forward pass, then at most one backward pass."""
 
     def forward(self) -> Tensor:
         """Node features [n_atoms, channels]."""
@@ -40,7 +40,7 @@ class Evaluation(Protocol):
 
 class _Fused(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, positions: Tensor, cell: Tensor, evaluation: Evaluation) -> Tensor:
+    def forward(ctx: Any, positions: Tensor, cell: Tensor, evaluation: NetworkPass) -> Tensor:
         ctx.evaluation = evaluation
         return evaluation.forward()
 
@@ -75,16 +75,16 @@ def fused_get(
     if parameters is not None:
         return _with_parameters(net, species, batch, rows, backend, parameters)
     weights = fused_weights(net)
-    evaluation: Evaluation
+    evaluation: NetworkPass
     if backend == "numba":
-        from hff_ase.kernels.get.cpu import Evaluation as NumbaEvaluation
+        from hff_ase.kernels.get.cpu import NumbaPass
 
-        evaluation = NumbaEvaluation(weights, species, batch, rows)
+        evaluation = NumbaPass(weights, species, batch, rows)
     else:
         from hff_ase.kernels.get import gpu
-        from hff_ase.kernels.get.layers import Evaluation as LayerEvaluation
+        from hff_ase.kernels.get.layers import TritonPass
 
-        evaluation = LayerEvaluation(weights, species, batch, rows, gpu)
+        evaluation = TritonPass(weights, species, batch, rows, gpu)
     if torch.is_grad_enabled() and (batch.positions.requires_grad or batch.cell.requires_grad):
         return _Fused.apply(batch.positions, batch.cell, evaluation)
     return evaluation.forward()
@@ -102,18 +102,18 @@ def _with_parameters(
     and in parameters otherwise."""
     if backend != "numba":
         raise RuntimeError(f"expected numba for gradients of parameters, got {backend}")
-    from hff_ase.kernels.get.cpu import Evaluation as NumbaEvaluation
-    from hff_ase.kernels.get.cpu_parameters import ParameterEvaluation
+    from hff_ase.kernels.get.cpu import NumbaPass
+    from hff_ase.kernels.get.cpu_parameters import ParameterPass
 
     def make() -> Weights:
         return live_weights(net, training_intervals(net.radial.weight.dtype))
 
     weights: Weights = parameters.of(net, make)
     if not torch.is_grad_enabled():
-        return NumbaEvaluation(weights, species, batch, rows).forward()
+        return NumbaPass(weights, species, batch, rows).forward()
     if batch.positions.requires_grad or batch.cell.requires_grad:
-        evaluation = NumbaEvaluation(weights, species, batch, rows)
+        evaluation = NumbaPass(weights, species, batch, rows)
         return _Fused.apply(batch.positions, batch.cell, evaluation)
     if not any(tensor.requires_grad for tensor in weights.live):
-        return NumbaEvaluation(weights, species, batch, rows).forward()
-    return _FusedParameters.apply(ParameterEvaluation(weights, species, batch, rows), *weights.live)
+        return NumbaPass(weights, species, batch, rows).forward()
+    return _FusedParameters.apply(ParameterPass(weights, species, batch, rows), *weights.live)

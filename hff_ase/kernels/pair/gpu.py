@@ -23,7 +23,7 @@ from hff_ase.neighborhood import Neighborhood
 from hff_ase.pairs import PairRequest, Rows
 
 BLOCK = 128  # partners at a time
-FARTHEST2 = 1e300  # stands for infinity
+LARGEST_CUTOFF2 = 1e300  # stands for infinity
 ONE, C6, SUM, SWITCH = 0, 1, 2, 3  # factor of a function: 1, D3's C6, a_i + a_j, or s(r)
 
 _OFFSET = tl.constexpr(OFFSET)
@@ -206,7 +206,9 @@ def pair_sums(
         HAS_KINDS=elements is not None,
         COEFFICIENT=coefficient,
         N_REF=1 if c6 is None else c6.weights.shape[2],
-        CUTOFF2=min(cutoff * cutoff, FARTHEST2),  # a constant, since arguments arrive in float32
+        CUTOFF2=min(
+            cutoff * cutoff, LARGEST_CUTOFF2
+        ),  # a constant, since arguments arrive in float32
         BLOCK=BLOCK,
     )
     d_cell = batch.system_sum(per_cell)

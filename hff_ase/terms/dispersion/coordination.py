@@ -13,7 +13,7 @@ STEEPNESS = 16.0  # k1 of the counting function
 WEIGHTING = 4.0  # k3 of the Gaussian weights
 
 
-def coordination_numbers(
+def fractional_coordination(
     pairs: Pairs, radius: Tensor, cutoff: float, switch_width: float
 ) -> Tensor:
     """CN_i = sum_j 1/(1 + exp(-16 ((R_i + R_j)/r - 1))), [n_atoms].

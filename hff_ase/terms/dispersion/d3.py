@@ -21,8 +21,8 @@ from hff_ase.kernels.pair.tables import Table
 from hff_ase.neighborhood import Neighborhood
 from hff_ase.pairs import PairRequest
 from hff_ase.terms.dispersion.coordination import (
-    coordination_numbers,
     count,
+    fractional_coordination,
     half_contracted,
     pair_c6,
     reference_weights,
@@ -43,7 +43,7 @@ from hff_ase.terms.pairwise import (
 
 
 @dataclass(frozen=True)
-class Plan:
+class DispersionPlan:
     """Tables for the elements of a batch: the same for as long as its atoms are."""
 
     numbers: Tensor
@@ -156,7 +156,7 @@ class D3Dispersion(ElementPairTerm):
         """Half lists for the energy and for the coordination numbers."""
         return (self.pair_request, self.cn_request)
 
-    def prepare(self, batch: AtomsBatch) -> Plan:
+    def prepare(self, batch: AtomsBatch) -> DispersionPlan:
         """Look up the elements of the batch.
 
         Raises:
@@ -166,13 +166,15 @@ class D3Dispersion(ElementPairTerm):
         refuse_unknown(known, batch, f"elements H to {chemical_symbols[N_ELEMENTS]} for D3")
         present = present_elements(batch.numbers)
         tables = reference_tables(np.array(present.key), batch.device)
-        return Plan(batch.numbers, tables.row[batch.numbers], tables, present)
+        return DispersionPlan(batch.numbers, tables.row[batch.numbers], tables, present)
 
-    def coordination(self, batch: AtomsBatch, neighbors: Neighborhood, plan: Plan) -> Tensor:
+    def coordination(
+        self, batch: AtomsBatch, neighbors: Neighborhood, plan: DispersionPlan
+    ) -> Tensor:
         """Coordination numbers [n_atoms]."""
         radius = plan.tables.covalent_radius[plan.row]
         pairs = neighbors.pairs(self.cn_request)
-        found = coordination_numbers(pairs, radius, self.cn_request.cutoff, self.switch_width)
+        found = fractional_coordination(pairs, radius, self.cn_request.cutoff, self.switch_width)
         return exchange(found, neighbors.halo)
 
     @property
@@ -216,17 +218,17 @@ class D3Dispersion(ElementPairTerm):
         c6 = InterpolatedC6(both, towards, self.cn_request, counting)
         return KernelInput(ElementTables(present.kind, attraction, n_kinds), c6)
 
-    def _plan(self, batch: AtomsBatch, neighbors: Neighborhood) -> Plan:
-        plan: Plan = neighbors.plan(self)
+    def _plan(self, batch: AtomsBatch, neighbors: Neighborhood) -> DispersionPlan:
+        plan: DispersionPlan = neighbors.plan(self)
         if plan.numbers is batch.numbers or torch.equal(plan.numbers, batch.numbers):
             return plan
         return self.prepare(batch)
 
-    def _constants(self, plan: Plan) -> tuple[Tensor, ...]:
+    def _constants(self, plan: DispersionPlan) -> tuple[Tensor, ...]:
         """What depends on two elements, each [n_elements^2]."""
         return tuple(c.reshape(-1) for c in self.damping.constants(plan.tables))
 
-    def _attraction_table(self, plan: Plan) -> Table:
+    def _attraction_table(self, plan: DispersionPlan) -> Table:
         """E_ij/C6_ij of each two elements."""
         cutoff = self.pair_request.cutoff
 
@@ -236,7 +238,7 @@ class D3Dispersion(ElementPairTerm):
 
         return plan.present.tabulate(energy, cutoff)
 
-    def _count_table(self, plan: Plan) -> Table:
+    def _count_table(self, plan: DispersionPlan) -> Table:
         """What a neighbour counts, for each two elements."""
         cutoff, radius = self.cn_request.cutoff, plan.tables.covalent_radius
 

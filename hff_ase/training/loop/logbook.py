@@ -17,7 +17,7 @@ from hff_ase.files import write_whole
 from hff_ase.progress import ProgressBar
 from hff_ase.training.config import LoggingSection
 
-Row = dict[str, float]
+LogRow = dict[str, float]
 # Columns of the table on the screen: key, heading, factor.
 SHOWN = (
     ("train_forces_rmse", "train F", 1e3),
@@ -44,7 +44,7 @@ class Logbook:
         folder: Path | None,
         section: LoggingSection,
         n_steps: int | None,
-        rows: list[Row] | None = None,
+        rows: list[LogRow] | None = None,
         console: Console | None = None,
     ) -> None:
         self.rows = list(rows or [])
@@ -82,7 +82,7 @@ class Logbook:
         if self._bar.drawn and self._bar.due():
             self._bar.update(state, step)
 
-    def add(self, row: Row) -> None:
+    def add(self, row: LogRow) -> None:
         """A further row: to the files and as a line of the table."""
         self.rows.append(row)
         if self._folder is None:
@@ -97,7 +97,7 @@ class Logbook:
             self._plotted = time.monotonic()
             plot(self.rows, self._folder / "log.png")
 
-    def _show(self, row: Row) -> None:
+    def _show(self, row: LogRow) -> None:
         columns = [column for column in SHOWN if column[0] in row]
         if not self._headed:
             self._headed = True
@@ -108,7 +108,7 @@ class Logbook:
         self.say(f"{start}{row['loss']:11.3e}{values}{row['frames_per_s']:10.1f}")
 
 
-def write_rows(rows: list[Row], folder: Path) -> None:
+def write_rows(rows: list[LogRow], folder: Path) -> None:
     """log.jsonl and log.csv, whole: a run that goes on from an older state drops later rows."""
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     write_whole(folder / "log.jsonl", lines.encode())
@@ -136,7 +136,7 @@ def tensorboard(folder: Path) -> Any:
     return SummaryWriter(str(folder))
 
 
-def plot(rows: list[Row], path: Path) -> None:
+def plot(rows: list[LogRow], path: Path) -> None:
     """Learning curves: errors over steps, both logarithmic, and the learning rate."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

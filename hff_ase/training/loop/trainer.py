@@ -17,7 +17,7 @@ from hff_ase.training.loop.clock import Clock
 from hff_ase.training.loop.diagnosis import explain_nonfinite
 from hff_ase.training.loop.distributed import Processes, device_of_process
 from hff_ase.training.loop.loader import Batches, Place, frames_from, share_of
-from hff_ase.training.loop.logbook import Logbook, Row
+from hff_ase.training.loop.logbook import Logbook, LogRow
 from hff_ase.training.loop.optim import Average, make_optimizer
 from hff_ase.training.loop.resume import check_same_settings, settings_text
 from hff_ase.training.loop.schedule import learning_rate
@@ -83,7 +83,7 @@ class Trainer:
         self._used = 0.0  # part of the limits, as the first process sees it
         self._recent: Squares = {}
         self._best: dict[str, Any] = {}
-        self.rows: list[Row] = []
+        self.rows: list[LogRow] = []
 
     @property
     def n_steps(self) -> int | None:
@@ -180,14 +180,14 @@ class Trainer:
         warmup = self.config.schedule.warmup
         return (self.step - warmup) / max(self.n_steps - warmup, 1)
 
-    def _row(self, last: tuple[int, float]) -> Row:
+    def _row(self, last: tuple[int, float]) -> LogRow:
         """A row of the log: errors over the steps since the last one, and on validation."""
         weights = self.config.loss.weights(self.progress)
         recent = summed(self._recent, self.processes)
         self._recent = {}
         seconds = self._clock.wall
         n_frames = (self.step - last[0]) * len(self.train) / max(len(self.batches.of(0)), 1)
-        row: Row = {
+        row: LogRow = {
             "step": self.step,
             "epoch": self.place.epoch + self.place.index / len(self.batches.of(self.place.epoch)),
             "seconds": round(seconds, 2),

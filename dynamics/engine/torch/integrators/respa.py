@@ -51,8 +51,8 @@ class SplitState(State):
 class Respa(Integrator):
     """An ensemble with inner steps.
 
-    Its state is a `SplitState` (see `split`), its forces are a `SplitForces`. The kinetic energy
-    that is reported is that of the inner step in the middle.
+    Its state is a `SplitState` (see `split_state`), its forces are a `SplitForces`. The kinetic
+    energy that is reported is that of the inner step in the middle.
 
     Args:
         ensemble: the integrator of an inner step.
@@ -106,7 +106,7 @@ class Respa(Integrator):
         return replace(new, kinetic=kinetic), result
 
 
-def split(state: State, conditions: Conditions, inner: Evaluation) -> SplitState:
+def split_state(state: State, conditions: Conditions, inner: Evaluation) -> SplitState:
     """A state with its share of the cheap potential, from the evaluation of that one there."""
     forces, stress = forces_and_stress(inner)
     fast_forces = conditions.without_drift(forces.double())
