@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ ABOVE = ("hff_ase.cli", "hff_ase.bench", "hff_ase.__main__")  # see everything
 Graph = dict[str, set[str]]
 
 
+@cache
 def modules() -> dict[str, Path]:
     found = {}
     for room, folder in ROOMS.items():
@@ -109,6 +111,7 @@ SCRIPTS = sorted(
 )
 
 
+@cache
 def names_in(path: Path) -> set[str]:
     """What a module defines or imports at its top level."""
     found = set()

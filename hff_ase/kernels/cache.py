@@ -1,25 +1,27 @@
 """Compiled kernels on disk: numba's cache, which neither damage nor a full disk may end a run.
 
-numba trusts what lies in its cache folder: a file cut short ends every later run in a traceback,
-and a flipped bit in machine code does anything at all. Here each file carries its digest, what is
+numba trusts what lies in its cache folder: a file cut short ends every later run in a traceback, a
+flipped bit in machine code does anything at all, and two processes that begin at once may give
+different signatures one name. Here a file is named by its signature and carries its digest, what is
 damaged is compiled anew, and what cannot be written goes to another folder or nowhere, said once.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import pickle
 import tempfile
+import uuid
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from numba.core.caching import FunctionCache, IndexDataCacheFile
+import numba
 
 from hff_ase.errors import HFFWarning
+from hff_ase.kernels.numba_internals import FunctionCache, cache_place, dumps
 
 DIGEST = 32  # bytes of a SHA-256
 _said: set[str] = set()
@@ -33,45 +35,55 @@ def say_once(message: str) -> None:
         warnings.warn(message, HFFWarning, stacklevel=2)
 
 
-class DamagedError(Exception):
-    """A file that is not what was written."""
+class KernelFiles:
+    """The compiled variants of one function in one folder, a file for each signature.
 
+    A file is named by its signature, processor and the function's code, so that processes that
+    compile different variants at the same time write different files, without an index between
+    them. Its digest covers these, the source's stamp and numba's version as well: a file that was
+    damaged, or that another source or version wrote, is as good as none.
 
-class CheckedFile(IndexDataCacheFile):
-    """numba's index and data files, data with a digest in front.
-
-    The index holds names only; whatever it says, data of another function or cut short are refused.
+    Args:
+        folder: where the files lie.
+        base: what their names begin with.
+        stamp: of the source file.
     """
 
-    def _dump(self, obj: Any) -> bytes:
-        content: bytes = super()._dump(obj)
-        return hashlib.sha256(content).digest() + content
+    def __init__(self, folder: Path, base: str, stamp: tuple[Any, ...]) -> None:
+        self.folder, self._base, self._stamp = folder, base, stamp
 
-    def _load_index(self) -> dict[Any, str]:
+    def load(self, key: Any) -> Any:
+        """What was saved for a signature; None where there is nothing, or nothing whole."""
         try:
-            with open(self._index_path, "rb") as file:
-                version, rest = pickle.load(file), file.read()
+            raw = self._path(key).read_bytes()
         except FileNotFoundError:
-            return {}
-        if version != self._version:
-            return {}
-        stamp, overloads = pickle.loads(_checked(rest))
-        return overloads if stamp == self._source_stamp else {}
+            return None
+        digest, content = raw[:DIGEST], raw[DIGEST:]
+        return pickle.loads(content) if self._digest(key, content) == digest else None
 
-    def _load_data(self, name: str) -> Any:
-        return pickle.loads(_checked(Path(self._data_path(name)).read_bytes()))
+    def save(self, key: Any, data: Any) -> None:
+        """Keep the result for a signature; the file is replaced whole.
 
-    def discard(self) -> None:
-        """Forget what is there: the next `save` begins anew."""
-        with contextlib.suppress(OSError):
-            os.unlink(self._index_path)
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        content: bytes = dumps(data)
+        self.folder.mkdir(exist_ok=True, parents=True)
+        path = self._path(key)
+        own = path.with_name(f"{path.name}.tmp.{uuid.uuid4().hex[:16]}")  # of this process alone
+        try:
+            own.write_bytes(self._digest(key, content) + content)
+            os.replace(own, path)
+        finally:
+            own.unlink(missing_ok=True)
 
+    def _path(self, key: Any) -> Path:
+        name = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+        return self.folder / f"{self._base}.{name}.nbc"
 
-def _checked(raw: bytes) -> bytes:
-    digest, content = raw[:DIGEST], raw[DIGEST:]
-    if hashlib.sha256(content).digest() != digest:
-        raise DamagedError("another digest")
-    return content
+    def _digest(self, key: Any, content: bytes) -> bytes:
+        of = repr((numba.__version__, self._stamp, key)).encode()
+        return hashlib.sha256(hashlib.sha256(of).digest() + content).digest()
 
 
 class SafeCache(FunctionCache):
@@ -79,23 +91,20 @@ class SafeCache(FunctionCache):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
-        first = self._cache_file
-        base = self._impl.filename_base
-        folder = os.path.join(spare_folder(), os.path.basename(self._cache_path))
-        self._files = [
-            CheckedFile(path, base, first._source_stamp) for path in (self._cache_path, folder)
-        ]
+        self._cache_file: Any  # numba's, one of `_files` whenever it is used
+        folder, base, stamp = cache_place(self)
+        spare = Path(spare_folder()) / folder.name
+        self._files = [KernelFiles(path, base, stamp) for path in (folder, spare)]
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """A compiled function from the first folder that has it whole; None to compile."""
         for file in self._files:
             self._cache_file = file
-            if file is not self._files[0] and not _is_ours(Path(file._cache_path).parent):
+            if file is not self._files[0] and not _is_ours(file.folder.parent):
                 continue
             try:
                 found = super().load_overload(sig, target_context)
-            except Exception:  # unpickling what is damaged raises anything
-                file.discard()
+            except Exception:  # whole, yet not what this numba can take: it is compiled anew
                 continue
             if found is not None:
                 return found
@@ -108,30 +117,21 @@ class SafeCache(FunctionCache):
             self._cache_file = file
             try:
                 if file is not self._files[0]:
-                    _make(Path(file._cache_path))
-                self._save_in(file, sig, data)
+                    _make(file.folder)
+                super().save_overload(sig, data)
             except OSError as error:
-                reasons.append(f"{file._cache_path} ({error.strerror or error})")
+                reasons.append(f"{file.folder} ({error.strerror or error})")
                 continue
             if reasons:
                 say_once(
                     f"compiled kernels are kept elsewhere: cannot write {reasons[0]}, took "
-                    f"{file._cache_path}"
+                    f"{file.folder}"
                 )
             return
         say_once(
             "compiled kernels are not kept, every process compiles anew: cannot write "
             f"{' or '.join(reasons)}; set NUMBA_CACHE_DIR to a folder with room"
         )
-
-    def _save_in(self, file: CheckedFile, sig: Any, data: Any) -> None:
-        try:
-            super().save_overload(sig, data)
-        except OSError:
-            raise
-        except Exception:  # the index that is there is damaged
-            file.discard()
-            super().save_overload(sig, data)
 
 
 def spare_folder() -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from numba import njit
 
 from hff_ase.kernels.cache import SafeCache, say_once
+from hff_ase.kernels.numba_internals import set_cache
 
 OPTIONS: dict[str, Any] = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
 
@@ -23,7 +24,7 @@ def jit(function: Callable[..., Any], **options: Any) -> Any:
     """
     compiled = njit(**{**OPTIONS, **options})(function)
     try:
-        compiled._cache = SafeCache(function)  # what cache=True does with numba's own
+        set_cache(compiled, SafeCache(function))
     except RuntimeError:  # numba's "cannot cache function: no locator available"
         say_once(
             "compiled kernels are not kept, every process compiles for half a minute: no folder "

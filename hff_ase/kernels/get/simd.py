@@ -22,9 +22,10 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba.core import cgutils, types
-from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import intrinsic, lower_builtin, models, register_model
+from numba import types
+from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
+
+from hff_ase.kernels.numba_internals import element_pointer, intrinsic_of
 
 # A product and a sum may become one instruction; nothing else is relaxed.
 CONTRACT = ("contract",)
@@ -111,13 +112,14 @@ def _sum(builder: Any, terms: list[Any]) -> Any:
 def _register_arithmetic(function: Any, instruction: str) -> None:
     """Lane-by-lane arithmetic of two vectors, or of a vector and a scalar on either side."""
 
-    class Template(AbstractTemplate):
-        def generic(self, args: Any, kws: Any) -> Any:
-            vectors = [a for a in args if isinstance(a, Vector)]
-            scalars = [a for a in args if isinstance(a, types.Number)]
-            if len(vectors) + len(scalars) != 2 or len(set(vectors)) != 1:
-                return None
-            return signature(vectors[0], *args)
+    @type_callable(function)
+    def resolve(context: Any) -> Any:
+        def typer(left: Any, right: Any) -> Any:
+            vectors = {a for a in (left, right) if isinstance(a, Vector)}
+            fits = all(isinstance(a, (Vector, types.Number)) for a in (left, right))
+            return next(iter(vectors)) if fits and len(vectors) == 1 else None
+
+        return typer
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         vector = sig.return_type
@@ -131,7 +133,6 @@ def _register_arithmetic(function: Any, instruction: str) -> None:
         parts = [apply(a, b, flags=CONTRACT) for a, b in zip(left, right, strict=True)]
         return vector.join(builder, parts)
 
-    infer_global(function)(Template)
     for pair in ((Vector, Vector), (Vector, types.Number), (types.Number, Vector)):
         lower_builtin(function, *pair)(lower)
 
@@ -154,9 +155,7 @@ def _pointers(context: Any, builder: Any, vector: Vector, sig: Any, args: Any) -
     out = []
     for k in range(vector.n_parts):
         place = builder.add(column, ir.Constant(column.type, k * vector.width))
-        pointer = cgutils.get_item_pointer(
-            context, builder, sig.args[0], data, [row, place], wraparound=False
-        )
+        pointer = element_pointer(context, builder, sig.args[0], data, [row, place])
         out.append(builder.bitcast(pointer, vector.part.as_pointer()))
     return out
 
@@ -260,7 +259,7 @@ def total(typingctx: Any, value: Any) -> Any:
         part = _sum(builder, value.split(builder, args[0]))
         name = f"llvm.vector.reduce.fadd.v{value.width}f{value.dtype.bitwidth}"
         kind = ir.FunctionType(value.element, [value.element, value.part])
-        function = cgutils.get_or_insert_function(builder.module, kind, name)
+        function = intrinsic_of(builder, kind, name)
         start = ir.Constant(value.element, 0.0)
         return builder.call(function, [start, part], fastmath=("reassoc", "contract"))
 
@@ -271,7 +270,7 @@ def _call(builder: Any, vector: Vector, name: str, *args: Any) -> Any:
     """An LLVM intrinsic that maps parts to a part."""
     kind = ir.FunctionType(vector.part, [vector.part] * len(args))
     name = f"llvm.{name}.v{vector.width}f{vector.dtype.bitwidth}"
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+    return builder.call(intrinsic_of(builder, kind, name), args)
 
 
 def _exp2(builder: Any, vector: Vector, x: Any) -> Any:

@@ -155,5 +155,4 @@ def merge(potential: HybridPotential) -> HybridPotential:
 
 def _replace(root: nn.Module, name: str, module: nn.Module) -> None:
     parent, _, child = name.rpartition(".")
-    holder: Any = root.get_submodule(parent)
-    holder._modules[child] = module
+    setattr(root.get_submodule(parent), child, module)

@@ -11,6 +11,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from hff_ase.errors import ConfigError
 from hff_ase.potential import HybridPotential
 from hff_ase.training.config import OptimizerSection
+from hff_ase.training.loop.foreach import copy_all
 from hff_ase.training.loop.soap import Soap
 
 
@@ -81,7 +82,7 @@ class Average:
             lives.append(live)
         for means, lives in by_dtype.values():
             if self.n_averaged == 0:
-                torch._foreach_copy_(means, lives)
+                copy_all(means, lives)
             else:
                 self._update(means, lives, self.n_averaged)
         self.n_averaged += 1

@@ -18,6 +18,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from hff_ase.training.loop.foreach import add_all, scale_all
+
 EMPTY = torch.empty(0)
 
 
@@ -81,11 +83,11 @@ class Soap(torch.optim.Optimizer):
         for number, group in enumerate(self.param_groups):
             parameters = [p for p in group["params"] if p.grad is not None]
             if group["weight_decay"]:
-                torch._foreach_mul_(parameters, 1.0 - group["lr"] * group["weight_decay"])
+                scale_all(parameters, 1.0 - group["lr"] * group["weight_decay"])
             for shape, blocks in self._by_shape(parameters).items():
                 change = self._change(f"{number}:{shape}", torch.stack([g for _, g in blocks]))
                 targets = [block for block, _ in blocks]
-                torch._foreach_add_(targets, list(change.unbind(0)), alpha=-group["lr"])
+                add_all(targets, list(change.unbind(0)), alpha=-group["lr"])
         return loss
 
     def _cut(self, tensor: Tensor) -> list[Tensor]:

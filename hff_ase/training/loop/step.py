@@ -18,6 +18,7 @@ from hff_ase.potential import HybridPotential
 from hff_ase.training.displaced import JoinedList
 from hff_ase.training.gradients import SKIN, accumulate_gradients, has_directional
 from hff_ase.training.loop.distributed import Processes
+from hff_ase.training.loop.foreach import zero_all
 from hff_ase.training.loop.optim import trainable
 from hff_ase.training.losses import PROPERTIES, LossWeights, label_counts
 
@@ -133,7 +134,7 @@ class Stepper:
                 )
         while True:
             squares: Squares = {}
-            torch._foreach_zero_([p.grad for p in self.parameters if p.grad is not None])
+            zero_all([p.grad for p in self.parameters if p.grad is not None])
             try:
                 for part_frames in self.parts(frames):
                     batch, labels = self.joined(part_frames)
