@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from ase import Atoms
 
-from hff_ase.domain import Domain, Outside, names_in
+from hff_ase.domain import Domain, Outside, names_in, not_trained_on
 from hff_ase.errors import OutsideDomainWarning
 
 
@@ -33,8 +33,7 @@ class DomainWatch:
                 kinds = frozenset(outside.formula for outside in unknown)
                 if unknown and kinds not in self._said:
                     self._said.add(kinds)
-                    what = ", ".join(outside.what for outside in unknown)
-                    message = f"{self.name} was not trained on {what}: {unknown[0].advice}"
+                    message = not_trained_on(self.name, unknown)
                     warnings.warn(message, OutsideDomainWarning, stacklevel=4)
 
     def first_time(self, atoms: Atoms) -> bool:

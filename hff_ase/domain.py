@@ -78,6 +78,18 @@ class Outside:
         return f"{self.what}: {self.advice}"
 
 
+def not_trained_on(model: str, unknown: Sequence[Outside], advice: bool = True) -> str:
+    """What is said of molecules outside a model's domain, in errors and warnings alike.
+
+    Args:
+        model: its name.
+        unknown: the molecules, at least one.
+        advice: whether to say what to do about it.
+    """
+    what = ", ".join(outside.what for outside in unknown)
+    return f"{model} was not trained on {what}{f': {unknown[0].advice}' if advice else ''}"
+
+
 @dataclass(frozen=True)
 class Companion:
     """A second model, whose distance from a model tells the error of that model's forces.

@@ -8,7 +8,7 @@ from typing import Any
 
 from ase import Atoms
 
-from hff_ase.domain import Domain, Outside
+from hff_ase.domain import Domain, Outside, not_trained_on
 from hff_ase.dynamics.build.naming import name_of
 from hff_ase.errors import OutsideDomainError, OutsideDomainWarning
 
@@ -58,13 +58,13 @@ def check_domains(
         found = [outside for atoms in structures for outside in domain.check(atoms, name_of)]
         unknown = _once([outside for outside in found if outside.kind == "molecule"])
         if unknown:
-            what = ", ".join(outside.what for outside in unknown)
             if not allowed:
                 raise OutsideDomainError(
-                    f"{name} was not trained on {what}: {unknown[0].advice}, or go on at your own "
-                    "risk with --outside-domain"
+                    f"{not_trained_on(name, unknown)}, or go on at your own risk with "
+                    "--outside-domain"
                 )
-            _warn(f"{name} was not trained on {what}; going on, as --outside-domain asks")
+            said = not_trained_on(name, unknown, advice=False)
+            _warn(f"{said}; going on, as --outside-domain asks")
         unusual = _once([outside for outside in found if outside.kind != "molecule"])
         for temperature in sorted(set(temperatures)):
             unusual += domain.check_conditions(temperature=temperature)
