@@ -42,8 +42,8 @@ class AlignSettings:
         save_every: steps between two states that a stopped training goes on from.
     """
 
-    steps: int = 400
-    learning_rate: float = 2e-4
+    steps: int = 300
+    learning_rate: float = 1e-3
     frames: int = 30
     validation: float = 0.2
     batch: int = 1

@@ -11,10 +11,13 @@ from typing import NoReturn, TextIO
 import typer
 
 from hff_ase._version import __version__
+from hff_ase.cli.align import AlignCommand, align
 from hff_ase.cli.analyse import analyse
 from hff_ase.cli.bench import bench
 from hff_ase.cli.build import build
+from hff_ase.cli.calibrate import CalibrateCommand, calibrate
 from hff_ase.cli.compare import compare
+from hff_ase.cli.conditioning import conditioning
 from hff_ase.cli.distill import SeveralValues, distill
 from hff_ase.cli.equilibrate import equilibrate
 from hff_ase.cli.evaluate import evaluate
@@ -52,6 +55,9 @@ app.add_typer(label, name="label", rich_help_panel=TRAIN)
 app.command(rich_help_panel=TRAIN)(train)
 app.command(rich_help_panel=TRAIN)(finetune)
 app.command(cls=SeveralValues, rich_help_panel=TRAIN)(distill)
+app.command(cls=AlignCommand, rich_help_panel=TRAIN)(align)
+app.command(cls=CalibrateCommand, rich_help_panel=TRAIN)(calibrate)
+app.command(cls=CalibrateCommand, rich_help_panel=TRAIN)(conditioning)
 app.command(rich_help_panel=TRAIN)(evaluate)
 app.command(rich_help_panel=MODELS)(models)
 app.command(rich_help_panel=MODELS)(bench)

@@ -17,21 +17,23 @@ TEACHERS, STUDENT, SAMPLE = "Teachers and frames", "Student", "Frames from dynam
 
 
 class SeveralValues(TyperCommand):
-    """A command whose options of `SEVERAL` take all values up to the next option."""
+    """A command whose options of ``several`` take all values up to the next option."""
+
+    several: tuple[str, ...] = SEVERAL
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse, with ``--teachers a b`` read as ``--teachers a --teachers b``."""
-        return super().parse_args(ctx, repeated(args))
+        return super().parse_args(ctx, repeated(args, self.several))
 
 
-def repeated(args: Sequence[str]) -> list[str]:
-    """Arguments with the option of `SEVERAL` before each of its values."""
+def repeated(args: Sequence[str], several: Sequence[str] = SEVERAL) -> list[str]:
+    """Arguments with an option of several values before each of them."""
     out: list[str] = []
     option = None  # whose further values follow
     first = False
     for arg in args:
         if arg.startswith("-") and len(arg) > 1:
-            option = arg if arg in SEVERAL else None
+            option = arg if arg in several else None
             first = True
             out.append(arg)
         else:

@@ -1,0 +1,375 @@
+"""Calibration: parameters moved until reweighted averages agree with measured ones."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from hff_ase.calculators.finetune.ab_initio import LabelledForces
+from hff_ase.calculators.finetune.align import pools_of
+from hff_ase.calculators.finetune.ensembles import Ensemble
+from hff_ase.calculators.finetune.gauss_newton import Problem, basis_of
+from hff_ase.calculators.finetune.mbar import effective_samples
+from hff_ase.calculators.finetune.pool import Pool
+from hff_ase.calculators.finetune.quantities import Prediction, predict
+from hff_ase.calculators.finetune.targets import Target
+from hff_ase.calculators.hybrid import HybridFF
+from hff_ase.errors import ConfigError
+from hff_ase.parameter_vector import ParameterVector
+
+Array = NDArray[np.float64]
+DAMPINGS = (0.0, *(10.0**k for k in range(-3, 7)))
+HALVINGS = 4  # of a step that makes matters worse
+MANY = 100  # parameters beyond which a report does not list them
+
+
+@dataclass(frozen=True)
+class CalibrateSettings:
+    """How a calibration goes.
+
+    Attributes:
+        iterations: at most.
+        trust: part of the effective samples that a step must leave.
+        least: part of all samples that must be left at all; then new ones are needed.
+        converged: relative change of the objective at which it ends.
+        weight: lambda of the forces on labelled frames.
+        prior: factor of all prior widths.
+        n_draws: of bootstraps.
+        seed: of them.
+    """
+
+    iterations: int = 10
+    trust: float = 0.5
+    least: float = 0.1
+    converged: float = 1e-2
+    weight: float = 0.0
+    prior: float = 1.0
+    n_draws: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense.
+
+        Raises:
+            ConfigError: names the setting.
+        """
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise ConfigError(f"expected a number for {one.name}, got {value!r}")
+            if one.name not in ("seed", "weight") and not value > 0:
+                raise ConfigError(f"expected {one.name} above 0, got {value}")
+        if self.weight < 0 or self.trust >= 1 or self.least >= 1:
+            raise ConfigError("expected weight of at least 0, trust and least below 1")
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What a calibration did.
+
+    Attributes:
+        labels: of theta.
+        start, theta: [p] before and after, in the coordinates of their transforms.
+        width: [p], of the prior; posterior: [p] where targets and prior leave theta.
+        before, after: predictions of all targets.
+        chi2: of the fitted targets after each iteration, the first before.
+        force_rmse: eV/A before and after; empty without labelled frames.
+        needs_samples: whether it ended because too few effective samples were left.
+    """
+
+    labels: list[str]
+    start: Array
+    theta: Array
+    width: Array
+    posterior: Array
+    before: list[Prediction]
+    after: list[Prediction]
+    chi2: list[float]
+    force_rmse: list[float]
+    needs_samples: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; many parameters are not listed."""
+        listed = len(self.labels) <= MANY
+        return {
+            "n_parameters": len(self.labels),
+            "parameters": {
+                label: {"before": b, "after": a, "prior_width": w, "width": s}
+                for label, b, a, w, s in zip(
+                    self.labels, self.start, self.theta, self.width, self.posterior, strict=True
+                )
+            }
+            if listed
+            else {},
+            "largest_step": float(np.max(np.abs(self.theta - self.start) / self.width)),
+            "targets": [
+                {
+                    "target": str(b.target),
+                    "wanted": b.target.value,
+                    "uncertainty": b.target.uncertainty,
+                    "before": b.value,
+                    "after": a.value,
+                    "error": a.error,
+                    "n_eff": a.n_eff,
+                    "n_samples": a.n_samples,
+                    "kept_out": b.target.kept_out,
+                }
+                for b, a in zip(self.before, self.after, strict=True)
+            ],
+            "chi2": self.chi2,
+            "force_rmse": self.force_rmse,
+            "needs_samples": self.needs_samples,
+        }
+
+    def markdown(self) -> str:
+        """Targets before and after, as a table."""
+        lines = ["target | wanted | before | after | N_eff of N", "--- | --- | --- | --- | ---"]
+        for b, a in zip(self.before, self.after, strict=True):
+            kept = " (kept out)" if b.target.kept_out else ""
+            wanted = f"{b.target.value:.4g} +- {b.target.uncertainty:.2g} {b.target.unit}"
+            values = f"{b.value:.4g} +- {b.error:.2g} | {a.value:.4g} +- {a.error:.2g}"
+            lines.append(f"{b.target}{kept} | {wanted} | {values} | {a.n_eff:.0f} of {a.n_samples}")
+        return "\n".join(f"| {line} |" for line in lines) + "\n"
+
+
+def calibrate(
+    calc: HybridFF,
+    ensembles: Sequence[Ensemble],
+    targets: Sequence[Target],
+    parameters: Sequence[str] = ("physical",),
+    *,
+    settings: CalibrateSettings | None = None,
+    frames: Sequence[Atoms] = (),
+    sampled_with: Sequence[HybridFF] | None = None,
+    prior_mean: Array | None = None,
+) -> tuple[HybridFF, Calibration]:
+    """Move parameters until reweighted averages agree with targets.
+
+    A target's deviation counts in units of its uncertainty and the statistical error of the model's
+    own value, taken together. With labelled frames and ``settings.weight`` the squared error of
+    forces, over what it was, is part of the objective.
+
+    Args:
+        calc: whose model is calibrated; it stays as it is.
+        ensembles: samples of all that targets need.
+        targets: those kept out are predicted only.
+        parameters: names, patterns or groups.
+        settings: see `CalibrateSettings`.
+        frames: with forces, for the second loss or for its change to be reported.
+        sampled_with: of each ensemble, where it was not ``calc``.
+        prior_mean: theta [p] that the prior is about; None for ``calc``'s.
+
+    Returns:
+        The calibrated calculator and what was done.
+
+    Raises:
+        ConfigError: no targets to fit, no samples of one, unknown parameters, a weight without
+            frames.
+    """
+    chosen = settings or CalibrateSettings()
+    fitted = [k for k, target in enumerate(targets) if not target.kept_out]
+    if not fitted:
+        raise ConfigError("expected targets to calibrate to, got none")
+    if chosen.weight > 0 and not frames:
+        raise ConfigError("expected labelled frames with a weight of forces, got none")
+    new = copy.deepcopy(calc.potential)
+    theta = ParameterVector(new, parameters)
+    labelled = LabelledForces(frames, new) if frames else None
+    models = [one.potential for one in sampled_with or [calc] * len(ensembles)]
+    needs_pressure = any(target.quantity == "pressure" for target in targets)
+    work = _Work(theta, pools_of(ensembles, models), targets, fitted, chosen, labelled,
+                 needs_pressure, prior_mean)  # fmt: skip
+    report = work.run()
+    info = replace(
+        calc.info,
+        name=f"{calc.info.name}-calibrated",
+        details={**calc.info.details, "calibration": report.as_dict()},
+    )
+    made = HybridFF(
+        new,
+        info,
+        device=str(calc.device),
+        dtype=calc.dtype,
+        skin=calc.skin,
+        kernels=calc.potential.kernels,
+    )
+    return made, report
+
+
+class _Work:
+    """The iterations of a calibration."""
+
+    def __init__(
+        self,
+        theta: ParameterVector,
+        pools: Sequence[Pool],
+        targets: Sequence[Target],
+        fitted: Sequence[int],
+        settings: CalibrateSettings,
+        labelled: LabelledForces | None,
+        pressure: bool,
+        prior_mean: Array | None,
+    ) -> None:
+        self.theta, self.targets, self.fitted = theta, list(targets), list(fitted)
+        self.settings, self.labelled, self.pressure = settings, labelled, pressure
+        self.start = theta.get()
+        self.mean = self.start if prior_mean is None else prior_mean
+        self.width = settings.prior * theta.prior_width
+        self.pools = [p.with_model(theta.potential, theta, pressure) for p in pools]
+        self.before = self._predictions(self.pools)
+        self.sigma = np.array(
+            [np.hypot(self.before[k].target.uncertainty, self.before[k].error) for k in fitted]
+        )
+        self.first_errors = None if labelled is None else labelled.errors(theta.potential)
+
+    def run(self) -> Calibration:
+        """Steps until nothing changes any more, or the samples are used up."""
+        found, chi2 = self.before, [self._chi2(self.before)]
+        value, problem = self._objective(found), self._problem(found)
+        for _ in range(self.settings.iterations):
+            taken = self._step(problem, value)
+            if taken is None:
+                break
+            small = value - taken[0] < self.settings.converged * max(value, 1e-12)
+            value, found = taken
+            chi2.append(self._chi2(found))
+            problem = self._problem(found)
+            if small:
+                break
+        # the whole way from here is farther than the samples reach
+        needs = samples_left(self.pools, problem.step())[1] < self.settings.least
+        return self._report(found, problem, chi2, needs)
+
+    def _step(self, problem: Problem, value: float) -> tuple[float, list[Prediction]] | None:
+        """Take a step that makes the objective less; its value there, None where there is none."""
+        at, step = self.theta.get(), self._trusted(problem)
+        for _ in range(HALVINGS):
+            self.theta.set(at + step)
+            pools = [
+                pool.with_model(self.theta.potential, self.theta, self.pressure)
+                for pool in self.pools
+            ]
+            found = self._predictions(pools)
+            after = self._objective(found)
+            if after < value:
+                self.pools = pools
+                return after, found
+            step = 0.5 * step
+        self.theta.set(at)
+        return None
+
+    def _report(
+        self, found: list[Prediction], problem: Problem, chi2: list[float], needs: bool
+    ) -> Calibration:
+        potential, rmse = self.theta.potential, list[float]()
+        if self.labelled is not None and self.first_errors is not None:
+            rmse = [float(np.sqrt(np.mean(self.first_errors**2))), self.labelled.rmse(potential)]
+        many = len(self.start) > MANY
+        posterior = np.full(len(self.start), np.nan)
+        if not many:
+            posterior = np.sqrt(np.maximum(np.diag(problem.covariance()), 0.0))
+        return Calibration(
+            self.theta.labels,
+            self.start,
+            self.theta.get(),
+            self.width,
+            posterior,
+            self.before,
+            found,
+            chi2,
+            rmse,
+            needs,
+        )
+
+    def _predictions(self, pools: Sequence[Pool]) -> list[Prediction]:
+        draws, seed = self.settings.n_draws, self.settings.seed
+        return [predict(target, pools, draws, seed) for target in self.targets]
+
+    def _residuals(self, found: Sequence[Prediction]) -> Array:
+        own = [found[k].value - found[k].target.value for k in self.fitted]
+        return np.array(own) / self.sigma
+
+    def _chi2(self, found: Sequence[Prediction]) -> float:
+        return float((self._residuals(found) ** 2).sum())
+
+    def _objective(self, found: Sequence[Prediction]) -> float:
+        value = self._chi2(found) + float(
+            (((self.theta.get() - self.mean) / self.width) ** 2).sum()
+        )
+        if self.settings.weight > 0 and self.labelled is not None and self.first_errors is not None:
+            errors = self.labelled.errors(self.theta.potential)
+            value += self.settings.weight * float((errors**2).sum() / (self.first_errors**2).sum())
+        return value
+
+    def _problem(self, found: Sequence[Prediction]) -> Problem:
+        rows = [found[k].gradient for k in self.fitted]
+        jacobian = np.stack([row for row in rows if row is not None]) / self.sigma[:, None]
+        basis = basis_of(jacobian, self.width)
+        offset = self.theta.get() - self.mean
+        problem = Problem(self._residuals(found), jacobian, offset, self.width, basis)
+        if self.settings.weight == 0 or self.labelled is None or self.first_errors is None:
+            return problem
+        return replace(
+            problem,
+            errors=self.labelled.errors(self.theta.potential),
+            errors_along=self.labelled.along(self.theta, basis),
+            weight=self.settings.weight / float((self.first_errors**2).sum()),
+        )
+
+    def _trusted(self, problem: Problem) -> Array:
+        """The longest step that leaves enough effective samples."""
+        step = problem.step(DAMPINGS[-1])
+        for damping in DAMPINGS:
+            step = problem.step(damping)
+            ratio, left = samples_left(self.pools, step)
+            if ratio >= self.settings.trust and left >= self.settings.least:
+                break
+        return step
+
+
+def samples_left(pools: Sequence[Pool], step: Array) -> tuple[float, float]:
+    """Effective samples after a step in theta, to first order: over those now, and over all.
+
+    Args:
+        pools: looked at with gradients.
+        step: [p].
+    """
+    ratios, parts = [], []
+    for pool in pools:
+        gradient = pool.known.gradient
+        if gradient is None:
+            raise ConfigError("expected pools with gradients")
+        now = effective_samples(pool.weights())
+        after = effective_samples(pool.weights(shift=gradient @ step))
+        ratios.append(after / now)
+        parts.append(after / len(pool.ensemble))
+    return min(ratios), min(parts)
+
+
+def pareto(
+    calc: HybridFF,
+    ensembles: Sequence[Ensemble],
+    targets: Sequence[Target],
+    parameters: Sequence[str],
+    frames: Sequence[Atoms],
+    weights: Sequence[float],
+    settings: CalibrateSettings | None = None,
+) -> list[tuple[float, Calibration]]:
+    """Calibrations over several weights of the forces: what agreement with experiment costs.
+
+    Raises:
+        ConfigError: as `calibrate`.
+    """
+    chosen = settings or CalibrateSettings()
+    found = []
+    for weight in weights:
+        own = replace(chosen, weight=float(weight))
+        _, report = calibrate(calc, ensembles, targets, parameters, settings=own, frames=frames)
+        found.append((float(weight), report))
+    return found
