@@ -87,7 +87,7 @@ def test_an_alignment_goes_on_in_its_folder(tmp_path: Path) -> None:
     assert aligned.info.name == HybridFF.load(tmp_path / "new.hff").info.name == "small-aligned"
     assert "| H2O, 300 K |" in (tmp_path / "new.md").read_text()
     other = replace(target, value=1.01 * target.value)
-    with pytest.raises(ConfigError, match="values of the alignment in .*got others"):
+    with pytest.raises(ConfigError, match=r"values of the alignment in .*got others"):
         AlignmentRun(calculator(), [other], tmp_path / "a", ensembles=[samples])
     foreign = replace(target, liquid="DMC", value=1.0)
     narrow = calculator()

@@ -1,11 +1,23 @@
-"""Tuning a hybrid force field: each takes a calculator and frames, and returns a calculator."""
+"""Tuning a hybrid force field: each takes a calculator, frames or ensembles."""
 
 from __future__ import annotations
 
 from hff_ase.calculators.finetune.align import align
+from hff_ase.calculators.finetune.calibrate import calibrate
 from hff_ase.calculators.finetune.comparison import Comparison, compare
+from hff_ase.calculators.finetune.conditioning import conditioning
 from hff_ase.calculators.finetune.distill import distill
 from hff_ase.calculators.finetune.finetune import finetune, train_from_scratch
 from hff_ase.calculators.finetune.train import train
 
-__all__ = ["Comparison", "align", "compare", "distill", "finetune", "train", "train_from_scratch"]
+__all__ = [
+    "Comparison",
+    "align",
+    "calibrate",
+    "compare",
+    "conditioning",
+    "distill",
+    "finetune",
+    "train",
+    "train_from_scratch",
+]
