@@ -257,6 +257,7 @@ def nve(
     v: torch.Tensor,
     picoseconds: float,
     timestep: float,
+    count: Callable[[Evaluator], int] | None = None,
 ) -> dict[str, float]:
     """Velocity Verlet: slopes of energies against time, eV/atom/ps, and the RMS of what is left.
 
@@ -280,7 +281,7 @@ def nve(
         v = v + 0.5 * dt * forces / mass
         middle = v
         totals.append(energy + float(0.5 * (mass * v.square()).sum()))
-        iterations.append(iterations_of(evaluator))
+        iterations.append((count or iterations_of)(evaluator))
     times = 1e-3 * timestep * np.arange(steps)
     energies = np.array(totals) / len(atoms)
     # The correction of a step is known one step later.

@@ -51,7 +51,10 @@ def entries() -> list[dict[str, Any]]:
     return found
 
 
-def potential(cut: dict[str, Any], method: str = "ewald") -> HybridPotential:
+SOLVERS = pytest.mark.parametrize("solver", ["dense", "iterative"])
+
+
+def potential(cut: dict[str, Any], method: str = "ewald", solver: str = "dense") -> HybridPotential:
     """Repulsion and dispersion apart, so that each has its own number."""
     molecules = entries()
     without = {"epsilon": 1e-30, "c6": 0.0}
@@ -67,7 +70,14 @@ def potential(cut: dict[str, Any], method: str = "ewald") -> HybridPotential:
         "rep": Exp6(parts["c6"], **cut),
         "disp": Exp6(parts["epsilon"], wall=(1.5, 0.0), **cut),
         "ct": ChargeTransfer(molecules, **cut),
-        "pol": InducedDipoles(molecules, prefactor=COULOMB, tolerance=1e-12),
+        "pol": InducedDipoles(
+            molecules,
+            prefactor=COULOMB,
+            tolerance=1e-12,
+            solver=solver,
+            dipole_tolerance=1e-12,
+            method=method,
+        ),
     }
     return HybridPotential(terms).set_dtype(torch.float64).requires_grad_(False).eval()
 
@@ -97,16 +107,22 @@ COMPONENTS = {
 }
 
 
+def chosen(solver: str) -> dict[str, list[str]]:
+    """All components, or the one that the iterative solver has a part in."""
+    return COMPONENTS if solver == "dense" else {"pol": COMPONENTS["pol"]}
+
+
+@SOLVERS
 @pytest.mark.parametrize("file", ["monomers", "dimers", "clusters"])
-def test_clusters_component_by_component(file: str) -> None:
+def test_clusters_component_by_component(file: str, solver: str) -> None:
     """Energies to 1e-8 of the component (or 1e-9), forces to 1e-8, dipoles to 1e-9, in kcal/mol."""
     data = np.load(DATA / f"{file}.npz")
     names = sorted({key.split("/")[0] for key in data if key.endswith("/E_total_itp")})
     structures = [structure(data, name) for name in names]
     batch = AtomsBatch.from_atoms(structures)
-    evaluator = Evaluator(potential(NO_CUT), trajectory=False)
+    evaluator = Evaluator(potential(NO_CUT, solver=solver), trajectory=False)
     ends = np.cumsum([len(atoms) for atoms in structures])[:-1]
-    for component, parts in COMPONENTS.items():
+    for component, parts in chosen(solver).items():
         found = evaluator.evaluate(batch, parts=parts)
         assert found.forces is not None
         forces = np.split(found.forces.numpy() / KCAL, ends)
@@ -121,15 +137,16 @@ def test_clusters_component_by_component(file: str) -> None:
         np.testing.assert_allclose(mu, data[f"{name}/mu_ind_eA"], rtol=0, atol=1e-9)
 
 
-def test_the_periodic_box_component_by_component() -> None:
+@SOLVERS
+def test_the_periodic_box_component_by_component(solver: str) -> None:
     """Against converged lattice sums, forces and virial included."""
     data = np.load(DATA / "box.npz")
     atoms = structure(data, "")
     batch = AtomsBatch.from_atoms(atoms)
     cut = {"cutoff": 7.0, "switch_width": 0.0}
-    evaluator = Evaluator(potential(cut), trajectory=False)
+    evaluator = Evaluator(potential(cut, solver=solver), trajectory=False)
     volume = atoms.get_volume()
-    for component, parts in COMPONENTS.items():
+    for component, parts in chosen(solver).items():
         found = evaluator.evaluate(batch, parts=parts)
         prefix = "rc7/" if component in ("rep", "disp", "ct") else ""
         expected = float(data[f"{prefix}E_{component}"])

@@ -16,10 +16,10 @@ from hff_ase.dynamics.build import build_box
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.evaluator import Evaluator
 from hff_ase.kernels.qeq.table import END, KNOTS, boys_table
+from hff_ase.longrange import conjugate_gradients, parts
 from hff_ase.longrange.ewald import ReciprocalEwald
 from hff_ase.longrange.pme import ReciprocalPME
-from hff_ase.longrange.qeq import cg, parts
-from hff_ase.longrange.qeq.preconditioner import SparseInverse
+from hff_ase.longrange.qeq.preconditioner import charge_inverse
 from hff_ase.memory import History, predictor
 from hff_ase.neighborhood import Neighborhood
 from hff_ase.neighbors import NeighborList
@@ -300,7 +300,9 @@ def test_sparse_inverse_is_the_inverse_of_each_cluster() -> None:
     neighbors = NeighborList(qeq.requests(), 0.0, [qeq])
     neighbors.update(batch)
     widths, eta = qeq.atom_widths(batch).detach(), qeq.hardness(batch).detach()
-    inverse = SparseInverse(batch, neighbors.rows(qeq.requests()[0]), eta, widths, COULOMB_CONSTANT)
+    inverse = charge_inverse(
+        batch, neighbors.rows(qeq.requests()[0]), eta, widths, COULOMB_CONSTANT
+    )
     r = atoms.get_all_distances() + np.eye(14)
     s = widths.numpy()
     matrix = COULOMB_CONSTANT * erf(r / np.sqrt(2 * (s[:, None] ** 2 + s**2))) / r
@@ -459,7 +461,7 @@ def test_errors_of_the_configuration(options: dict[str, object], message: str) -
 
 
 def test_no_convergence_names_the_system(box: Atoms, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cg, "MAX_ITERATIONS", 3)
+    monkeypatch.setattr(conjugate_gradients, "MAX_ITERATIONS", 3)
     small = Atoms("LiF", [[0, 0, 0], [1.6, 0, 0]])
     with pytest.raises(
         StructureError,

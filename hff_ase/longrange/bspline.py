@@ -14,12 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hff_ase.kernels.mesh import MeshStencil, mesh_stencil
+from hff_ase.kernels.mesh import CurvedStencil, MeshStencil, mesh_stencil
 
 Derivative = tuple[int, int, int]
 VALUE: tuple[Derivative, ...] = ((0, 0, 0),)
 GRADIENT: tuple[Derivative, ...] = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
 BOTH: tuple[Derivative, ...] = (*VALUE, *GRADIENT)
+SECOND: tuple[Derivative, ...] = (
+    (2, 0, 0), (0, 2, 0), (0, 0, 2), (1, 1, 0), (1, 0, 1), (0, 1, 1)
+)  # fmt: skip
+CURVATURE: tuple[Derivative, ...] = (*BOTH, *SECOND)
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,8 @@ class Stencil:
         if terms in (VALUE, GRADIENT, BOTH) and self._kernel is not None:
             values = self._kernel.interpolate(mesh, slopes=terms != VALUE)
             return values[:, 1:] if terms == GRADIENT else values
+        if terms == CURVATURE and isinstance(self._kernel, CurvedStencil):
+            return self._kernel.curvatures(mesh)
         return interpolate_values(mesh, self, terms)
 
     def weights(self, axis: int, derivative: int) -> Tensor:

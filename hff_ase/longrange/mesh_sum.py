@@ -52,7 +52,7 @@ class MeshSum:
             density = stencil.spread(group.of_atoms(charges)[:, None], VALUE)
             spectrum = torch.fft.rfftn(density, dim=(1, 2, 3))
             spectrum *= group.influence(group.lattice(self.batch.cell), self.alpha)
-            part = stencil.interpolate(_inverse(spectrum, group), VALUE)[:, 0]
+            part = stencil.interpolate(mesh_of(spectrum, group), VALUE)[:, 0]
             phi = part if group.atoms is None else phi.index_copy(0, group.atoms, part)
         return phi
 
@@ -66,7 +66,7 @@ class MeshSum:
             q = group.of_atoms(charges)
             spectrum = torch.fft.rfftn(stencil.spread(q[:, None], VALUE), dim=(1, 2, 3))
             part_virial = self._convolve(group, spectrum)
-            part = stencil.interpolate(_inverse(spectrum, group), BOTH)
+            part = stencil.interpolate(mesh_of(spectrum, group), BOTH)
             part[:, 1:] = q[:, None] * self._per_length(group, part[:, 1:])
             if group.atoms is None or group.systems is None:
                 values, virial = part, part_virial
@@ -136,5 +136,6 @@ def convolve(
     return torch.stack(sums, 1)
 
 
-def _inverse(spectrum: Tensor, group: MeshGroup) -> Tensor:
+def mesh_of(spectrum: Tensor, group: MeshGroup) -> Tensor:
+    """Values on the meshes [n_group, *shape] of a half spectrum."""
     return torch.fft.irfftn(spectrum, s=group.grid.shape, dim=(1, 2, 3), norm="forward")

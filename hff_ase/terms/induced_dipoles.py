@@ -13,32 +13,49 @@ from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.declared import Declared
-from hff_ase.errors import ConfigError, StructureError
+from hff_ase.errors import ConfigError
 from hff_ase.longrange.ewald import ReciprocalEwald, splitting_parameter
+from hff_ase.longrange.induction.pairs import Near, Sites
+from hff_ase.longrange.induction.preconditioner import RADIUS
+from hff_ase.longrange.induction.solve import (
+    Problem,
+    solve_dense,
+    solve_in_graph,
+    solve_iteratively,
+)
+from hff_ase.longrange.parts import (
+    Part,
+    check_solver,
+    choose_dense,
+    make_parts,
+    refuse_dense,
+)
+from hff_ase.longrange.pme import ReciprocalPME
 from hff_ase.molecular.assignment import Assigner
 from hff_ase.molecular.parameters import SiteValues, site_values, with_values
 from hff_ase.molecular.templates import Templates
 from hff_ase.neighborhood import Neighborhood
-from hff_ase.pairs import PairRequest, Pairs
+from hff_ase.pairs import PairRequest
 from hff_ase.terms.exp6 import FACTORS
 from hff_ase.terms.term import Fields, Term
 from hff_ase.units import COULOMB_CONSTANT
 
+CROSSOVER = 60  # atoms of a system up to which a factorisation is quicker
+
 
 @dataclass(frozen=True, eq=False)
 class DipolePlan:
-    """Sites of atoms, factors of pairs of one molecule (sorted by key), and wave vectors.
+    """What is kept until neighbours are next searched.
 
     Attributes:
+        training: the mode that it is for.
         site: int64 [n_atoms].
-        key: int64 [n_near], i * n_atoms + j of both directions, ascending; factor: [n_near].
-        waves: of the Ewald sum; None without boxes.
+        parts: systems by how they are solved, and their pairs of one molecule.
     """
 
+    training: bool
     site: Tensor
-    key: Tensor
-    factor: Tensor
-    waves: Any
+    parts: list[tuple[Part, Near]]
 
 
 class InducedDipoles(Term):
@@ -53,9 +70,14 @@ class InducedDipoles(Term):
 
     s is a factor for charges of the own molecule by bonds apart; dipoles couple in full, bonded
     ones too (ByteFF-Pol, arXiv 2508.08575). In a box all images count (Ewald; conducting
-    surroundings), the damping and s for the pairs within the cutoff.
+    surroundings), the damping for the pairs within the cutoff and s for nearest images.
 
-    Solved by a dense factorisation: for clusters and small boxes.
+    Small systems are solved by factorising a dense matrix, large ones by conjugate gradients
+    (`hff_ase.longrange.conjugate_gradients`, the solver of charge equilibration) with a mesh, in
+    memory that grows as n_atoms; along a trajectory from a prediction. The energy is stationary in
+    the dipoles and is differentiated at fixed ones: what is left of their error enters it in second
+    order and the forces in first, up to some 3 eV/A per e A. Second derivatives (losses on forces)
+    need training mode, where the solution is part of the graph: always dense.
 
     Args:
         molecules: each with ``name``, ``numbers``, ``bonds``, ``polarizability`` and ``damping``
@@ -65,7 +87,10 @@ class InducedDipoles(Term):
         cutoff: of the real-space part, Angstrom.
         tolerance: relative accuracy of the lattice sum.
         prefactor: k_e, eV Angstrom/e^2.
-        max_atoms: of a system.
+        max_atoms: largest system accepted by the dense solver.
+        solver: "dense", "iterative", or "auto" by the size of each system.
+        dipole_tolerance: estimated error of any component of a dipole at which iterations end, e A.
+        method: of the smooth part for iterations, "pme" (mesh) or "ewald" (exact, slow).
 
     Raises:
         ConfigError: a polarizability that is not positive, or numbers that cannot be.
@@ -84,6 +109,9 @@ class InducedDipoles(Term):
         tolerance: float = 1e-6,
         prefactor: float = COULOMB_CONSTANT,
         max_atoms: int = 1500,
+        solver: str = "auto",
+        dipole_tolerance: float = 1e-6,
+        method: str = "pme",
     ) -> None:
         super().__init__()
         if not (thole > 0 and 1.0 <= cutoff < math.inf and 1e-14 <= tolerance <= 1e-2):
@@ -91,6 +119,9 @@ class InducedDipoles(Term):
                 "expected thole > 0, a cutoff of at least 1 A and a tolerance of 1e-14 to 1e-2, "
                 f"got {thole}, {cutoff} and {tolerance}"
             )
+        check_solver("dipole", solver, dipole_tolerance, "dipole_tolerance", "e A")
+        if method not in ("pme", "ewald"):
+            raise ConfigError(f"expected the dipole method 'ewald' or 'pme', got {method!r}")
         self.templates = Templates.of(molecules)
         for name in ("polarizability", "damping"):
             if min(site_values(molecules, name)) <= 0:
@@ -100,8 +131,12 @@ class InducedDipoles(Term):
         self.thole, self.factors = float(thole), tuple(float(f) for f in factors)
         self.real_cutoff, self.tolerance = float(cutoff), tolerance
         self.prefactor, self.max_atoms = prefactor, max_atoms
+        self.solver, self.dipole_tolerance, self.method = solver, dipole_tolerance, method
         self.alpha = splitting_parameter(cutoff, tolerance)
         self.reciprocal = ReciprocalEwald(self.alpha, tolerance)
+        self.mesh: ReciprocalPME | ReciprocalEwald = self.reciprocal
+        if method == "pme":
+            self.mesh = ReciprocalPME(self.alpha, tolerance)
         self._assign = Assigner(self.templates)
 
     def config(self) -> dict[str, Any]:
@@ -115,6 +150,9 @@ class InducedDipoles(Term):
             "tolerance": self.tolerance,
             "prefactor": self.prefactor,
             "max_atoms": self.max_atoms,
+            "solver": self.solver,
+            "dipole_tolerance": self.dipole_tolerance,
+            "method": self.method,
         }
 
     def declared(self) -> dict[str, Declared]:
@@ -130,154 +168,85 @@ class InducedDipoles(Term):
         return {"thole": "thole"}
 
     def requests(self) -> tuple[PairRequest, ...]:
-        """Pairs of the real-space sum and, for isolated systems, all pairs."""
-        return (PairRequest(self.real_cutoff, "half"), PairRequest(math.inf, "isolated"))
+        """Pairs of the real-space sum, for molecules all pairs, and for iterations the nearest."""
+        whole = (PairRequest(self.real_cutoff, "half"), PairRequest(math.inf, "isolated"))
+        near = PairRequest(min(RADIUS, self.real_cutoff), "half")
+        return whole if self.solver == "dense" else (*whole, near)
+
+    @property
+    def remembers(self) -> bool:
+        """Iterations start from a prediction."""
+        return self.solver != "dense"
 
     def refuses_owned(self, neighbors: Neighborhood) -> str | None:
         """All dipoles are solved for together."""
         return "its dipoles are solved for the whole system at once"
 
     def prepare(self, batch: AtomsBatch) -> DipolePlan:
-        """Sites, factors and wave vectors.
+        """Sites, pairs of molecules, and the parts of the batch for the present mode.
 
         Raises:
             StructureError: a molecule without parameters, one that has come apart, or a system that
-                is too large.
+                is too large for the dense solver.
         """
-        if batch.max_count > self.max_atoms:
-            raise StructureError(
-                f"expected at most {self.max_atoms} atoms in a system with induced dipoles "
-                f"(max_atoms), got {batch.max_count}"
-            )
+        size = min(CROSSOVER, self.max_atoms)
+        dense = choose_dense(batch, self.solver, self.training, size)
+        if self.training or self.solver == "dense":
+            refuse_dense(batch, self.max_atoms, "induced dipoles", 3)
         found = self._assign(batch)
         pairs = [t.pairs(1, len(self.factors)) for t in self.templates.molecules]
-        factors = [
-            np.array(self.factors)[t.apart[p[:, 0], p[:, 1]] - 1]
+        missing = [
+            1.0 - np.array(self.factors)[t.apart[p[:, 0], p[:, 1]] - 1]
             for t, p in zip(self.templates.molecules, pairs, strict=True)
         ]
-        atoms, factor = found.listed(pairs), found.tiled(factors)
-        key = torch.cat([atoms[:, 0] * batch.n_atoms + atoms[:, 1],
-                         atoms[:, 1] * batch.n_atoms + atoms[:, 0]])  # fmt: skip
-        order = torch.argsort(key)
-        waves = self.reciprocal.prepare(batch) if batch.any_periodic else None
-        return DipolePlan(found.site, key[order], factor.repeat(2)[order], waves)
+        i, j = found.listed(pairs).unbind(1)
+        near = Near(i, j, found.tiled(missing))
+        parts = make_parts(batch, dense, self.reciprocal, self.mesh)
+        return DipolePlan(self.training, found.site, [(p, _near_of(p, near)) for p in parts])
 
     def forward(self, batch: AtomsBatch, neighbors: Neighborhood, fields: Fields) -> Tensor:
-        """Atomic energies [n_atoms], eV; gives `dipoles` [n_atoms, 3]."""
+        """Atomic energies [n_atoms], eV; gives `dipoles` [n_atoms, 3] (without a graph but in
+        training)."""
         plan: DipolePlan = neighbors.plan(self)
+        if plan.training != self.training:  # the mode was changed since neighbours were searched
+            plan = self.prepare(batch.detached())
         charges = fields["charges"].double()
-        coupling, field = self._system(batch, neighbors, plan, charges)
-        inverse = 1.0 / self.polarizability()[plan.site]
-        coupling = coupling + torch.diag_embed(self._diagonal(batch, inverse))
-        right = batch.pad(field).flatten(1)
-        if self.training:
-            dipoles = torch.linalg.solve(coupling, right)
-        else:  # the energy is stationary in them: its derivative needs none of theirs
-            with torch.no_grad():
-                factor = torch.linalg.cholesky(coupling)
-                dipoles = torch.cholesky_solve(right[..., None], factor)[..., 0]
-        both = 0.5 * (coupling @ dipoles[..., None])[..., 0] - right
-        shape = (batch.n_systems, -1, 3)
-        energies = batch.unpad((dipoles * both).view(shape).sum(-1))
-        fields["dipoles"] = batch.unpad(dipoles.view(shape))
+        iterative = not all(part.dense for part, _ in plan.parts)
+        memory = neighbors.memory if iterative else None
+        history = None if memory is None else memory.history("dipoles")
+        guess = None if history is None else history.guess(batch)
+        energies, dipoles = torch.zeros_like(charges), torch.zeros_like(batch.positions)
+        polarizability, volume = self.polarizability()[plan.site], self.damping()[plan.site]
+        for part, near in plan.parts:
+            problem = Problem(
+                part,
+                part.batch(batch),
+                neighbors,
+                self.requests(),
+                self.alpha,
+                Sites(part.of_atoms(polarizability), part.of_atoms(volume), self.thole),
+                near,
+                part.of_atoms(charges),
+                neighbors.fast and neighbors.parameters is None,
+            )
+            if self.training:
+                found = solve_in_graph(problem)
+            elif part.dense:
+                found = solve_dense(problem)
+            else:
+                start = None if guess is None else part.of_atoms(guess)
+                found = solve_iteratively(problem, start, self.dipole_tolerance)
+            energies, dipoles = part.merge(energies, found[0]), part.merge(dipoles, found[1])
+        if history is not None:
+            history.add(batch, dipoles)
+        fields["dipoles"] = dipoles
         return self.prefactor * energies
 
-    def _diagonal(self, batch: AtomsBatch, inverse: Tensor) -> Tensor:
-        """1/alpha [n_systems, 3 n_max]; 1 where systems are padded."""
-        padded = batch.pad(inverse)
-        present = batch.pad(torch.ones_like(inverse))
-        return (padded + (1.0 - present))[..., None].expand(-1, -1, 3).flatten(1)
 
-    def _system(
-        self, batch: AtomsBatch, neighbors: Neighborhood, plan: DipolePlan, charges: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """T [n_systems, 3 n_max, 3 n_max], 1/A^3, and F [n_atoms, 3], e/A^2."""
-        n = batch.max_count
-        coupling = batch.positions.new_zeros((batch.n_systems, n, 3, n, 3))
-        field = torch.zeros_like(batch.positions)
-        real, isolated = self.requests()
-        wanted = [(real, self.alpha)] if batch.any_periodic else []
-        wanted += [] if batch.all_periodic else [(isolated, 0.0)]
-        for request, alpha in wanted:
-            pairs = neighbors.pairs(request)
-            keep = batch.periodic[batch.system[pairs.i]] == (alpha > 0)
-            if request.kind == "half":
-                keep = keep & (pairs.distance.detach() < self.real_cutoff)
-            pairs = Pairs(*(x[keep] for x in (pairs.i, pairs.j, pairs.vector, pairs.distance)))
-            blocks, at_i, at_j = self._pairs(batch, plan, pairs, charges, alpha)
-            system = batch.system[pairs.i]
-            i, j = batch.index_in_system[pairs.i], batch.index_in_system[pairs.j]
-            # [system, i, j, 3, 3] blocks of both directions
-            flat = coupling.permute(0, 1, 3, 2, 4).reshape(-1, 3, 3)
-            flat = flat.index_add(0, (system * n + i) * n + j, blocks)
-            flat = flat.index_add(0, (system * n + j) * n + i, blocks)
-            coupling = flat.view(batch.n_systems, n, n, 3, 3).permute(0, 1, 3, 2, 4)
-            field = field.index_add(0, pairs.i, at_i).index_add(0, pairs.j, at_j)
-        coupling = coupling.reshape(batch.n_systems, 3 * n, 3 * n)
-        if batch.any_periodic:
-            smooth, smooth_field = self._smooth(batch, plan, charges)
-            coupling, field = coupling + smooth, field + smooth_field
-        return coupling, field
-
-    def _pairs(
-        self, batch: AtomsBatch, plan: DipolePlan, pairs: Pairs, charges: Tensor, alpha: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Blocks of T [n_pairs, 3, 3], and the fields at i and at j [n_pairs, 3]."""
-        r, vector = pairs.distance, pairs.vector  # from i to j
-        b1, b2 = 1.0 / r**3, 3.0 / r**5
-        if alpha > 0:
-            gauss = 2.0 * alpha / math.sqrt(math.pi) * torch.exp(-((alpha * r) ** 2))
-            b0 = torch.erfc(alpha * r) / r
-            s1 = (b0 + gauss) / r**2
-            s2 = (3.0 * s1 + 2.0 * alpha**2 * gauss) / r**2
-        else:
-            s1, s2 = b1, b2
-        volume = self.damping()[plan.site]
-        au3 = self.thole * r**3 / torch.sqrt(volume[pairs.i] * volume[pairs.j])
-        decay = torch.exp(-au3)
-        lambda3, lambda5 = 1.0 - decay, 1.0 - (1.0 + au3) * decay
-        t1, t2 = s1 - (1.0 - lambda3) * b1, s2 - (1.0 - lambda5) * b2
-        one = torch.eye(3, dtype=r.dtype, device=r.device)
-        blocks = t1[:, None, None] * one - t2[:, None, None] * vector[:, :, None] * vector[:, None]
-        f1 = s1 - (1.0 - self._factors(batch, plan, pairs) * lambda3) * b1
-        pull = f1[:, None] * vector
-        return blocks, -pull * charges[pairs.j, None], pull * charges[pairs.i, None]
-
-    def _factors(self, batch: AtomsBatch, plan: DipolePlan, pairs: Pairs) -> Tensor:
-        """s of each pair [n_pairs]: 1 unless the two are near in one molecule, and this their
-        nearest image."""
-        if not len(plan.key):
-            return torch.ones_like(pairs.distance)
-        key = pairs.i * batch.n_atoms + pairs.j
-        place = torch.searchsorted(plan.key, key).clamp(max=len(plan.key) - 1)
-        near = plan.key[place] == key
-        if batch.any_periodic:
-            home = batch.positions[pairs.j] - batch.positions[pairs.i]
-            inverse = torch.linalg.inv(batch.cell)[batch.system[pairs.i]]
-            # between this image and the nearest one there is no lattice vector
-            own = (pairs.vector[:, None] @ inverse)[:, 0].detach()
-            nearest = (home[:, None] @ inverse)[:, 0].detach()
-            nearest = nearest - nearest.round() * batch.periodic[batch.system[pairs.i], None]
-            near = near & ((own - nearest).abs() < 0.5).all(1)
-        return torch.where(near, plan.factor[place], 1.0)
-
-    def _smooth(
-        self, batch: AtomsBatch, plan: DipolePlan, charges: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The reciprocal-space part of T and F, without what a dipole does to itself."""
-        cos, sin, weight = self.reciprocal.waves(batch, plan.waves)  # [system, atom, wave]
-        present = batch.pad(torch.ones_like(charges))[..., None]
-        cos, sin = cos * present, sin * present
-        reciprocal = torch.linalg.inv(batch.cell).mT
-        k = plan.waves.index @ (2.0 * math.pi * reciprocal)  # [system, wave, 3]
-        flat = (batch.n_systems, 3 * batch.max_count, -1)
-        c = torch.einsum("snk,ska->snak", cos, k).reshape(flat)
-        s = torch.einsum("snk,ska->snak", sin, k).reshape(flat)
-        coupling = (c * weight[:, None]) @ c.mT + (s * weight[:, None]) @ s.mT
-        self_field = 4.0 * self.alpha**3 / (3.0 * math.sqrt(math.pi))
-        here = (present * batch.periodic[:, None, None])[..., 0]
-        own = (here * self_field)[..., None].expand(-1, -1, 3).flatten(1)
-        q = batch.pad(charges)
-        s_cos, s_sin = (q[:, None] @ cos)[:, 0] * weight, (q[:, None] @ sin)[:, 0] * weight
-        field = torch.einsum("snk,ska->sna", sin * s_cos[:, None] - cos * s_sin[:, None], k)
-        return coupling - torch.diag_embed(own), batch.unpad(field)
+def _near_of(part: Part, near: Near) -> Near:
+    """The pairs of a part's atoms."""
+    if part.rank is None:
+        return near
+    i, j = part.rank[near.i], part.rank[near.j]
+    mine = i >= 0
+    return Near(i[mine], j[mine], near.missing[mine])

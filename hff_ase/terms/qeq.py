@@ -14,8 +14,15 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.declared import Declared
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.longrange.ewald import ReciprocalEwald, splitting_parameter
+from hff_ase.longrange.parts import (
+    CROSSOVER,
+    Part,
+    check_solver,
+    choose_dense,
+    make_parts,
+    refuse_dense,
+)
 from hff_ase.longrange.pme import ReciprocalPME
-from hff_ase.longrange.qeq.parts import CROSSOVER, Part, check_solver, make_parts, refuse_dense
 from hff_ase.longrange.qeq.preconditioner import RADIUS
 from hff_ase.longrange.qeq.solve import Problem, solve_dense, solve_in_graph, solve_iteratively
 from hff_ase.neighborhood import Neighborhood
@@ -83,7 +90,7 @@ class QEq(Term):
         charge_tolerance: float = 1e-6,
     ) -> None:
         super().__init__()
-        check_solver(solver, charge_tolerance)
+        check_solver("QEq", solver, charge_tolerance, "charge_tolerance", "e")
         if not 1e-14 <= tolerance <= 1e-2:
             raise ConfigError(f"expected a QEq tolerance of 1e-14 to 1e-2, got {tolerance}")
         if not 1.0 <= cutoff < math.inf:
@@ -163,11 +170,10 @@ class QEq(Term):
                 f"{chemical_symbols[int(batch.numbers[atom])]} "
                 f"(atom {batch.place(atom)})"
             )
-        dense = torch.full_like(batch.periodic, self.training or self.solver == "dense")
-        if self.solver == "auto" and not self.training:
-            dense = batch.counts <= min(CROSSOVER, self.max_atoms)
-        elif bool(dense.all()):
-            refuse_dense(batch, self.max_atoms)
+        size = min(CROSSOVER, self.max_atoms)
+        dense = choose_dense(batch, self.solver, self.training, size)
+        if self.training or self.solver == "dense":
+            refuse_dense(batch, self.max_atoms, "QEq")
         return self.training, make_parts(batch, dense, self.reciprocal, self.mesh)
 
     def atom_parameters(self, batch: AtomsBatch, fields: Fields) -> tuple[Tensor, Tensor]:

@@ -25,6 +25,7 @@ from hff_ase.terms.pairwise import ElementPairTerm, KernelInput, share_pairs, sw
 from hff_ase.terms.term import Fields
 
 _TABLES: Kept[Table] = Kept()
+_TAILS: Kept[Tensor] = Kept()
 NODES = 48  # of the quadrature of a tail
 
 
@@ -147,7 +148,7 @@ class SitePairTerm(ElementPairTerm):
         energies = super().forward(batch, neighbors, fields)
         if len(plan.missing):
             energies = energies - self._excluded(batch, neighbors, plan)
-        return energies + self._tail(batch, plan) if self.tail else energies
+        return energies + self._tail(batch, neighbors, plan) if self.tail else energies
 
     def pair_energies(self, batch: AtomsBatch, neighbors: Neighborhood) -> Tensor:
         """Atomic energies [n_atoms] of all pairs, eV, in torch."""
@@ -206,14 +207,19 @@ class SitePairTerm(ElementPairTerm):
         half = 0.5 * plan.missing * energy
         return half.new_zeros(batch.n_atoms).index_add(0, i, half).index_add(0, j, half)
 
-    def _tail(self, batch: AtomsBatch, plan: SitePlan) -> Tensor:
+    def _tail(self, batch: AtomsBatch, neighbors: Neighborhood, plan: SitePlan) -> Tensor:
         """An equal share of each box's tail to each of its atoms, [n_atoms]."""
         n = self.n_kinds
         one_hot = torch.nn.functional.one_hot(plan.kind.long(), n).double()
         counts = batch.system_sum(one_hot)  # [n_systems, n_kinds]
         pairs = 0.5 * (counts[:, :, None] * counts[:, None, :] + torch.diag_embed(counts))
         total = batch.counts.double()
-        mean = (pairs * self._tail_integrals()).sum((1, 2)) / (0.5 * total * (total + 1.0))
+        if neighbors.fast and neighbors.parameters is None:  # no function of the parameters
+            with torch.no_grad():
+                integrals = _TAILS.of(self, self._tail_integrals, batch.device)
+        else:
+            integrals = self._tail_integrals()
+        mean = (pairs * integrals).sum((1, 2)) / (0.5 * total * (total + 1.0))
         energy = 2.0 * math.pi * total.square() / batch.volume * mean
         energy = torch.where(batch.periodic, energy, 0.0)
         return (energy / total)[batch.system]

@@ -7,7 +7,7 @@ order of sums differs from plain tensor operations.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -29,6 +29,14 @@ class MeshStencil(Protocol):
 
     def interpolate(self, mesh: Tensor, slopes: bool) -> Tensor:
         """sum_m mesh(m) W_i(m), float64 [n_atoms, 1], and with ``slopes`` d/du too, [.., 4]."""
+
+
+@runtime_checkable
+class CurvedStencil(MeshStencil, Protocol):
+    """A stencil that knows second derivatives too."""
+
+    def curvatures(self, mesh: Tensor) -> Tensor:
+        """Values, slopes and second derivatives xx, yy, zz, xy, xz, yz in u, [n_atoms, 10]."""
 
 
 def mesh_stencil(

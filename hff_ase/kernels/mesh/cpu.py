@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hff_ase.kernels.jit import jit
 from hff_ase.kernels.mesh import MAX_ORDER
+from hff_ase.kernels.mesh.cpu_curvature import interpolate_curvatures, spline_bends
 from hff_ase.kernels.threads import FEWEST, share
 
 # Weights are padded with zeros to this many points, so that loops have a constant length and one
@@ -43,7 +44,7 @@ class NumbaStencil:
         self._atom = np.empty(n_atoms, dtype=np.int64)
         self._low = np.empty((n_atoms, 3), dtype=np.int64)
         self._weights = np.zeros((n_atoms, 6, WIDTH))
-        points = u.detach().contiguous().numpy()
+        points = self._points = u.detach().contiguous().numpy()
         _sort(points, system.numpy(), np.array(shape), order, self._first, self._atom)
         size = np.array(shape)
         share(_fill, n_atoms, points, size, order, self._atom, self._low, self._weights)
@@ -72,17 +73,24 @@ class NumbaStencil:
         """sum_m mesh(m) W_i(m), float64 [n_atoms, 1], and with ``slopes`` d/du, [n_atoms, 4]."""
         values = torch.empty((len(self._atom), 4 if slopes else 1), dtype=torch.float64)
         kernel = _interpolate_slopes if slopes else _interpolate_values
-        self._share(
-            kernel,
-            mesh.detach().contiguous().numpy().reshape(-1, *self.shape[1:]),
-            self.shape[0],
-            self._first,
-            self._atom,
-            self._low,
-            self._weights,
-            values.numpy(),
-        )
+        self._gather(kernel, mesh, values)
         return values
+
+    def curvatures(self, mesh: Tensor) -> Tensor:
+        """sum_m mesh(m) W_i(m), its slopes, and second derivatives xx, yy, zz, xy, xz, yz in u,
+        float64 [n_atoms, 10]."""
+        values = torch.empty((len(self._atom), 10), dtype=torch.float64)
+        bend = np.zeros((len(self._atom), 3, WIDTH))
+        share(spline_bends, len(self._atom), self._points, self.order, self._atom, bend)
+        self._gather(interpolate_curvatures, mesh, values, bend)
+        return values
+
+    def _gather(
+        self, kernel: Callable[..., None], mesh: Tensor, values: Tensor, *more: Any
+    ) -> None:
+        planes = mesh.detach().contiguous().numpy().reshape(-1, *self.shape[1:])
+        atoms = (self._first, self._atom, self._low, self._weights)
+        self._share(kernel, planes, self.shape[0], *atoms, *more, values.numpy())
 
     def _share(self, kernel: Callable[..., None], *args: Any) -> None:
         """Planes of the meshes over threads, where there are enough atoms."""

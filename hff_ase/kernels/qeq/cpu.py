@@ -170,16 +170,3 @@ def pair_gradient(
                         grown[0, axis] += a * force[axis]
                         grown[1, axis] += b * force[axis]
                         grown[2, axis] += c * force[axis]
-
-
-@jit
-def factor_product(start: Any, column: Any, value: Any, vector: Any) -> Any:
-    """G^T G v for G in compressed rows, [n_atoms]."""
-    out = np.zeros(start.shape[0] - 1)
-    for i in range(start.shape[0] - 1):
-        total = 0.0
-        for slot in range(start[i], start[i + 1]):
-            total += value[slot] * vector[column[slot]]
-        for slot in range(start[i], start[i + 1]):
-            out[column[slot]] += value[slot] * total
-    return out

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.longrange.ewald import ReciprocalEwald
-from hff_ase.longrange.qeq.cg import ConjugateGradients
+from hff_ase.longrange.parts import Part
+from hff_ase.longrange.qeq.cg import ChargeSolver
 from hff_ase.longrange.qeq.equilibration import (
     EnergyAtMinimum,
     ImplicitCharges,
@@ -19,8 +20,7 @@ from hff_ase.longrange.qeq.equilibration import (
 )
 from hff_ase.longrange.qeq.matrix import GaussianPairs, gaussian_matrix, gaussian_pairs
 from hff_ase.longrange.qeq.operator import HardnessOperator, PairSum, PlainPairSum
-from hff_ase.longrange.qeq.parts import Part
-from hff_ase.longrange.qeq.preconditioner import SparseInverse
+from hff_ase.longrange.qeq.preconditioner import charge_inverse
 from hff_ase.neighborhood import Neighborhood
 from hff_ase.pairs import PairRequest
 
@@ -105,12 +105,10 @@ def solve_iteratively(problem: Problem, guess: Tensor | None, tolerance: float) 
     with torch.no_grad():
         if part.inverse is None:
             rows = part.rows(problem.neighbors.rows(problem.requests[2]))
-            part.inverse = SparseInverse(
+            part.inverse = charge_inverse(
                 part.start, rows, problem.element_eta, problem.widths, problem.prefactor
             )
-        solver = ConjugateGradients(
-            problem.batch, operator, part.inverse.product(kernels), tolerance
-        )
+        solver = ChargeSolver(problem.batch, operator, part.inverse.product(kernels), tolerance)
         charges = solver.charges(problem.chi, guess)
         part.iterations = solver.iterations
     return _at_minimum(problem, operator, charges, solver)

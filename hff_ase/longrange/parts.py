@@ -17,7 +17,7 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.longrange.ewald import ReciprocalEwald
 from hff_ase.longrange.pme import ReciprocalPME
-from hff_ase.longrange.qeq.preconditioner import SparseInverse
+from hff_ase.longrange.sparse_inverse import SparseInverse
 from hff_ase.pairs import Pairs, Rows
 
 Solver = Literal["auto", "dense", "iterative"]
@@ -26,16 +26,16 @@ SOLVERS = ("auto", "dense", "iterative")
 CROSSOVER = 200
 
 
-def check_solver(solver: str, charge_tolerance: float) -> None:
+def check_solver(what: str, solver: str, tolerance: float, option: str, unit: str) -> None:
     """Refuse an unknown solver or a tolerance that cannot be met.
 
     Raises:
         ConfigError: names the value.
     """
     if solver not in SOLVERS:
-        raise ConfigError(f"expected a QEq solver among {', '.join(SOLVERS)}, got {solver!r}")
-    if not 1e-13 <= charge_tolerance <= 1e-2:
-        raise ConfigError(f"expected a charge_tolerance of 1e-13 to 1e-2 e, got {charge_tolerance}")
+        raise ConfigError(f"expected a {what} solver among {', '.join(SOLVERS)}, got {solver!r}")
+    if not 1e-13 <= tolerance <= 1e-2:
+        raise ConfigError(f"expected a {option} of 1e-13 to 1e-2 {unit}, got {tolerance}")
 
 
 @dataclass
@@ -128,15 +128,27 @@ def _part(
     return Part(dense, systems, atoms, rank, batch, reciprocal, plan)
 
 
-def refuse_dense(batch: AtomsBatch, max_atoms: int) -> None:
+def choose_dense(batch: AtomsBatch, solver: str, training: bool, size: int) -> Tensor:
+    """Which systems are solved densely, bool [n_systems]: all in training and where that is asked
+    for, with "auto" those of up to ``size`` atoms."""
+    if solver == "auto" and not training:
+        return batch.counts <= size
+    return torch.full_like(batch.periodic, training or solver == "dense")
+
+
+def refuse_dense(batch: AtomsBatch, max_atoms: int, what: str, unknowns: int = 1) -> None:
     """Refuse systems too large for a dense matrix.
+
+    Args:
+        what: is solved for; unknowns: of an atom.
 
     Raises:
         StructureError: names the size and the memory.
     """
     if batch.max_count > max_atoms:
+        size = (unknowns * batch.max_count) ** 2 * 8e-9
         raise StructureError(
-            f"expected at most {max_atoms} atoms in a system with dense QEq, got "
-            f"{batch.max_count} ({batch.max_count**2 * 8e-9:.1f} GB per copy of the matrix; the "
+            f"expected at most {max_atoms} atoms in a system with dense {what}, got "
+            f"{batch.max_count} ({size:.1f} GB per copy of the matrix; the "
             "option max_atoms sets the limit, solver='iterative' needs no matrix)"
         )

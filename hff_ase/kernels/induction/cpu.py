@@ -1,0 +1,220 @@
+"""numba kernels of induced dipoles' pairs: factors once per solve, products, derivatives.
+
+A half list in rows (`hff_ase.pairs.Rows`); formulas in `hff_ase.longrange.induction.pairs`.
+Derivatives are summed over a fixed number of blocks of rows, each with its own accumulator, so that
+they do not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from hff_ase.kernels.induction.table import END, KNOTS
+from hff_ase.kernels.jit import jit
+
+BLOCKS = 8
+STEP = END / KNOTS
+FADED = 40.0  # a u^3 beyond which exp(-a u^3) is nothing
+
+
+@partial(jit, inline="always")
+def radial(square: float, strength: float, alpha: float, table: Any) -> tuple[float, float, float]:
+    """t1, t2 and t3 for r^2 and a/sqrt(d_i d_j); dt_n/dr = -r t_{n+1}."""
+    inverse = 1.0 / square
+    root = math.sqrt(inverse)
+    b1 = inverse * root
+    b2 = 3.0 * b1 * inverse
+    b3 = 5.0 * b2 * inverse
+    t1, t2, t3 = b1, b2, b3
+    if alpha > 0.0:
+        x = alpha * alpha * square / STEP
+        if x < KNOTS:
+            k = int(x)
+            s = x - k
+            s2 = s * s
+            h00, h01 = (1.0 + 2.0 * s) * (1.0 - s) * (1.0 - s), s2 * (3.0 - 2.0 * s)
+            h10, h11 = s * (1.0 - s) * (1.0 - s) * STEP, s2 * (s - 1.0) * STEP
+            p, q = table[k], table[k + 1]
+            twice = 2.0 * alpha * alpha
+            scale = alpha * 2.0 / math.sqrt(math.pi) * twice
+            t1 -= scale * (h00 * p[0] + h01 * q[0] - h10 * p[1] - h11 * q[1])
+            scale *= twice
+            t2 -= scale * (h00 * p[1] + h01 * q[1] - h10 * p[2] - h11 * q[2])
+            scale *= twice
+            t3 -= scale * (h00 * p[2] + h01 * q[2] - h10 * p[3] - h11 * q[3])
+        else:
+            t1, t2, t3 = 0.0, 0.0, 0.0
+    w = strength * square * square * root
+    if w < FADED:
+        decay = math.exp(-w)
+        t1 -= decay * b1
+        t2 -= (1.0 + w) * decay * b2
+        t3 -= (1.0 + w + 0.6 * w * w) * decay * b3
+    return t1, t2, t3
+
+
+@jit
+def pair_factors(
+    first: int,
+    last: int,
+    positions: Any,
+    cell: Any,
+    system: Any,
+    included: Any,
+    shape: Any,
+    thole: float,
+    start: Any,
+    count: Any,
+    j: Any,
+    shift: Any,
+    alpha: float,
+    cutoff: float,
+    table: Any,
+    kept: Any,
+    partner: Any,
+    factor: Any,
+) -> None:
+    """Pairs within the cutoff, packed to the front of each row: counts, partners, and t1, t2 and
+    the vector [n_slots, 5].
+
+    ``shape`` is d^-1/2 of each atom; ``included`` says of each system whether its pairs belong to
+    this sum; ``kept`` is zero before.
+    """
+    limit = cutoff * cutoff
+    for i in range(first, last):
+        if not included[system[i]]:
+            continue
+        h = cell[system[i]]
+        free = start[i]
+        for slot in range(start[i], start[i] + count[i]):
+            k = j[slot]
+            a, b, c = shift[slot, 0], shift[slot, 1], shift[slot, 2]
+            x = positions[k, 0] - positions[i, 0] + a * h[0, 0] + b * h[1, 0] + c * h[2, 0]
+            y = positions[k, 1] - positions[i, 1] + a * h[0, 1] + b * h[1, 1] + c * h[2, 1]
+            z = positions[k, 2] - positions[i, 2] + a * h[0, 2] + b * h[1, 2] + c * h[2, 2]
+            square = x * x + y * y + z * z
+            if square >= limit:
+                continue
+            t1, t2, _ = radial(square, thole * shape[i] * shape[k], alpha, table)
+            partner[free] = k
+            f = factor[free]
+            f[0], f[1], f[2], f[3], f[4] = t1, t2, x, y, z
+            free += 1
+        kept[i] = free - start[i]
+
+
+@jit
+def pair_field(start: Any, kept: Any, partner: Any, factor: Any, charges: Any) -> Any:
+    """F of charges [n_atoms, 3]. On one thread, as `pair_product`."""
+    field = np.zeros((start.shape[0], 3))
+    for i in range(start.shape[0]):
+        own, at = charges[i], field[i]
+        for slot in range(start[i], start[i] + kept[i]):
+            k, f = partner[slot], factor[slot]
+            from_k, from_i = -f[0] * charges[k], f[0] * own
+            for axis in range(3):
+                at[axis] += from_k * f[2 + axis]
+                field[k, axis] += from_i * f[2 + axis]
+    return field
+
+
+@jit
+def pair_product(start: Any, kept: Any, partner: Any, factor: Any, dipoles: Any) -> Any:
+    """T mu [n_atoms, 3]. On one thread: starting and joining threads would cost what they save."""
+    out = np.zeros((start.shape[0], 3))
+    for i in range(start.shape[0]):
+        u, v, w = dipoles[i, 0], dipoles[i, 1], dipoles[i, 2]
+        at_x, at_y, at_z = 0.0, 0.0, 0.0
+        for slot in range(start[i], start[i] + kept[i]):
+            k, f = partner[slot], factor[slot]
+            t1, t2, x, y, z = f[0], f[1], f[2], f[3], f[4]
+            a, b, c = dipoles[k, 0], dipoles[k, 1], dipoles[k, 2]
+            along = t2 * (a * x + b * y + c * z)
+            at_x += t1 * a - along * x
+            at_y += t1 * b - along * y
+            at_z += t1 * c - along * z
+            along = t2 * (u * x + v * y + w * z)
+            out[k, 0] += t1 * u - along * x
+            out[k, 1] += t1 * v - along * y
+            out[k, 2] += t1 * w - along * z
+        out[i, 0] += at_x
+        out[i, 1] += at_y
+        out[i, 2] += at_z
+    return out
+
+
+@jit
+def pair_energies(
+    first: int,
+    last: int,
+    positions: Any,
+    cell: Any,
+    system: Any,
+    included: Any,
+    shape: Any,
+    thole: float,
+    start: Any,
+    count: Any,
+    j: Any,
+    shift: Any,
+    alpha: float,
+    cutoff: float,
+    table: Any,
+    charges: Any,
+    dipoles: Any,
+    to_atoms: Any,
+    to_cells: Any,
+) -> None:
+    """mu_i . (T mu/2 - F)_i and the derivatives of their sum, added for blocks ``first`` ... of the
+    `BLOCKS` to [BLOCKS, n_atoms, 5] (energy, d/dx, d/dq) and [BLOCKS, n_systems, 3, 3]."""
+    n = start.shape[0]
+    limit = cutoff * cutoff
+    for block in range(first, last):
+        atoms, cells = to_atoms[block], to_cells[block]
+        for i in range(block * n // BLOCKS, (block + 1) * n // BLOCKS):
+            if not included[system[i]]:
+                continue
+            h, grown = cell[system[i]], cells[system[i]]
+            qi, ux, uy, uz = charges[i], dipoles[i, 0], dipoles[i, 1], dipoles[i, 2]
+            at_i = atoms[i]
+            for slot in range(start[i], start[i] + count[i]):
+                k = j[slot]
+                a, b, c = shift[slot, 0], shift[slot, 1], shift[slot, 2]
+                x = positions[k, 0] - positions[i, 0] + a * h[0, 0] + b * h[1, 0] + c * h[2, 0]
+                y = positions[k, 1] - positions[i, 1] + a * h[0, 1] + b * h[1, 1] + c * h[2, 1]
+                z = positions[k, 2] - positions[i, 2] + a * h[0, 2] + b * h[1, 2] + c * h[2, 2]
+                square = x * x + y * y + z * z
+                if square >= limit:
+                    continue
+                t1, t2, t3 = radial(square, thole * shape[i] * shape[k], alpha, table)
+                qk, vx, vy, vz = charges[k], dipoles[k, 0], dipoles[k, 1], dipoles[k, 2]
+                along_i, along_k = ux * x + uy * y + uz * z, vx * x + vy * y + vz * z
+                both = ux * vx + uy * vy + uz * vz
+                mutual = t1 * both - t2 * along_i * along_k
+                pull = qk * along_i - qi * along_k
+                at_k = atoms[k]
+                at_i[0] += 0.5 * mutual + t1 * qk * along_i
+                at_k[0] += 0.5 * mutual - t1 * qi * along_k
+                at_i[4] -= t1 * along_k
+                at_k[4] += t1 * along_i
+                radially = t3 * along_i * along_k - t2 * (both + pull)
+                from_i, from_k = t1 * qk - t2 * along_k, -t1 * qi - t2 * along_i
+                fx = radially * x + from_i * ux + from_k * vx
+                fy = radially * y + from_i * uy + from_k * vy
+                fz = radially * z + from_i * uz + from_k * vz
+                at_k[1] += fx
+                at_k[2] += fy
+                at_k[3] += fz
+                at_i[1] -= fx
+                at_i[2] -= fy
+                at_i[3] -= fz
+                if a != 0 or b != 0 or c != 0:
+                    force = (fx, fy, fz)
+                    for axis in range(3):
+                        grown[0, axis] += a * force[axis]
+                        grown[1, axis] += b * force[axis]
+                        grown[2, axis] += c * force[axis]

@@ -1,0 +1,1 @@
+"""Induced dipoles: the problem, its solvers and what they start from."""

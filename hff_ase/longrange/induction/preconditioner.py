@@ -1,0 +1,42 @@
+"""What starts induced dipoles: the inverse of alpha^-1 + T of small clusters.
+
+The clusters hold the bare damped interaction; what farther dipoles add changes the spectrum of
+M^-1 (alpha^-1 + T) to no more than 0.7 ... 1.5 in a liquid (docs/decisions/qeq-solver.md).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hff_ase.batch import AtomsBatch
+from hff_ase.longrange.induction.pairs import Sites, thole_factors
+from hff_ase.longrange.sparse_inverse import SparseInverse
+from hff_ase.pairs import Rows
+
+RADIUS = 3.0  # Angstrom
+
+
+def dipole_inverse(batch: AtomsBatch, rows: Rows, sites: Sites) -> SparseInverse:
+    """M^-1 of alpha^-1 + T.
+
+    Args:
+        batch: the configuration, without a graph.
+        rows: a half list.
+        sites: of its atoms.
+    """
+
+    def matrix(member: Tensor, place: Tensor) -> Tensor:
+        atom = member.clamp(min=0)
+        i, j = atom[:, :, None], atom[:, None, :]
+        vector = place[:, None, :, :] - place[:, :, None, :]
+        r = torch.linalg.vector_norm(vector, dim=-1).clamp(min=1e-3)
+        t1, t2 = thole_factors(r, sites.exponent(r, i, j), 0.0)
+        one = torch.eye(3, dtype=r.dtype, device=r.device)
+        blocks = t1[..., None, None] * one
+        blocks = blocks - t2[..., None, None] * vector[..., :, None] * vector[..., None, :]
+        own = (1.0 / sites.polarizability[atom])[..., None, None] * one
+        blocks.diagonal(dim1=1, dim2=2).copy_(own.permute(0, 2, 3, 1))
+        return blocks.permute(0, 1, 3, 2, 4)
+
+    return SparseInverse(batch, rows, matrix, 3, RADIUS)
