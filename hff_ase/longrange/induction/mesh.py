@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.kernels.explicit import given_gradient
-from hff_ase.longrange.bspline import BOTH, CURVATURE, GRADIENT, Interpolate, Spread
+from hff_ase.longrange.bspline import BOTH, CURVATURE, GRADIENT, Interpolate, SpreadCharges
 from hff_ase.longrange.induction.smooth import self_field
 from hff_ase.longrange.lattice import cell_gradient, reciprocal_lattice
 from hff_ase.longrange.mesh import MeshGroup
@@ -101,7 +101,8 @@ class MeshDipoles(MeshSum):
             along = (group.size[:, None] * reciprocal)[group.grid.system]  # du_a/dx_b
             sources = torch.einsum("nb,nab->na", 0.5 * mu, along)
             sources = torch.cat([group.of_atoms(charges)[:, None], sources], 1)
-            spectrum = torch.fft.rfftn(Spread.apply(sources, u, group.grid, BOTH), dim=(1, 2, 3))
+            density = SpreadCharges.apply(sources, u, group.grid, BOTH)
+            spectrum = torch.fft.rfftn(density, dim=(1, 2, 3))
             mesh = mesh_of(spectrum * group.influence(cell, self.alpha), group)
             slopes = Interpolate.apply(mesh, u, group.grid, GRADIENT)
             part = (mu * torch.einsum("na,nab->nb", slopes, along)).sum(1)

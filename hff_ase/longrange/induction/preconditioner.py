@@ -1,7 +1,7 @@
 """What starts induced dipoles: the inverse of alpha^-1 + T of small clusters.
 
 The clusters hold the bare damped interaction; what farther dipoles add changes the spectrum of
-M^-1 (alpha^-1 + T) to no more than 0.7 ... 1.5 in a liquid (docs/decisions/qeq-solver.md).
+M^-1 (alpha^-1 + T) to no more than 0.7 ... 1.5 in a liquid (docs/decisions/dipole-solver.md).
 """
 
 from __future__ import annotations
