@@ -15,7 +15,7 @@ DEMO_SOLVENT ?= DMC
 DEMO_MODEL ?= electrolyte
 DEMO_THREADS ?= 2
 DEMO_PROTOCOL ?= --hot 3ps --hot-max 3ps --cool 1.5ps --soft 3ps --max-time 12ps
-DEMO_STAGES ?= --stage nvt:0.5ps
+DEMO_STAGES ?= --stages nvt:0.5ps
 
 .PHONY: demo test check docs venv clean
 

@@ -91,7 +91,7 @@ def densities(
             "timestep": 1.0,
             "progress": False,
         }
-        run = ReplicaRun.start(ReplicaConfig.from_settings(settings), boxes)
+        run = ReplicaRun.start(ReplicaConfig.load(settings), boxes)
     run.run()
     summary = yaml.safe_load((folder / SUMMARY).read_text())
     found = [entry["averages"]["density[g/cm^3]"] for entry in summary["conditions"]]

@@ -106,9 +106,9 @@ def make_run(
     settings = {
         "structure": str(folder / "box.extxyz"), "model": args.model, "beads": beads,
         "device": args.device, "time": "1ps", "output": str(folder / name),
-        "properties_interval": 1000, "trajectory_interval": 1000,
+        "statistics_interval": 1000, "trajectory_interval": 1000,
     }  # fmt: skip
-    return PIMDRun.create(PIMDConfig.checked(settings | others))
+    return PIMDRun.create(PIMDConfig.load(settings | others))
 
 
 @contextmanager

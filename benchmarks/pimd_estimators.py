@@ -89,9 +89,9 @@ def run(isotope: str, args: argparse.Namespace) -> None:
     settings = {
         "structure": str(start), "model": args.model, "device": args.device, "beads": args.beads,
         "temperature": args.temperature, "time": f"{args.ps}ps", "timestep": args.timestep,
-        "properties_interval": 4, "checkpoint_interval": 200, "output": str(folder),
+        "statistics_interval": 4, "checkpoint_interval": 200, "output": str(folder),
     }  # fmt: skip
-    PIMDRun.create(PIMDConfig.checked(settings)).run()
+    PIMDRun.create(PIMDConfig.load(settings)).run()
 
 
 def equilibrated(args: argparse.Namespace) -> Atoms:

@@ -72,11 +72,11 @@ def main() -> None:
     calc = HybridFF.load(args.model, device=args.device)
     box = build_box(RECIPE, args.atoms)
     settings = {"time": "1ns", "temperature": 300.0, "minimize_steps": 60}
-    relax([box], ReplicaConfig.from_settings(settings), calc, lambda *_: None)
+    relax([box], ReplicaConfig.load(settings), calc, lambda *_: None)
     rows: list[dict[str, float]] = []
     print("| replicas | atoms | ms/step | atom steps/s | ratio |\n|---|---|---|---|---|")
     for number in args.replicas:
-        config = ReplicaConfig.from_settings({**settings, "replicas": number})
+        config = ReplicaConfig.load({**settings, "replicas": number})
         rows.append(measure(box, calc, config, args))
         last, ratio = rows[-1], rows[-1]["atom_steps_per_s"] / rows[0]["atom_steps_per_s"]
         print(

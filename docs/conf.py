@@ -12,6 +12,8 @@ from docutils.nodes import SkipNode
 from docutils.utils.math.latex2mathml import tex2mathml
 
 from hff_ase import __version__
+from hff_ase.settings import Section, declared
+from hff_ase.settings.declare import section_in
 
 project, author = "hff_ase", "The hff_ase developers"
 copyright = author
@@ -64,10 +66,37 @@ def complete(app: Any, name: str, source: list[str]) -> None:
         return found[0] if inside else f"{{download}}`{found[1]} <{found[2]}>`"
 
     text = re.sub(r"```\{include\} (\S+)\n```", include, source[0])
+    text = text.replace("```{settings}\n```", settings_of_commands())
     source[0] = re.sub(r"\[([^\]]+)\]\(((?:\.\./)+[^)#]+\.md)\)", link, text)
 
 
+def settings_of_commands() -> str:
+    """A section with a table for each command."""
+    from hff_ase.cli.reference import commands
+    from hff_ase.settings.reference import table
+
+    return "\n\n".join(
+        f"## hff {name}\n\n{summary}\n\n{table(settings)}"
+        for name, (summary, settings) in commands().items()
+    )
+
+
 COLON = "<colon>"
+
+
+def attributes_of(model: type[Section]) -> list[str]:
+    """The settings of a class as a docstring would list them."""
+    lines = ["", "Attributes:"]
+    for name, field in model.model_fields.items():
+        section = section_in(field.annotation)
+        if section is not None:
+            lines.append(f"    {name}: section `{section.__module__}.{section.__qualname__}`.")
+    for one in declared(model):
+        if "." not in one.name:
+            default = f" (default: {one.shown_default})" if one.shown_default else ""
+            unit = f", {one.unit}" if one.unit and not default else ""
+            lines.append(f"    {one.name}: {one.help.removesuffix('.')}{unit}{default}.")
+    return lines
 
 
 def before_napoleon(
@@ -75,6 +104,8 @@ def before_napoleon(
 ) -> None:
     """Hide from napoleon what it takes for something else: the colon of a property's sentence (a
     type, it thinks), and several names with one description (a type and a name)."""
+    if what == "class" and isinstance(obj, type) and issubclass(obj, Section):
+        lines += attributes_of(obj)
     if what == "property" and lines:
         lines[0] = lines[0].replace(":", COLON)
     for index, line in enumerate(lines):

@@ -2,69 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
 from hff_ase.errors import ConfigError
+from hff_ase.settings import Duration, TimeConstant, TimeStep, parse_time, setting
+from hff_ase.settings.common import MODEL, OUTPUT, ModelSettings, TermSettings
 
 Ensemble = Literal["nve", "nvt", "nvt-nhc", "npt", "npt-scr"]
 ENSEMBLES: tuple[str, ...] = get_args(Ensemble)
-FEMTOSECONDS = {"fs": 1.0, "ps": 1e3, "ns": 1e6, "us": 1e9}
 MOVES_CELL = ("npt", "npt-scr")
 DEFAULT_PRESSURE = 1.0  # bar
-TIMESTEPS = (0.01, 10.0)  # fs
-DAMPING = (1.0, 1e6)  # fs, time constants of thermostats and barostats
+DYNAMICS, START, SAFETY = "Dynamics", "Start", "What stops a run"
+COMMITTEE, INNER = "Committee", "Multiple time steps"
 LEAST_PDAMP = 100  # time steps, for cell rescaling to be stable with stiff bonds
-
-
-def parse_time(text: object) -> float:
-    """A time such as ``50ps``, ``0.5 ns`` or ``200fs``, in fs.
-
-    Raises:
-        ConfigError: not a positive number followed by fs, ps, ns or us.
-    """
-    number = r"\s*(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)\s*"
-    match = re.fullmatch(number + f"({'|'.join(FEMTOSECONDS)})\\s*", str(text))
-    if match is None or not 0 < float(match[1]) < float("inf"):
-        raise ConfigError(
-            f"expected a positive time with its unit, such as 50ps, 0.5ns or 200fs, got {text!r}"
-        )
-    return float(match[1]) * FEMTOSECONDS[match[2]]
-
-
-def in_femtoseconds(value: object) -> object:
-    """A time of the integrator in fs: a number of fs, or a text with its unit such as ``0.5fs``.
-
-    Raises:
-        ConfigError: a text that is neither.
-    """
-    if not isinstance(value, str):
-        return value
-    try:
-        return float(value)
-    except ValueError:
-        return parse_time(value)
-
-
-def check_plausible(name: str, value: float, least: float, most: float) -> None:
-    """Refuse a time in fs that was probably meant in another unit: LAMMPS and GROMACS have ps.
-
-    Raises:
-        ConfigError: the range, and how to say what was meant.
-    """
-    if least <= value <= most:
-        return
-    meant = f" (in ps? write {value:g}ps)" if least <= 1000 * value <= most else ""
-    raise ConfigError(
-        f"{name}: expected a time from {least:g} to {most:g} fs, got {value:g} fs{meant}"
-    )
 
 
 @dataclass(frozen=True)
@@ -81,124 +36,74 @@ def steps_of(stages: Iterable[str], timestep: float) -> tuple[Stage, ...]:
     return tuple(Stage(name, round(parse_time(length) / timestep)) for name, _, length in parts)
 
 
-class MDConfig(BaseModel):
-    """Settings of a run. Times are strings with a unit; the rest is in the units given here.
+class RunSettings(ModelSettings):
+    """Settings that every run of dynamics has, with beads or without."""
 
-    Attributes:
-        structure: file with the starting structure (anything ASE reads; the last frame).
-        model: name of a shipped model or path of an .hff file.
-        dtype, device: precision of the model's networks, and ``cpu`` or ``cuda``.
-        without: energy terms to leave out.
-        outside_domain: go on with molecules that the model was not trained on.
-        engine: what moves the atoms: ``torch``, the package's own engine on the device of the
-            model; ``ase``, ASE's integrators with any ASE calculator; ``auto``, the first wherever
-            the calculator is a HybridFF.
-        output: folder of the run.
-        ensemble: ``nve``; ``nvt`` (Langevin); ``nvt-nhc`` (Nose-Hoover chain); ``npt`` (isotropic
-            Martyna-Tobias-Klein with chains); ``npt-scr`` (isotropic stochastic cell rescaling
-            with Langevin dynamics: no oscillations, for volumes far from their mean). With `time`
-            it is short for one stage.
-        time: length of the run, such as ``50ps``.
-        stages: several ensembles one after another, such as ``["npt:20ps", "nvt:10ps"]``.
-        temperature: K, of the thermostats and of the starting velocities.
-        pressure: bar, only with a stage of constant pressure (1 bar if not given).
-        timestep: fs, or with its unit (``0.5fs``); with an inner potential, the outer one.
-        hydrogen_mass: amu; every hydrogen gets it from the heavy atom it is bound to.
-        inner_model, inner_without: r-RESPA: a cheap model (name or .hff file), or the terms that
-            the model itself does without, in the inner steps; what is missing is added once per
-            timestep.
-        inner_steps: inner steps per timestep.
-        friction: of Langevin dynamics, 1/ps. The centre of mass is held fixed.
-        tdamp, pdamp: time constants of the Nose-Hoover chains and the barostat, fs.
-        velocities: ``random`` (Maxwell-Boltzmann, no total momentum) or ``file``.
-        seed: of the starting velocities and of Langevin dynamics.
-        minimize, minimizer, minimize_steps, fmax: relax the atoms first, for at most so many
-            steps or down to a largest force in eV/Angstrom.
-        statistics_interval, trajectory_interval, checkpoint_interval: in steps; a checkpoint is
-            also written once a minute.
-        trajectory_format: ``extxyz``, ``traj`` (ASE's) or ``xtc`` (compact, for MDAnalysis).
-        trajectory_forces: whether frames hold forces.
-        pressure_interval: steps between rows of pressure.dat, the pressure tensor; None for no
-            such file.
-        max_displacement: Angstrom per step; an atom that moves farther stops the run.
-        min_distance: Angstrom; two atoms closer than this stop the run.
-        max_temperature: K; a hotter system stops the run.
-        bond_watch: whether a bond of the start that breaks, or one that forms, stops the run
-            (``stop``), is only told (``report``), or is not looked for (``off``).
-        uncertainty_interval: steps between estimates of the error of the forces, for a model whose
-            domain names a companion; 0 for none.
-        committee: further models (names or .hff files) that are asked at the same atoms.
-        committee_drive: ``first``, the run is that of `model`; ``mean``, of the mean of all (with
-            engine ``ase``).
-        committee_interval: steps between two looks at their spread (10, or 1 if the mean drives).
-        max_spread: eV/Angstrom; a larger spread of the force on an atom stops the run, or is
-            collected.
-        spread_quantile: of the spread over the atoms that is compared, 1 for the largest.
-        collect: file for frames above `max_spread`, relative to the folder of the run; the run
-            goes on.
-        collect_spacing: at least so many steps between two collected frames.
-        max_hours: wall-clock limit of one sitting; then it stops as by SIGTERM. A sitting that
-            resumes the run may have another.
-        progress: show a progress bar.
-        plot: write md.png at the end.
-    """
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
-
-    structure: str | None = None
-    model: str | None = None
-    dtype: Literal["float32", "float64"] = "float32"
-    device: str = "cpu"
-    without: tuple[str, ...] = ()
-    outside_domain: bool = False
-    engine: Literal["auto", "torch", "ase"] = "auto"
-    output: str = "md"
-    ensemble: Ensemble | None = None
-    time: str | None = None
-    stages: tuple[str, ...] = ()
-    temperature: float = Field(300.0, ge=0)
-    pressure: float | None = None
-    timestep: float = 1.0
-    hydrogen_mass: float | None = Field(None, ge=1.00784, le=4)
-    inner_model: str | None = None
-    inner_without: tuple[str, ...] = ()
-    inner_steps: int = Field(1, ge=1)
-    friction: float = Field(1.0, gt=0)
-    tdamp: float = 100.0
-    pdamp: float = 1000.0
-    velocities: Literal["random", "file"] = "random"
-    seed: int = Field(0, ge=0)
-    minimize: bool = True
-    minimizer: Literal["fire", "lbfgs"] = "lbfgs"
-    minimize_steps: int = Field(200, ge=0)
-    fmax: float = Field(0.1, gt=0)
-    statistics_interval: int = Field(10, ge=1)
-    trajectory_interval: int = Field(100, ge=1)
-    checkpoint_interval: int = Field(1000, ge=1)
-    trajectory_format: Literal["extxyz", "traj", "xtc"] = "extxyz"
-    trajectory_forces: bool = False
-    pressure_interval: int | None = Field(None, ge=1)
-    max_displacement: float = Field(0.5, gt=0)
-    min_distance: float = Field(0.5, ge=0)
-    max_temperature: float = Field(5000.0, gt=0)
-    bond_watch: Literal["stop", "report", "off"] = "stop"
-    uncertainty_interval: int = Field(200, ge=0)
-    committee: tuple[str, ...] = ()
-    committee_drive: Literal["first", "mean"] = "first"
-    committee_interval: int | None = Field(None, ge=1)
-    max_spread: float | None = Field(None, gt=0)
-    spread_quantile: float = Field(1.0, gt=0, le=1)
-    collect: str | None = None
-    collect_spacing: int = Field(100, ge=1)
-    max_hours: float | None = Field(None, gt=0)
-    progress: bool = True
-    plot: bool = True
-
-    def __init__(self, **options: Any) -> None:
-        try:
-            super().__init__(**options)
-        except ValidationError as error:
-            raise ConfigError(one_line(error)) from None
+    structure: str | None = setting(
+        None,
+        "Starting structure, anything ASE reads (the last frame).",
+        positional=True,
+        metavar="FILE",
+    )
+    outside_domain: bool = setting(
+        False, "Go on with molecules that the model was not trained on.", panel=MODEL
+    )
+    time: Duration | None = setting(
+        None, "Length of the run with its unit, such as 50ps, 0.5ns or 200fs.", panel=DYNAMICS
+    )
+    temperature: float = setting(
+        300.0, "Of the thermostats and of the starting velocities.", unit="K", panel=DYNAMICS, ge=0
+    )
+    pressure: float | None = setting(
+        None, "Of stages at constant pressure.", unit="bar", panel=DYNAMICS, shown="1 bar"
+    )
+    timestep: TimeStep = setting(
+        1.0, "Time step; with inner steps, the outer one.", unit="fs", panel=DYNAMICS
+    )
+    tdamp: TimeConstant = setting(
+        100.0,
+        "Time constant of Nose-Hoover chains, and of the thermostat of a ring polymer's centroid.",
+        unit="fs",
+        panel=DYNAMICS,
+    )
+    pdamp: TimeConstant = setting(
+        1000.0, "Time constant of the barostat.", unit="fs", panel=DYNAMICS
+    )
+    seed: int = setting(0, "Of starting velocities and thermostats.", panel=START, ge=0)
+    minimize: bool = setting(True, "Relax the atoms first.", panel=START)
+    minimize_steps: int = setting(200, "At most so many steps of that.", panel=START, ge=0)
+    committee: tuple[str, ...] = setting(
+        (), "Further model, asked at the same atoms.", panel=COMMITTEE, metavar="MODEL"
+    )
+    inner_model: str | None = setting(
+        None,
+        "Cheap model for the inner steps; the difference to the model acts once per time step.",
+        panel=INNER,
+        metavar="MODEL",
+    )
+    inner_steps: int = setting(1, "Inner steps per time step.", panel=INNER, ge=1)
+    output: str = setting("md", "Folder of the run.", short="-o", panel=OUTPUT, metavar="FOLDER")
+    statistics_interval: int = setting(
+        10, "Time between rows of energies and the like.", unit="steps", panel=OUTPUT, ge=1
+    )
+    trajectory_interval: int = setting(
+        100, "Time between frames.", unit="steps", panel=OUTPUT, ge=1
+    )
+    checkpoint_interval: int = setting(
+        1000,
+        "Time between checkpoints; hff md also writes one a minute.",
+        unit="steps",
+        panel=OUTPUT,
+        ge=1,
+    )
+    progress: bool = setting(True, "Show progress on the screen.", panel=OUTPUT)
+    max_hours: float | None = setting(
+        None,
+        "Time on the clock after which a sitting stops as by SIGTERM, to be resumed.",
+        unit="hours",
+        panel=SAFETY,
+        gt=0,
+    )
 
     @field_validator("structure", "model", "inner_model")
     @classmethod
@@ -211,17 +116,130 @@ class MDConfig(BaseModel):
     def _absolute_members(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(cls._absolute(member) or member for member in value)
 
-    @field_validator("timestep", "tdamp", "pdamp", mode="before")
-    @classmethod
-    def _with_unit(cls, value: object) -> object:
-        return in_femtoseconds(value)
 
-    @field_validator("time", mode="before")
-    @classmethod
-    def _check_time(cls, value: object) -> object:
-        if value is not None:
-            parse_time(value)
-        return value
+class MDConfig(RunSettings, TermSettings):
+    """Settings of a run of molecular dynamics."""
+
+    alternatives = (("stages",), ("ensemble", "time"))
+
+    engine: Literal["auto", "torch", "ase"] = setting(
+        "auto",
+        "What moves the atoms: torch, the package's own engine on the device of the model; ase, "
+        "ASE's integrators with any ASE calculator; auto, the first where it can.",
+        panel=DYNAMICS,
+    )
+    ensemble: Ensemble | None = setting(
+        None,
+        "nvt is Langevin dynamics, nvt-nhc has a Nose-Hoover chain, npt is isotropic "
+        "Martyna-Tobias-Klein with chains, npt-scr isotropic stochastic cell rescaling with "
+        "Langevin dynamics (no oscillations, for volumes far from their mean).",
+        panel=DYNAMICS,
+        shown="nvt",
+    )
+    stages: tuple[str, ...] = setting(
+        (),
+        "ENSEMBLE:TIME, several ensembles one after another instead of ensemble and time: "
+        "npt:20ps,nvt:10ps.",
+        panel=DYNAMICS,
+        commas=True,
+        metavar="STAGE",
+    )
+    hydrogen_mass: float | None = setting(
+        None,
+        "Mass of every hydrogen, taken from the heavy atom that it is bound to.",
+        unit="amu",
+        panel=DYNAMICS,
+        ge=1.00784,
+        le=4,
+    )
+    friction: float = setting(
+        1.0,
+        "Of Langevin dynamics; the centre of mass is held fixed.",
+        unit="1/ps",
+        panel=DYNAMICS,
+        gt=0,
+    )
+    inner_without: tuple[str, ...] = setting(
+        (), "Or a term to leave out in the inner steps.", panel=INNER, metavar="TERM"
+    )
+    velocities: Literal["random", "file"] = setting(
+        "random", "Maxwell-Boltzmann without total momentum, or those of the file.", panel=START
+    )
+    minimizer: Literal["fire", "lbfgs"] = setting("lbfgs", "How to relax.", panel=START)
+    fmax: float = setting(
+        0.1, "Relax down to this largest force.", unit="eV/Angstrom", panel=START, gt=0
+    )
+    trajectory_format: Literal["extxyz", "traj", "xtc"] = setting(
+        "extxyz", "traj is ASE's, xtc compact and for MDAnalysis.", panel=OUTPUT
+    )
+    trajectory_forces: bool = setting(False, "Frames hold forces.", panel=OUTPUT)
+    pressure_interval: int | None = setting(
+        None,
+        "Time between rows of pressure.dat, the pressure tensor; no such file without it.",
+        unit="steps",
+        panel=OUTPUT,
+        ge=1,
+    )
+    plot: bool = setting(True, "Write md.png at the end.", panel=OUTPUT)
+    max_displacement: float = setting(
+        0.5,
+        "An atom that moves farther in a step stops the run.",
+        unit="Angstrom",
+        panel=SAFETY,
+        gt=0,
+    )
+    min_distance: float = setting(
+        0.5, "Two atoms closer than this stop the run.", unit="Angstrom", panel=SAFETY, ge=0
+    )
+    max_temperature: float = setting(
+        5000.0, "A hotter system stops the run.", unit="K", panel=SAFETY, gt=0
+    )
+    bond_watch: Literal["stop", "report", "off"] = setting(
+        "stop",
+        "Whether a bond of the start that breaks, or one that forms, stops the run, is only told, "
+        "or is not looked for.",
+        panel=SAFETY,
+    )
+    uncertainty_interval: int = setting(
+        200,
+        "Time between estimates of the error of the forces, for a model whose domain names a "
+        "companion; 0 for none.",
+        unit="steps",
+        panel=SAFETY,
+        ge=0,
+    )
+    committee_drive: Literal["first", "mean"] = setting(
+        "first",
+        "What moves the atoms: the model, or the mean of all (with engine ase).",
+        panel=COMMITTEE,
+    )
+    committee_interval: int | None = setting(
+        None,
+        "Time between two looks at the spread.",
+        unit="steps",
+        panel=COMMITTEE,
+        shown="10 steps, or 1 with the mean",
+        ge=1,
+    )
+    max_spread: float | None = setting(
+        None,
+        "A larger spread of the force on an atom stops the run, or is collected.",
+        unit="eV/Angstrom",
+        panel=COMMITTEE,
+        gt=0,
+    )
+    spread_quantile: float = setting(
+        1.0, "Of the atoms' spreads to compare; 1 is the largest.", panel=COMMITTEE, gt=0, le=1
+    )
+    collect: str | None = setting(
+        None,
+        "File in the output folder for frames above the spread; the run goes on.",
+        panel=COMMITTEE,
+        metavar="FILE",
+    )
+    collect_spacing: int = setting(
+        100, "Time at least between two collected frames.", unit="steps", panel=COMMITTEE, ge=1
+    )
 
     @field_validator("stages", mode="before")
     @classmethod
@@ -239,9 +257,6 @@ class MDConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check_combinations(self) -> MDConfig:
-        check_plausible("timestep", self.timestep, *TIMESTEPS)
-        check_plausible("tdamp", self.tdamp, *DAMPING)
-        check_plausible("pdamp", self.pdamp, *DAMPING)
         if self.stages and (self.ensemble or self.time):
             raise ConfigError("expected either stages or ensemble and time, got both")
         if not self.stages and self.time is None:
@@ -306,58 +321,3 @@ class MDConfig(BaseModel):
         if self.needs_cell and self.pressure is None:
             options["pressure"] = DEFAULT_PRESSURE
         return options
-
-
-def one_line(error: ValidationError) -> str:
-    """The first thing that is wrong, in one line that names the key."""
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return f"unknown setting {key!r}{close_matches(key)}"
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "value_error":
-        return f"{key}: {message}" if key else message
-    return f"{key}: {message[0].lower()}{message[1:]}, got {first['input']!r}"
-
-
-def close_matches(key: str) -> str:
-    """A hint at the settings that are spelt alike."""
-    matches = difflib.get_close_matches(key.replace("-", "_"), MDConfig.model_fields, n=3)
-    return f"; did you mean {' or '.join(matches)}?" if matches else "; see hff md --help"
-
-
-def read_settings(path: str | Path) -> dict[str, Any]:
-    """The settings in a yaml file, unchecked.
-
-    Raises:
-        ConfigError: the file cannot be read, is no yaml, or holds no mapping.
-    """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the settings in {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" (line {mark.line + 1})" if mark else ""
-        reason = getattr(error, "problem", None) or "no text"
-        raise ConfigError(f"expected yaml in {path}, got something else: {reason}{place}") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ConfigError(f"expected 'setting: value' lines in {path}, got {content!r:.60}")
-    return {str(key): value for key, value in content.items()}
-
-
-def merge(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with some replaced; stages and ensemble/time replace each other."""
-    merged = dict(settings)
-    if "stages" in overrides:
-        merged = {key: value for key, value in merged.items() if key not in ("ensemble", "time")}
-    if "ensemble" in overrides or "time" in overrides:
-        merged.pop("stages", None)
-    return {**merged, **overrides}
-
-
-def to_yaml(content: Mapping[str, Any]) -> str:
-    """Yaml text, keys in the order given."""
-    return yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)

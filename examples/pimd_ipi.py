@@ -26,7 +26,7 @@ def main() -> None:
     atoms.calc = HybridFF.load("electrolyte")
     LBFGS(atoms, logfile=None).run(fmax=2.0, steps=30)
     write("box.extxyz", atoms, columns=["symbols", "positions"])
-    config = PIMDConfig.checked(
+    config = PIMDConfig.load(
         {
             "structure": "box.extxyz",
             "model": "electrolyte",
@@ -34,7 +34,7 @@ def main() -> None:
             "temperature": 300.0,
             "time": "5fs",
             "timestep": 0.5,
-            "properties_interval": 2,
+            "statistics_interval": 2,
         }
     )
     run = PIMDRun.create(config)

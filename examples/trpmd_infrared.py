@@ -39,10 +39,10 @@ def main(folder: Path) -> None:
         "beads": 4,
         "temperature": 300.0,
         "timestep": STEP,
-        "properties_interval": 1,
+        "statistics_interval": 1,
         "trajectory_interval": 1,
     }
-    thermal = PIMDConfig.checked({**settings, "time": "10fs", "output": str(folder / "pile")})
+    thermal = PIMDConfig.load({**settings, "time": "10fs", "output": str(folder / "pile")})
     first = PIMDRun.create(thermal)
     first.run(progress=False)
     trpmd = {
@@ -52,7 +52,7 @@ def main(folder: Path) -> None:
         "extras": ("dipole",),
         "output": str(folder / "trpmd"),
     }
-    second = PIMDRun.create(PIMDConfig.checked({**settings, **trpmd}))
+    second = PIMDRun.create(PIMDConfig.load({**settings, **trpmd}))
     second.run(progress=False)
     beads = [np.loadtxt(path) for path in sorted(second.folder.glob("pimd.dipole_*"))]
     dipole = np.mean(beads, axis=0)  # e Angstrom, of the centroid: [step, 3]

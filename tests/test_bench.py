@@ -218,7 +218,7 @@ def test_command(tmp_path: Path, small_model_path: Path) -> None:
     write(tmp_path / "box.extxyz", salt_box())
     out = tmp_path / "out"
     command = ["bench", str(tmp_path / "box.extxyz"), "--model", str(small_model_path)]
-    command += ["--md-steps", "0", "--repeats", "1", "--batch", "1,2", "-o", str(out)]
+    command += ["--md-steps", "0", "--repeats", "1", "--replicas", "1,2", "-o", str(out)]
     result = CliRunner().invoke(app, command, catch_exceptions=False)
     assert result.exit_code == 0
     assert "ms/step" in result.output
@@ -232,14 +232,14 @@ def test_command(tmp_path: Path, small_model_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--atoms", "ten"], "whole numbers such as 1,8,64, got 'ten'"),
-        (["--replicas", "0"], "--replicas as positive whole numbers"),
-        (["--threads", "0"], "at least 1 thread"),
+        (["--atoms", "ten"], "--atoms: expected a whole number, got 'ten'"),
+        (["--replicas", "0"], "--replicas: expected at least 1, got '0'"),
+        (["--threads", "0"], "--threads: expected at least 1, got '0'"),
         (["box.xyz", "--atoms", "100"], "either a structure or --atoms"),
-        (["--timestep", "1"], "a positive time with its unit"),
-        (["--repeats", "0"], "repeats of at least 1, got 0"),
+        (["--timestep", "1 s"], "--timestep: expected a positive time with its unit"),
+        (["--repeats", "0"], "--repeats: expected at least 1, got '0'"),
         (["-o", "no/such/folder"], "an existing folder"),
-        (["--kernels", "fast"], "'auto' or 'reference', got 'fast'"),
+        (["--kernels", "fast"], "--kernels: expected auto or reference, got 'fast'"),
     ],
 )
 def test_command_refuses(

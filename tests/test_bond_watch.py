@@ -216,7 +216,7 @@ def test_a_replica_whose_bonds_break_is_left_behind(
         "temperature": 1.0,
         **{"minimize": False, "plot": False, "progress": False, "max_displacement": 5.0},
     }
-    config = ReplicaConfig.from_settings(settings)
+    config = ReplicaConfig.load(settings)
     structures = [find_solvent("ethanol").atoms(), Atoms("Li2", [[0, 0, 0], [0, 0, 9.0]])]
     run = ReplicaRun.start(config, structures, HybridFF.load(small_model_path))
     with pytest.warns(HFFWarning, match="replica 0 stopped after step 100: the bond of"):

@@ -29,7 +29,6 @@ from hff_ase.calculators.finetune.student import network_of, students, tables_of
 from hff_ase.calculators.finetune.teachers import label_frames, load_teachers
 from hff_ase.calculators.finetune.uncertainty import SpreadScales, energy_spreads, weigh
 from hff_ase.checkpoint import load_model
-from hff_ase.cli.distill import SeveralValues, repeated
 from hff_ase.cli.distill import distill as command
 from hff_ase.data.labels import labels_of
 from hff_ase.data.splits import chunks
@@ -291,16 +290,9 @@ def test_what_cannot_be_distilled(tmp_path, make, message):
         make(tmp_path)
 
 
-def test_options_with_several_values():
-    given = ["--teachers", "a", "b", "--student", "get-small", "--frames", "x", "y", "-o", "s"]
-    expected = ["--teachers", "a", "--teachers", "b", "--student", "get-small"]
-    assert repeated(given) == [*expected, "--frames", "x", "--frames", "y", "-o", "s"]
-    assert repeated(expected) == expected
-
-
 def test_command_line(tmp_path, small_model_path, monkeypatch):
     app = Typer()
-    app.command(cls=SeveralValues)(command)
+    app.command()(command)
     monkeypatch.chdir(tmp_path)
     other = tmp_path / "other.hff"
     HybridFF(make_potential(3)).save(other, [salt_box()])
@@ -308,11 +300,12 @@ def test_command_line(tmp_path, small_model_path, monkeypatch):
     write("start.extxyz", salt_box(9))
     Path("settings.yaml").write_text("batching: {batch_size: 2}\nloss: {phases: []}\n")
     arguments = [
-        "--teachers", str(small_model_path), str(other), "--frames", "frames.extxyz",
-        "--sample", "start.extxyz", "--time", "4fs", "--timestep", "0.1", "--interval", "10",
-        "--temperature", "10", "--student", "get-smaller", "--steps", "2", "--hold-out", "0.3",
-        "--config", "settings.yaml", "--set", "optimizer.learning_rate=1e-3",
-        "schedule.warmup=1", "-o", "student.hff",
+        "--teachers", f"{small_model_path},{other}", "--frames", "frames.extxyz",
+        "--sample", "start.extxyz", "--time", "4fs", "--timestep", "0.1",
+        "--trajectory-interval", "10", "--temperature", "10", "--student", "get-smaller",
+        "--schedule.steps", "2", "--hold-out", "0.3",
+        "--config", "settings.yaml", "--optimizer.learning-rate", "1e-3",
+        "--schedule.warmup", "1", "-o", "student.hff",
     ]  # fmt: skip
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, (result.output, result.exception)
@@ -342,16 +335,16 @@ def nothing():
 def test_any_calculator_teaches_on_the_command_line(tmp_path, monkeypatch):
     """One of a file, which also samples; labels are kept, and not taken for another's."""
     app = Typer()
-    app.command(cls=SeveralValues)(command)
+    app.command()(command)
     monkeypatch.chdir(tmp_path)
     Path("teacher.py").write_text(TEACHER)
     write("frames.extxyz", copper(4))
     write("start.extxyz", copper(1)[0])
     common = [
-        "--frames", "frames.extxyz", "--student", "get-smaller", "--steps", "2", "--hold-out",
-        "0.25", "--set", "schedule.warmup=1", "batching.batch_size=2",
+        "--frames", "frames.extxyz", "--student", "get-smaller", "--schedule.steps", "2",
+        "--hold-out", "0.25", "--schedule.warmup", "1", "--batching.batch-size", "2",
     ]  # fmt: skip
-    sample = ["--sample", "start.extxyz", "--time", "4fs", "--interval", "2"]
+    sample = ["--sample", "start.extxyz", "--time", "4fs", "--trajectory-interval", "2"]
     arguments = ["--teachers", "teacher.py:soft", *common, *sample, "-o", "student.hff"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, (result.output, result.exception)

@@ -428,7 +428,7 @@ def test_md_goes_on_where_that_is_asked(tmp_path: Path, known_ec: Path) -> None:
 
 
 def test_replicas_refuse_too(tmp_path: Path, known_ec: Path) -> None:
-    config = ReplicaConfig.from_settings(_settings(tmp_path, known_ec, replicas=2))
+    config = ReplicaConfig.load(_settings(tmp_path, known_ec, replicas=2))
     with pytest.raises(OutsideDomainError, match="5 molecules of DMC"):
         ReplicaRun.start(config)
 
@@ -443,9 +443,9 @@ def test_pimd_refuses_too(tmp_path: Path, known_ec: Path) -> None:
         "output": str(tmp_path / "pimd"),
     }
     with pytest.raises(OutsideDomainError, match="5 molecules of DMC"):
-        PIMDRun.create(PIMDConfig.checked(settings))
+        PIMDRun.create(PIMDConfig.load(settings))
     assert not (tmp_path / "pimd").exists()
-    PIMDRun.create(PIMDConfig.checked({**settings, "outside_domain": True}))
+    PIMDRun.create(PIMDConfig.load({**settings, "outside_domain": True}))
 
 
 def test_models_without_a_domain_refuse_nothing() -> None:

@@ -152,10 +152,10 @@ def test_boxes_with_cations_are_made_hotter(tmp_path):
 
 
 def test_settings_round_trip():
-    config = EquilibrationConfig.from_settings(
+    config = EquilibrationConfig.load(
         {"structure": ["a.xyz", "b.xyz"], "model": "m", "hot": "4ps", "replicas": 4}
     )
-    again = EquilibrationConfig.from_settings(config.resolved())
+    again = EquilibrationConfig.load(config.resolved())
     assert again.resolved() | {"pressure": 1.0} == config.resolved()
     assert again.protocol == config.protocol
     assert config.replicas.shared.hydrogen_mass == 3.0
@@ -168,7 +168,7 @@ def test_settings_round_trip():
         ({"soft_pdamp": 50.0}, "pdamp of at least"),
     ):
         with pytest.raises(ConfigError, match=message):
-            EquilibrationConfig.from_settings({"model": "m", **wrong})
+            EquilibrationConfig.load({"model": "m", **wrong})
 
 
 def test_shells_of_a_box_made_by_hand():
@@ -287,13 +287,13 @@ def test_packed_boxes_do_not_expand(tmp_path):
     shared = {"model": "electrolyte", "temperature": 298.15, "progress": False}
     phases = {"hot": "2ps", "hot_max": "2ps", "cool": "1.5ps", "soft": "2ps", "max_time": "3ps"}
     run = EquilibrationRun.start(
-        EquilibrationConfig.from_settings({**shared, **phases, "output": str(tmp_path / "run")}),
+        EquilibrationConfig.load({**shared, **phases, "output": str(tmp_path / "run")}),
         packed,
     )
     with pytest.raises(UnsettledError, match="likely needs"):
         run.run()
     plain = {"output": str(tmp_path / "plain"), "time": "1.2ps", "ensemble": "npt"}
-    ReplicaRun.start(ReplicaConfig.from_settings({**shared, **plain}), packed).run()
+    ReplicaRun.start(ReplicaConfig.load({**shared, **plain}), packed).run()
     gentle, at_once = [], []
     for k in range(4):
         rows = read_statistics(tmp_path / f"run/replica-00{k}/statistics.dat")

@@ -31,7 +31,7 @@ from hff_ase.potential import HybridPotential
 from hff_ase.terms.qeq import QEq
 from hff_ase.terms.qeq_parameters import rappe_goddard
 from hff_ase.terms.short_range import ShortRange
-from hff_ase.training.adapt import AdaptConfig, LoRALinear, apply, make_config, merge
+from hff_ase.training.adapt import AdaptConfig, LoRALinear, apply, merge
 from hff_ase.training.adapt.dispersion import complete_labels, contained
 from hff_ase.training.adapt.freeze import trainable_by_design
 from hff_ase.training.adapt.references import refit_references
@@ -83,7 +83,7 @@ def weights(potential: HybridPotential) -> dict[str, torch.Tensor]:
 def test_frozen_parameters_stay_bit_for_bit(freeze: str | list[str], moving: set[str]) -> None:
     start = make_potential()
     nn.init.ones_(start.terms["charges"].hardness_root)  # at zero its square has no slope
-    tuned = apply(start, make_config({"freeze": freeze}))
+    tuned = apply(start, AdaptConfig.load({"freeze": freeze}))
     before = weights(start)
     step(tuned)
     changed = {n for n, v in weights(tuned).items() if not torch.equal(v, before[n])}
@@ -99,15 +99,18 @@ def test_everything_trains_but_what_does_not_by_design() -> None:
     assert trained == set(weights(tuned)) - {"terms.short_range.reference_energy"}
     assert trained == trainable_by_design(tuned)
     assert tuned.training
-    free = apply(make_potential(), make_config({"unfreeze": "*.reference_energy"}))
+    free = apply(make_potential(), AdaptConfig.load({"unfreeze": "*.reference_energy"}))
     assert free.terms["short_range"].reference_energy.requires_grad
 
 
 def test_a_pattern_without_a_match_names_close_ones() -> None:
     with pytest.raises(ConfigError, match=r"charges\.initial_charge"):
-        apply(make_potential(), make_config({"freeze": "charges.inital_charge"}))
+        apply(make_potential(), AdaptConfig.load({"freeze": "charges.inital_charge"}))
     with pytest.raises(ConfigError, match=r"a layer, got .*short_range\.net\.layers\.0\.qkv"):
-        apply(make_potential(), make_config({"lora": {"patterns": "short_range.net.layers.0.qvk"}}))
+        apply(
+            make_potential(),
+            AdaptConfig.load({"lora": {"patterns": "short_range.net.layers.0.qvk"}}),
+        )
 
 
 @pytest.mark.parametrize(
@@ -115,20 +118,20 @@ def test_a_pattern_without_a_match_names_close_ones() -> None:
     [
         ({"frezee": "x"}, "freeze"),
         ({"lora": {"ranks": 3}}, "rank"),
-        ({"lora": {"rank": 0}}, "greater than or equal to 1"),
+        ({"lora": {"rank": 0}}, "expected at least 1"),
         ({"add_elements": {"Na": {"lik": "Li"}}}, "like"),
         ({"replay": {"frames": "a.extxyz", "weight": -1}}, "replay"),
     ],
 )
 def test_settings_are_checked(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        make_config(settings)
+        AdaptConfig.load(settings)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_low_rank_updates_start_as_nothing(dtype: torch.dtype) -> None:
     start = make_potential().set_dtype(dtype)
-    tuned = apply(start, make_config({"lora": {"rank": 2}}))
+    tuned = apply(start, AdaptConfig.load({"lora": {"rank": 2}}))
     layers = [m for m in tuned.modules() if isinstance(m, LoRALinear)]
     assert len(layers) == len([m for m in start.modules() if type(m) is nn.Linear])
     for kernels in ("auto", "reference"):  # the fused network reads the effective weights
@@ -142,7 +145,9 @@ def test_low_rank_updates_start_as_nothing(dtype: torch.dtype) -> None:
 
 def test_low_rank_updates_train_and_merge_into_a_plain_model() -> None:
     start = make_potential().set_dtype(torch.float64)
-    tuned = apply(start, make_config({"lora": {"rank": 2, "alpha": 3.0, "patterns": "*.net.*"}}))
+    tuned = apply(
+        start, AdaptConfig.load({"lora": {"rank": 2, "alpha": 3.0, "patterns": "*.net.*"}})
+    )
     step(tuned)
     result, plain = tuned(batch_of()), merge(tuned)
     assert (result.energy - start(batch_of()).energy).abs().max() > 1e-3
@@ -165,10 +170,10 @@ def test_the_equivariant_network_is_adapted_as_well() -> None:
     start.set_dtype(torch.float64)
     batch = batch_of(water(), molecule("CH3OH"))
     before = start(batch).energy
-    grown = apply(start, make_config({"add_elements": {"N": {"like": "O"}}}))
+    grown = apply(start, AdaptConfig.load({"add_elements": {"N": {"like": "O"}}}))
     # torch multiplies in another order where gradients are wanted
     assert torch.equal(grown.requires_grad_(False)(batch).energy, before)
-    tuned = apply(start, make_config({"lora": {"rank": 2, "patterns": "*.net.*"}}))
+    tuned = apply(start, AdaptConfig.load({"lora": {"rank": 2, "patterns": "*.net.*"}}))
     torch.testing.assert_close(tuned(batch).energy, before, rtol=0, atol=1e-12)
     trained = [n for n, p in tuned.named_parameters() if p.requires_grad]
     assert any("layers.1.up.weights" in name for name in trained)
@@ -182,7 +187,7 @@ def test_the_equivariant_network_is_adapted_as_well() -> None:
 
 
 def test_low_rank_gradients_are_those_of_the_reference() -> None:
-    tuned = apply(make_potential(), make_config({"lora": {"rank": 2}}))
+    tuned = apply(make_potential(), AdaptConfig.load({"lora": {"rank": 2}}))
     for name, parameter in tuned.named_parameters():
         if name.endswith("lora_up"):
             nn.init.normal_(parameter, std=0.1)
@@ -198,7 +203,7 @@ def test_low_rank_gradients_are_those_of_the_reference() -> None:
 
 
 def test_fused_kernels_follow_low_rank_updates() -> None:
-    tuned = apply(make_potential(), make_config({"lora": {"rank": 2}}))
+    tuned = apply(make_potential(), AdaptConfig.load({"lora": {"rank": 2}}))
     tuned(batch_of())  # keeps the weights as they are now
     step(tuned)
     fused, reference = tuned(batch_of()), copy.deepcopy(tuned).use_kernels("reference")(batch_of())
@@ -208,7 +213,7 @@ def test_fused_kernels_follow_low_rank_updates() -> None:
 def test_new_elements_leave_the_old_ones_bit_for_bit() -> None:
     start = make_potential().use_kernels("reference")
     settings = {"Na": {"like": "Li"}, "S": {"tables": {"c6": 60.0, "r0": 3.2}}}
-    grown = apply(start, make_config({"add_elements": settings}))
+    grown = apply(start, AdaptConfig.load({"add_elements": settings}))
     assert grown.elements == (*ELEMENTS, "Na", "S")
     assert [t.kind for _, t in grown.named_terms()] == [t.kind for _, t in start.named_terms()]
     a, b = start(batch_of()), grown(batch_of())
@@ -234,7 +239,7 @@ def test_new_elements_in_charge_equilibration() -> None:
     start = HybridPotential({"charges": QEq(**tables)}, ["H", "O"]).eval()
     with torch.no_grad():  # trained: no longer what the tables say
         start.terms["charges"].electronegativity += 0.3
-    grown = apply(start, make_config({"add_elements": ["Li"]})).eval()
+    grown = apply(start, AdaptConfig.load({"add_elements": ["Li"]})).eval()
     a, b = start(batch_of(water())), grown(batch_of(water()))
     assert torch.equal(a.energy, b.energy)
     published = rappe_goddard(["Li"])["electronegativity"]["Li"]
@@ -252,7 +257,7 @@ def test_new_elements_in_charge_equilibration() -> None:
 )
 def test_new_elements_are_checked(new: object, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        apply(make_potential(), make_config({"add_elements": new}))
+        apply(make_potential(), AdaptConfig.load({"add_elements": new}))
 
 
 def test_new_heads_are_added_and_trained_alone() -> None:
@@ -261,20 +266,20 @@ def test_new_heads_are_added_and_trained_alone() -> None:
         "charges": {"kind": "predicted_charges", "hidden": [8]},
         "coulomb": {"kind": "coulomb", "method": "ewald", "cutoff": 5.0, "tolerance": 1e-5},
     }
-    tuned = apply(start, make_config({"new_heads": heads, "freeze": "short_range.*"}))
+    tuned = apply(start, AdaptConfig.load({"new_heads": heads, "freeze": "short_range.*"}))
     result = tuned(batch_of())
     torch.testing.assert_close(result.energy_terms["short_range"], start(batch_of()).energy)
     assert float(result.fields["charges"].sum()) == pytest.approx(0.0, abs=1e-10)
     trained = [n for n, p in tuned.named_parameters() if p.requires_grad]
     assert trained
     assert all(name.startswith("terms.charges.") for name in trained)
-    lora = apply(start, make_config({"new_heads": heads, "lora": {"patterns": "*.qkv"}}))
+    lora = apply(start, AdaptConfig.load({"new_heads": heads, "lora": {"patterns": "*.qkv"}}))
     trained = [n for n, p in lora.named_parameters() if p.requires_grad]
     assert {n.split(".")[1] for n in trained} == {"short_range", "charges"}
     with pytest.raises(ConfigError, match="did you mean 'coulomb'"):
-        apply(start, make_config({"new_heads": {"x": {"kind": "coulom"}}}))
+        apply(start, AdaptConfig.load({"new_heads": {"x": {"kind": "coulom"}}}))
     with pytest.raises(ConfigError, match="beside"):
-        apply(start, make_config({"new_heads": {"short_range": heads["charges"]}}))
+        apply(start, AdaptConfig.load({"new_heads": {"short_range": heads["charges"]}}))
 
 
 def labelled(atoms: Atoms, potential: HybridPotential, **info: object) -> Atoms:
@@ -427,7 +432,7 @@ def test_replay_keeps_what_was_known(tmp_path: Path) -> None:
     kept = finetune(start, new, adapt={"replay": replay}, settings=SETTINGS)
     assert forces_rmse(kept.potential, old) < 0.7 * forces_rmse(plain.potential, old)
     assert forces_rmse(kept.potential, new) < forces_rmse(start.potential, new)
-    config = make_config({"replay": {**replay, "number": 3, "labels": "model"}})
+    config = AdaptConfig.load({"replay": {**replay, "number": 3, "labels": "model"}})
     frames = replayed(config.replay, start.potential)
     assert [atoms.info["weight"] for atoms in frames] == [2.0] * 3
     for atoms, same in zip(frames, (old[0], old[4], old[7]), strict=True):
@@ -486,7 +491,7 @@ def test_a_new_element_is_learned(tmp_path: Path) -> None:
     [
         ({"optimiser": {}}, "did you mean optimizer"),
         ({"model": {"start": "x"}}, "without 'model'"),
-        ({"schedule": {"steps": 0}}, "greater than or equal to 1"),
+        ({"schedule": {"steps": 0}}, "expected at least 1"),
     ],
 )
 def test_training_settings_are_checked(settings: dict[str, object], message: str) -> None:
@@ -510,8 +515,9 @@ def test_one_command_compares_all_three(
         "adapt: {refit_references: true}\nlogging: {progress: false, plot: false}\n"
     )
     arguments = [str(small_model_path), "new.extxyz", "-o", "out", "--config", "settings.yaml"]
-    arguments += ["--steps", "2", "--set", "schedule.warmup=1", "--freeze", "*.embedding.*"]
-    arguments += ["--lora", "2", "--replay", "old.extxyz"]
+    arguments += ["--schedule.steps", "2", "--schedule.warmup", "1"]
+    arguments += ["--adapt.freeze", "*.embedding.*", "--adapt.lora.rank", "2"]
+    arguments += ["--adapt.replay.frames", "old.extxyz"]
     run = CliRunner().invoke(app, [*arguments, "--from-scratch"])
     assert isinstance(run.exception, ConfigError)
     run = CliRunner().invoke(app, [*arguments, "--from-scratch", "--test", "test.extxyz"])

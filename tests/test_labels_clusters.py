@@ -216,7 +216,7 @@ def test_an_element_that_no_model_knows_can_be_labelled(
         frames.append(sodium.copy())
         frames[-1].rattle(0.05, seed=seed)
     write(tmp_path / "napf6.extxyz", frames)
-    arguments = ["clusters", "--from", str(tmp_path / "napf6.extxyz"), "--around", "Na"]
+    arguments = ["clusters", str(tmp_path / "napf6.extxyz"), "--around", "Na"]
     arguments += ["--dry-run", "-n", "3", "-o", str(tmp_path / "cut.extxyz"), *features]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, (result.output, result.exception)

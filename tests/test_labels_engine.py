@@ -275,7 +275,7 @@ def test_command_line_cuts_chooses_and_labels(tmp_path: Path) -> None:
 
     write(tmp_path / "md.extxyz", build_box("1.0 M LiPF6 in DMC", 120, seed=1))
     output = tmp_path / "out.extxyz"
-    arguments = ["clusters", "--from", str(tmp_path / "md.extxyz"), "--around", "Li", "-n", "1"]
+    arguments = ["clusters", str(tmp_path / "md.extxyz"), "--around", "Li", "-n", "1"]
     arguments += ["--max-atoms", "14", "--method", "gfn2-xtb", "--workers", "0", "-o", str(output)]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
@@ -285,7 +285,7 @@ def test_command_line_cuts_chooses_and_labels(tmp_path: Path) -> None:
     assert len(list((tmp_path / "out.extxyz.jobs").iterdir())) == 1
     again = CliRunner().invoke(app, arguments)
     assert isinstance(again.exception, HFFError)  # the output is there already
-    relabel = ["frames", "--from", str(output), "--method", "gfn1-xtb", "--workers", "0"]
+    relabel = ["frames", str(output), "--method", "gfn1-xtb", "--workers", "0"]
     result = CliRunner().invoke(app, [*relabel, "-o", str(tmp_path / "other.db")])
     assert result.exit_code == 0, result.output
     (other,) = read_frames(tmp_path / "other.db")

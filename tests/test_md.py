@@ -13,7 +13,7 @@ from toy_md import ListedLennardJones, argon, settings
 from typer.testing import CliRunner
 
 from hff_ase.cli.md import md
-from hff_ase.dynamics.config import MDConfig, merge, parse_time, read_settings
+from hff_ase.dynamics.config import MDConfig
 from hff_ase.dynamics.engine.ase.ase_integrator import ASEIntegrator
 from hff_ase.dynamics.engine.momenta import random_momenta, temperature
 from hff_ase.dynamics.guards.checks import check_contacts
@@ -21,6 +21,7 @@ from hff_ase.dynamics.md import MDRun
 from hff_ase.dynamics.observables.density import block_average, mass_density
 from hff_ase.dynamics.reporters.statistics import read_statistics, stage_averages
 from hff_ase.errors import ConfigError, SimulationError, StructureError
+from hff_ase.settings import parse_time
 from hff_ase.units import BAR
 
 
@@ -174,7 +175,7 @@ def test_folder(tmp_path):
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == names.split()
     assert yaml.safe_load((tmp_path / "a/summary.yaml").read_text()) == summary
     assert [stage["steps"] for stage in summary["stages"]] == [50, 50]
-    assert MDConfig(**summary["config"]) == MDConfig(**read_settings(tmp_path / "a/config.yaml"))
+    assert MDConfig(**summary["config"]) == MDConfig.load(tmp_path / "a/config.yaml")
 
     frames = read(tmp_path / "a/trajectory.extxyz", ":")
     assert [frame.info["step"] for frame in frames] == [0, 20, 40, 60, 80, 100]
@@ -347,10 +348,10 @@ def test_times_of_the_integrator_may_have_units():
     assert (made.timestep, made.tdamp, made.pdamp) == (0.5, 200.0, 2000.0)
     assert MDConfig(time="1ps", timestep="2").timestep == 2.0
     given = {"structure": __file__, "model": "electrolyte"}
-    assert PIMDConfig.checked({**given, "timestep": "0.25fs", "tau": "0.1ps"}).tau == 100.0
-    for name in ("timestep", "tau", "tau_barostat"):
+    assert PIMDConfig.load({**given, "timestep": "0.25fs", "tdamp": "0.1ps"}).tdamp == 100.0
+    for name in ("timestep", "tdamp", "pdamp"):
         with pytest.raises(ConfigError, match=rf"{name}: .*write 0.001ps|{name}: .*0.001 fs"):
-            PIMDConfig.checked({**given, name: 0.001})
+            PIMDConfig.load({**given, name: 0.001})
 
 
 def test_times():
@@ -402,25 +403,25 @@ def test_settings_round_trip(tmp_path):
     config = MDConfig(ensemble="npt", time="20ps", seed=0, without=["dispersion"])
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config.resolved()))
-    again = MDConfig(**read_settings(path))
+    again = MDConfig.load(path)
     assert again.resolved() == config.resolved()
     assert again.pressure == 1.0
     assert again.plan == config.plan
-    for text, message in (("a: [", "yaml.*line"), ("- 1", "setting: value")):
+    for text, message in (("a: [", r"\.yaml:\d+: expected yaml"), ("- 1", "setting: value")):
         path.write_text(text)
         with pytest.raises(ConfigError, match=message):
-            read_settings(path)
+            MDConfig.load(path)
     with pytest.raises(ConfigError, match="cannot read"):
-        read_settings(tmp_path / "missing.yaml")
+        MDConfig.load(tmp_path / "missing.yaml")
 
 
 def test_command_line_replaces_the_file():
     file = {"stages": ["npt:20ps"], "seed": 4}
-    assert merge(file, {"time": "5ps"}) == {"time": "5ps", "seed": 4}
-    assert merge({"ensemble": "npt", "time": "5ps"}, {"stages": ["nve:1ps"]}) == {
-        "stages": ["nve:1ps"]
-    }
-    assert merge(file, {"seed": 0})["seed"] == 0
+    shorter = MDConfig.load(file, {"time": "5ps"})
+    assert (shorter.stages, shorter.time, shorter.seed) == ((), "5ps", 4)
+    staged = MDConfig.load({"ensemble": "npt", "time": "5ps"}, {"stages": ["nve:1ps"]})
+    assert (staged.stages, staged.ensemble, staged.time) == (("nve:1ps",), None, None)
+    assert MDConfig.load(file, {"seed": 0}).seed == 0
 
 
 def test_command_line(tmp_path, monkeypatch):
@@ -436,14 +437,14 @@ def test_command_line(tmp_path, monkeypatch):
     box, folder = tmp_path / "box.extxyz", tmp_path / "run"
     write(box, argon())
     (tmp_path / "md.yaml").write_text("ensemble: npt\ntime: 1ns\ntemperature: 60\ntimestep: 4\n")
-    arguments = [str(box), "--config", str(tmp_path / "md.yaml"), "--stage", "npt:0.1ps"]
-    arguments += ["--stage", "nvt:0.1ps", "--no-plot", "--minimize-steps", "2", "--pressure", "10"]
+    arguments = [str(box), "--config", str(tmp_path / "md.yaml"), "--stages", "npt:0.1ps"]
+    arguments += ["--stages", "nvt:0.1ps", "--no-plot", "--minimize-steps", "2", "--pressure", "10"]
     arguments += ["--model", "toy"]
     for _ in range(2):  # starts it, then finds it finished
         result = runner.invoke(app, [*arguments, "--resume", str(folder)])
         assert result.exit_code == 0, result.output
     assert "finished" in result.output
-    resolved = read_settings(folder / "config.yaml")
+    resolved = yaml.safe_load((folder / "config.yaml").read_text())
     assert resolved["stages"] == ["npt:0.1ps", "nvt:0.1ps"]
     assert (resolved["temperature"], resolved["pressure"]) == (60, 10)
     result = runner.invoke(app, ["--resume", str(tmp_path / "none")])

@@ -96,8 +96,8 @@ def test_longer_and_further_at_once_on_the_command_line(
     salt_box().write("box.extxyz")
     quiet = ["--timestep", "0.01", "--no-minimize", "--no-plot", "--no-progress", "--temperature",
              "10", "--model", str(small_model_path)]  # fmt: skip
-    first = ["--stage", "nvt:0.05fs"]
-    stages = ["--stage", "nvt:0.1fs", "--stage", "nve:0.1fs"]
+    first = ["--stages", "nvt:0.05fs"]
+    stages = ["--stages", "nvt:0.1fs", "--stages", "nve:0.1fs"]
 
     def hff(*arguments: str) -> Any:
         result = CliRunner().invoke(app, ["md", *arguments])

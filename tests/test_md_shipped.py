@@ -17,7 +17,7 @@ KILLS = 20
 SAME = ("trajectory.extxyz", "statistics.dat", "final.extxyz")
 SETTINGS = {
     "--model": "electrolyte",
-    "--stage": "npt:1ps",
+    "--stages": "npt:1ps",
     "--minimize-steps": "20",
     "--checkpoint-interval": "20",
     "--trajectory-interval": "5",

@@ -60,7 +60,7 @@ def box(tmp_path: Path) -> Path:
 def settings(box: Path, model: Path, **others: Any) -> dict[str, Any]:
     """A few steps of four beads, with rows at every step."""
     few = {"beads": 4, "temperature": 50.0, "timestep": 0.25, "time": "5fs"}
-    often = {"properties_interval": 1, "trajectory_interval": 5, "checkpoint_interval": 10,
+    often = {"statistics_interval": 1, "trajectory_interval": 5, "checkpoint_interval": 10,
              "minimize": False}  # fmt: skip
     out = {"structure": str(box), "model": str(model), "output": str(box.parent / "run")}
     return few | often | out | others
@@ -90,9 +90,9 @@ def test_oscillators_have_the_exact_energies_of_so_many_beads(
     stiffness = mass * (quantum / hbar) ** 2
     driver = tmp_path / "wells.py"
     driver.write_text(WELL.format(stiffness=float(stiffness)))
-    config = PIMDConfig.checked({
+    config = PIMDConfig.load({
         "structure": str(start), "model": "electrolyte", "beads": beads, "timestep": 0.25,
-        "temperature": temperature, "time": "250fs", "tau": 10.0, "properties_interval": 4,
+        "temperature": temperature, "time": "250fs", "tdamp": 10.0, "statistics_interval": 4,
         "trajectory_interval": 10_000, "checkpoint_interval": 10_000,
     })  # fmt: skip
     text = input_xml(config, load_start(str(start))).replace(str(driver_path()), str(driver))
@@ -129,7 +129,7 @@ def test_ipi_takes_what_is_written(
 ) -> None:
     if others.get("thermostat") == "piglet":
         others = others | {"gle": str(matrices(box.parent / "gle.txt", 4))}
-    config = PIMDConfig.checked(settings(box, small_model_path, **others))
+    config = PIMDConfig.load(settings(box, small_model_path, **others))
     run = PIMDRun.create(config)
     simulation = simulate(run["input.xml"].read_text(), run.folder, 2, monkeypatch)
     columns = read_properties(run["pimd.properties"])
@@ -190,7 +190,7 @@ def test_a_heavy_isotope_has_its_mass_and_its_name(box: Path, small_model_path: 
     masses[5] = 2.014
     atoms.set_masses(masses)
     write(box, atoms, columns=["symbols", "positions", "masses"])
-    text = input_xml(PIMDConfig.checked(settings(box, small_model_path)), load_start(str(box)))
+    text = input_xml(PIMDConfig.load(settings(box, small_model_path)), load_start(str(box)))
     assert "kinetic_cv(D)" in text
     assert "kinetic_cv(H)" in text
     assert "2.014000" in text
@@ -243,7 +243,7 @@ def ipi_processes(run: PIMDRun, words: str) -> list[int]:
 
 @pytest.mark.slow  # four processes that each import torch
 def test_killed_and_resumed_from_its_checkpoint(box: Path, small_model_path: Path) -> None:
-    config = PIMDConfig.checked(settings(box, small_model_path, time="200fs"))
+    config = PIMDConfig.load(settings(box, small_model_path, time="200fs"))
     run = PIMDRun.create(config)
     process = launch(run)
     wait_for_step(run, 25, process)
@@ -273,7 +273,7 @@ def test_a_driver_that_is_killed_is_replaced(
     transport: str, box: Path, small_model_path: Path
 ) -> None:
     longer = settings(box, small_model_path, time="300fs", transport=transport)
-    run = PIMDRun.create(PIMDConfig.checked(longer))
+    run = PIMDRun.create(PIMDConfig.load(longer))
     process = launch(run)
     wait_for_step(run, 25, process)
     (driver,) = ipi_processes(run, "i-pi-py_driver")
@@ -302,25 +302,25 @@ def test_broken_ends_of_files_are_cut(tmp_path: Path) -> None:
 def test_what_is_refused(box: Path, small_model_path: Path, tmp_path: Path) -> None:
     given = settings(box, small_model_path)
     with pytest.raises(ConfigError, match="beads"):
-        PIMDConfig.checked(given | {"beads": 0})
+        PIMDConfig.load(given | {"beads": 0})
     with pytest.raises(ConfigError, match="expected a file of matrices with the thermostat piglet"):
-        PIMDConfig.checked(given | {"thermostat": "piglet"})
+        PIMDConfig.load(given | {"thermostat": "piglet"})
     with pytest.raises(ConfigError, match="expected ensemble nvt with the thermostat trpmd"):
-        PIMDConfig.checked(given | {"thermostat": "trpmd", "ensemble": "npt"})
+        PIMDConfig.load(given | {"thermostat": "trpmd", "ensemble": "npt"})
     with pytest.raises(ConfigError, match="expected a positive time"):
-        PIMDConfig.checked(given | {"time": "5"})
+        PIMDConfig.load(given | {"time": "5"})
     with pytest.raises(ConfigError, match="colour"):
-        PIMDConfig.checked(given | {"colour": "red"})
+        PIMDConfig.load(given | {"colour": "red"})
     wrong = matrices(tmp_path / "gle.txt", 3)
-    piglet = PIMDConfig.checked(given | {"thermostat": "piglet", "gle": str(wrong)})
+    piglet = PIMDConfig.load(given | {"thermostat": "piglet", "gle": str(wrong)})
     with pytest.raises(ConfigError, match=r"shape \(4, n, n\) for 4 beads, got \(3, 2, 2\)"):
         PIMDRun.create(piglet)
     write(tmp_path / "na.xyz", Atoms("Na"))
     with pytest.raises(StructureError, match="structure holds Na"):
-        PIMDRun.create(PIMDConfig.checked(given | {"structure": str(tmp_path / "na.xyz")}))
+        PIMDRun.create(PIMDConfig.load(given | {"structure": str(tmp_path / "na.xyz")}))
     with pytest.raises(SimulationError, match="expected a folder with a run"):
         PIMDRun.open(tmp_path / "nowhere")
-    run = PIMDRun.create(PIMDConfig.checked(given))
+    run = PIMDRun.create(PIMDConfig.load(given))
     with pytest.raises(SimulationError, match="without a run"):
         PIMDRun.create(run.config)
     PIMDRun.create(run.config, force=True)
@@ -333,16 +333,16 @@ def test_the_start_is_relaxed_as_that_of_other_runs(box: Path, small_model_path:
         return float(calc.evaluate([load_start(str(path))])[0]["energy"])
 
     given = settings(box, small_model_path) | {"minimize": True, "minimize_steps": 8}
-    run = PIMDRun.create(PIMDConfig.checked(given))
+    run = PIMDRun.create(PIMDConfig.load(given))
     assert energy(run["start.extxyz"]) < energy(box) - 1e-3
     again = PIMDRun.open(run.folder)  # what is resumed is not relaxed again
     assert np.allclose(again.atoms.positions, run.atoms.positions, atol=1e-7)
-    PIMDRun.create(PIMDConfig.checked(given | {"minimize": False}), force=True)
+    PIMDRun.create(PIMDConfig.load(given | {"minimize": False}), force=True)
     assert energy(run["start.extxyz"]) == pytest.approx(energy(box), abs=1e-4)
 
 
 def test_edited_settings_are_not_ignored(box: Path, small_model_path: Path) -> None:
-    run = PIMDRun.create(PIMDConfig.checked(settings(box, small_model_path)))
+    run = PIMDRun.create(PIMDConfig.load(settings(box, small_model_path)))
     config = run["config.yaml"]
     text = config.read_text()
     config.write_text(text.replace("temperature: 50.0", "temperature: 600.0"))

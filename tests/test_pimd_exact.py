@@ -99,10 +99,10 @@ def sampled(
     write(start, atoms, columns=["symbols", "positions", "masses"])
     driver = folder / "wells.py"
     driver.write_text(DRIVER.format(energy=WELLS[name]))
-    config = PIMDConfig.checked({
+    config = PIMDConfig.load({
         "structure": str(start), "model": "electrolyte", "beads": beads, "timestep": TIMESTEP,
-        "temperature": temperature, "time": f"{TIMESTEP * steps}fs", "tau": 6.0,
-        "properties_interval": 4, "trajectory_interval": 100_000, "checkpoint_interval": 100_000,
+        "temperature": temperature, "time": f"{TIMESTEP * steps}fs", "tdamp": 6.0,
+        "statistics_interval": 4, "trajectory_interval": 100_000, "checkpoint_interval": 100_000,
     })  # fmt: skip
     text = input_xml(config, load_start(str(start))).replace(str(driver_path()), str(driver))
     # the wells hold their atoms: the centre of mass moves as well

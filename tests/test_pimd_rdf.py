@@ -84,15 +84,15 @@ def test_a_run_is_set_beside_a_classical_one(
     write(box, salt_box())
     common = {
         "structure": str(box), "model": str(small_model_path), "temperature": 50.0,
-        "timestep": 0.25, "time": "2fs", "properties_interval": 1, "trajectory_interval": 2,
+        "timestep": 0.25, "time": "2fs", "statistics_interval": 1, "trajectory_interval": 2,
         "ensemble": "npt", "checkpoint_interval": 8, "minimize": False,
     }  # fmt: skip
     classical = common | {"beads": 1, "output": str(tmp_path / "one")}
-    one = PIMDRun.create(PIMDConfig.checked(classical))
+    one = PIMDRun.create(PIMDConfig.load(classical))
     simulate(one, monkeypatch)
     one._finish(0.0)
     both = common | {"beads": 4, "output": str(tmp_path / "four"), "rdf": ("O-H", "C-O")}
-    run = PIMDRun.create(PIMDConfig.checked(both | {"classical": str(tmp_path / "one")}))
+    run = PIMDRun.create(PIMDConfig.load(both | {"classical": str(tmp_path / "one")}))
     simulate(run, monkeypatch)
     summary = run._finish(0.0)
     assert summary["classical"]["density{g/cm3}"]["mean"] > 0

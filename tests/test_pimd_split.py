@@ -46,10 +46,10 @@ def cheap_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make_run(box: Path, model: Path, name: str, **others: Any) -> PIMDRun:
     few = {"beads": 6, "temperature": 50.0, "timestep": 0.25, "time": "1fs", "dtype": "float64"}
-    often = {"properties_interval": 1, "trajectory_interval": 5, "checkpoint_interval": 10,
+    often = {"statistics_interval": 1, "trajectory_interval": 5, "checkpoint_interval": 10,
              "minimize": False}  # fmt: skip
     where = {"structure": str(box), "model": str(model), "output": str(box.parent / name)}
-    return PIMDRun.create(PIMDConfig.checked(few | often | where | others))
+    return PIMDRun.create(PIMDConfig.load(few | often | where | others))
 
 
 def simulate(run: PIMDRun, steps: int, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -135,8 +135,8 @@ def test_full_model_acts_once_per_timestep(
         return evaluate(self, cells, positions)
 
     monkeypatch.setattr(BeadForces, "evaluate", counted)
-    run = make_run(box, small_model_path, "run", inner_model=str(cheap_path), contract=2, mts=4,
-                   timestep=0.5, time="5fs")  # fmt: skip
+    run = make_run(box, small_model_path, "run", inner_model=str(cheap_path), contract=2,
+                   inner_steps=4, timestep=0.5, time="5fs")  # fmt: skip
     simulate(run, 10, monkeypatch)
     assert calls == {1: 6 * (1 + 4 * 10), 2: 2 * (1 + 10)}
     energy = read_properties(run["pimd.properties"])["conserved{electronvolt}"]
@@ -185,7 +185,7 @@ def test_two_drivers_share_a_socket(
 def test_inner_and_full_model_over_sockets(
     box: Path, small_model_path: Path, cheap_path: Path
 ) -> None:
-    split = {"inner_model": str(cheap_path), "contract": 3, "mts": 2, "time": "2fs"}
+    split = {"inner_model": str(cheap_path), "contract": 3, "inner_steps": 2, "time": "2fs"}
     ends = []
     for transport in ("ffdirect", "shm"):
         run = make_run(box, small_model_path, transport, transport=transport, **split)
@@ -242,8 +242,8 @@ def test_what_is_refused(box: Path, small_model_path: Path, cheap_path: Path) ->
     given = {"structure": str(box), "model": str(small_model_path), "beads": 6}
     inner = {"inner_model": str(cheap_path)}
     for wrong, words in (
-        (inner, "expected an inner model with contract or mts"),
-        ({"mts": 2}, "expected an inner model with contract or mts"),
+        (inner, "expected an inner model with contract or inner_steps"),
+        ({"inner_steps": 2}, "expected an inner model with contract or inner_steps"),
         ({**inner, "contract": 8}, "expected contract up to 6 beads, got 8"),
         ({"drivers": 2}, "expected transport socket or shm with several drivers"),
         ({"drivers": 4, "transport": "shm"}, "expected drivers that share 6 beads evenly, got 4"),
@@ -252,4 +252,4 @@ def test_what_is_refused(box: Path, small_model_path: Path, cheap_path: Path) ->
         ({"classical": "nowhere"}, "expected the folder of a run at nowhere"),
     ):
         with pytest.raises(ConfigError, match=words):
-            PIMDConfig.checked(given | wrong)
+            PIMDConfig.load(given | wrong)

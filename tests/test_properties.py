@@ -213,7 +213,15 @@ def test_every_plan_names_what_it_needs_and_builds_on_earlier_ones():
 def test_the_command_writes_json_and_says_what_is_wrong(walked, tmp_path):
     runner = CliRunner()
     arguments = [str(walked), "--temperature", "300", "--property", "diffusion"]
-    arguments += ["--charge", "Li=1", "--charge", "Cl=-1", "--charge", "Ar=0", "--no-convergence"]
+    arguments += [
+        "--formal-charges",
+        "Li=1",
+        "--formal-charges",
+        "Cl=-1",
+        "--formal-charges",
+        "Ar=0",
+        "--no-convergence",
+    ]
     arguments += ["-o", str(tmp_path), "--no-progress"]
     done = runner.invoke(app, ["analyse", *arguments], catch_exceptions=False)
     assert done.exit_code == 0
@@ -224,7 +232,10 @@ def test_the_command_writes_json_and_says_what_is_wrong(walked, tmp_path):
         ([str(walked)], "expected --temperature"),
         ([str(tmp_path / "none")], "got no"),
         ([str(tmp_path)], "expected a run of hff md"),
-        ([str(walked), "--temperature", "300", "--charge", "Li"], "charge such as Li=1"),
+        (
+            [str(walked), "--temperature", "300", "--formal-charges", "Li"],
+            "--formal-charges: expected a number",
+        ),
     ):
         with pytest.raises(HFFError, match=message):
             runner.invoke(app, ["analyse", *wrong], catch_exceptions=False)

@@ -214,17 +214,17 @@ def test_bonds_across_a_boundary_are_not_broken(module: Callable[[str], Any]) ->
 
 @pytest.mark.parametrize("path", sorted(RECIPE.parent.glob("*/*.yaml")), ids=lambda p: p.stem)
 def test_configurations_are_those_of_a_training(path: Path) -> None:
-    given = ["data.train=[a.db]", "data.validation=[b.db]", "limits.cpu_hours=0.1", "output=out"]
+    given = {"data.train": ["a.db"], "data.validation": ["b.db"], "limits.cpu_hours": 0.1}
     if path.parent.name == "ecemc-dft":
-        given.append("model.start=start.hff")
-    config = TrainConfig.from_yaml(path, given)
+        given["model.start"] = "start.hff"
+    config = TrainConfig.load(path, given)
     assert config.model.licence
     assert config.model.provenance
 
 
 def test_both_networks_of_the_electrolyte_stand_beside_the_same_terms() -> None:
-    given = ["data.train=[a.db]", "limits.cpu_hours=0.1", "output=out"]
-    get, e3 = (TrainConfig.from_yaml(RECIPE / f"{n}.yaml", given) for n in ("config", "e3"))
+    given = {"data.train": ["a.db"], "limits.cpu_hours": 0.1}
+    get, e3 = (TrainConfig.load(RECIPE / f"{n}.yaml", given) for n in ("config", "e3"))
     assert get.model.terms is not None
     assert e3.model.terms is not None
     assert get.model.terms["short_range"] != e3.model.terms["short_range"]

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from hff_ase.calculators import HybridFF
 from hff_ase.cli import app
-from hff_ase.dynamics.config import MDConfig, merge, read_settings
+from hff_ase.dynamics.config import MDConfig
 from hff_ase.dynamics.engine.momenta import temperature
 from hff_ase.dynamics.engine.torch import Noise
 from hff_ase.dynamics.md import MDRun
@@ -40,10 +40,10 @@ def test_replicas_are_dealt_over_the_combinations():
     assert told[:6] == [(t, p) for t in (280, 300) for p in (1, 500, 900)]
     assert told[6:] == told[:6]
     assert config("md", ["nvt:1ps"], temperature=[280, 300]).n_replicas == 2
-    assert ReplicaConfig.from_settings(made.resolved()) == ReplicaConfig.from_settings(
+    assert ReplicaConfig.load(made.resolved()) == ReplicaConfig.load(
         {**made.resolved(), "replicas": 12}
     )
-    assert ReplicaConfig.from_settings(made.resolved()).resolved() == made.resolved()
+    assert ReplicaConfig.load(made.resolved()).resolved() == made.resolved()
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_replicas_are_dealt_over_the_combinations():
         ({"temperature": "warm"}, "numbers such as 280,300 for temperature"),
         ({"temperature": [300, 300.0]}, "every temperature once"),
         ({"temperature": []}, "numbers"),
-        ({"replicas": 0}, "1 to 100000 replicas"),
+        ({"replicas": 0}, "replicas: expected at least 1, got 0"),
         ({"engine": "ase"}, "engine torch"),
         ({"committee": ["a.hff"]}, "no committee with replicas"),
         ({"temperature": [300, -1]}, "temperature"),
@@ -86,7 +86,7 @@ def liquid(n_replicas: int) -> tuple[list[Replica], HybridFF]:
     """Replicas of a box of ions under a network with electrostatics and dispersion."""
     atoms = ionic_box(seed=1)
     calc = HybridFF(hybrid(), dtype="float64", skin=0.5)
-    made = ReplicaConfig.from_settings(
+    made = ReplicaConfig.load(
         {"time": "1ps", "timestep": 0.25, "temperature": [200, 300], "replicas": n_replicas}
     )
     return make_replicas([atoms], made), calc
@@ -285,9 +285,7 @@ def test_command_line(tmp_path, model):
 def test_settings_file(tmp_path, model):
     text = f"structure: {tmp_path / 'a.extxyz'}\nmodel: {model}\ntime: 1fs\nreplicas: 2\n"
     (tmp_path / "md.yaml").write_text(text + "temperature: [100, 200]\nprogress: false\n")
-    made = ReplicaConfig.from_settings(
-        merge(read_settings(tmp_path / "md.yaml"), {"timestep": 0.5})
-    )
+    made = ReplicaConfig.load(tmp_path / "md.yaml", {"timestep": 0.5})
     assert made.temperatures == (100.0, 200.0)
     hff("--config", tmp_path / "md.yaml", "--minimize-steps", 1, "-o", tmp_path / "md")
     assert (tmp_path / "md" / "replica-001" / "final.extxyz").exists()
@@ -299,6 +297,6 @@ def test_every_setting_has_an_option():
     from hff_ase.cli.md import md
 
     options = set(inspect.signature(md).parameters)
-    fields = set(MDConfig.model_fields) - {"stages"} | {"stage", "replicas"}
+    fields = {*MDConfig.model_fields, "replicas"}
     assert options - fields == {"config", "extend", "resume", "force"}
     assert fields <= options

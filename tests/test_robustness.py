@@ -387,10 +387,10 @@ BAD_COMMANDS: dict[str, tuple[Sequence[str], str]] = {
     ),
     "too concentrated": (("build", "500 M LiPF6 in EC"), "no room for the solvent"),
     "too few atoms": (("build", "1 M LiPF6 in EC", "--atoms", "3"), "the smallest --atoms is 101"),
-    "negative atoms": (("build", "EC", "--atoms", "-5"), "expected a positive number of atoms"),
-    "density of zero": (("build", "EC", "--density", "0"), "expected a positive density in g/cm3"),
-    "density of nan": (("build", "EC", "--density", "nan"), "expected a positive density in g/cm3"),
-    "negative seed": (("build", "EC", "--seed", "-1"), "expected a seed from 0"),
+    "negative atoms": (("build", "EC", "--atoms", "-5"), "--atoms: expected at least 1, got '-5'"),
+    "density of zero": (("build", "EC", "--density", "0"), "--density: expected more than 0"),
+    "density of nan": (("build", "EC", "--density", "nan"), "--density: expected a finite"),
+    "negative seed": (("build", "EC", "--seed", "-1"), "--seed: expected at least 0"),
     "broken smiles": (("build", "smiles:C(C"), "expected valid SMILES after 'smiles:', got 'C(C'"),
     "output is there": (("build", "EC", "-o", "box.extxyz"), "does not exist yet (or --force)"),
     "output in no folder": (("build", "EC", "-o", "none/box.extxyz"), "an existing folder"),
@@ -421,8 +421,8 @@ BAD_COMMANDS: dict[str, tuple[Sequence[str], str]] = {
     "negative time": ((*MD, "--time", "-1ps"), "expected a positive time"),
     "less than a step": ((*MD, "--time", "0.1fs"), "at least one step"),
     "unknown ensemble": ((*SHORT, "--ensemble", "nph"), "ensemble: "),
-    "unknown stage": ((*MD, "--stage", "npz:1ps"), "got 'npz:1ps'"),
-    "stages and time": ((*SHORT, "--stage", "npt:1ps"), "got both"),
+    "unknown stage": ((*MD, "--stages", "npz:1ps"), "got 'npz:1ps'"),
+    "stages and time": ((*SHORT, "--stages", "npt:1ps"), "got both"),
     "npt of a molecule": (
         ("md", "water.xyz", *SHORT[2:], "--ensemble", "npt"),
         "expected a periodic box for npt",
@@ -434,7 +434,7 @@ BAD_COMMANDS: dict[str, tuple[Sequence[str], str]] = {
     "timestep of zero": ((*SHORT, "--timestep", "0"), "timestep: "),
     "timestep of inf": ((*SHORT, "--timestep", "inf"), "timestep: "),
     "friction of zero": ((*SHORT, "--friction", "0"), "friction: "),
-    "rows never": ((*SHORT, "--statistics-interval", "0"), "statistics_interval: "),
+    "rows never": ((*SHORT, "--statistics-interval", "0"), "--statistics-interval: "),
     "seed below zero": ((*SHORT, "--seed", "-1"), "seed: "),
     "unknown minimizer": ((*SHORT, "--minimizer", "magic"), "minimizer: "),
     "precision not known": ((*SHORT, "--dtype", "float16"), "dtype: "),
@@ -450,7 +450,7 @@ BAD_COMMANDS: dict[str, tuple[Sequence[str], str]] = {
     # settings files
     "no settings file": ((*SHORT, "--config", "none.yaml"), "cannot read the settings in none"),
     "folder of settings": ((*SHORT, "--config", "."), "cannot read the settings in ."),
-    "settings of no text": ((*SHORT, "--config", "small.hff"), "expected yaml in small.hff"),
+    "settings of no text": ((*SHORT, "--config", "small.hff"), "small.hff: expected yaml"),
 }
 
 YAML: dict[str, tuple[str, str]] = {
@@ -465,11 +465,11 @@ YAML: dict[str, tuple[str, str]] = {
     "nested stages": ("stages: [{npt: 1ps}]", "expected ENSEMBLE:TIME"),
     "half a step": ("statistics_interval: 1.5", "statistics_interval: "),
     "yaml nan": ("temperature: .nan", "temperature: "),
-    "a list": ("- temperature", "expected 'setting: value' lines in"),
-    "a word": ("nothing", "expected 'setting: value' lines in"),
-    "no yaml": ("a: [1,", "expected yaml in"),
-    "tabs": ("\ttime: 1ps", "expected yaml in"),
-    "python objects": ("time: !!python/object/apply:os.system [ls]", "expected yaml in"),
+    "a list": ("- temperature", "md.yaml: expected 'setting: value' lines"),
+    "a word": ("nothing", "md.yaml: expected 'setting: value' lines"),
+    "no yaml": ("a: [1,", "md.yaml:1: expected yaml"),
+    "tabs": ("\ttime: 1ps", "md.yaml:1: expected yaml"),
+    "python objects": ("time: !!python/object/apply:os.system [ls]", "md.yaml:1: expected yaml"),
     "null": ("temperature: null", "temperature: "),
 }
 

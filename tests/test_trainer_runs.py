@@ -113,7 +113,7 @@ def test_a_killed_training_resumes_to_the_same_weights(
 
 def test_two_processes_train_as_one(frames: Path, tmp_path: Path) -> None:
     sections: dict[str, Any] = {
-        "precision": {"networks": "float64"},
+        "dtype": "float64",
         "schedule": {"steps": 6, "warmup": 2},
         "batching": {"batch_size": 3},  # an odd number: shares differ
         "loss": {"stress": 0.0, "energy": 0.01, "charges": 1.0, "remove_energy_mean": True},
@@ -159,7 +159,7 @@ def test_the_saved_model_is_the_whole_potential(frames: Path, tmp_path: Path) ->
         "save_as": {"wall": {"scale": 0.5}, "coulomb": {"kind": "coulomb", "method": "pme"}},
     }
     path = write_config(tmp_path, tmp_path / "walled.extxyz", model=model)
-    config = TrainConfig.from_yaml(path, ["schedule.steps=3"])
+    config = TrainConfig.load(path, {"schedule.steps": 3})
     assert config.model is not None
     assert config.data is not None
     prepared = prepare(config)
@@ -207,9 +207,7 @@ def test_a_term_is_trained_coarser_than_it_is_saved(frames: Path, tmp_path: Path
         "terms": {**TERMS, "coulomb": fine},
         "train_as": {"coulomb": {"tolerance": 1e-3}},
     }
-    config = TrainConfig.from_yaml(
-        write_config(tmp_path, frames, model=model), ["schedule.steps=2"]
-    )
+    config = TrainConfig.load(write_config(tmp_path, frames, model=model), {"schedule.steps": 2})
     assert config.model is not None
     assert config.data is not None
     prepared = prepare(config)

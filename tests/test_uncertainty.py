@@ -117,16 +117,14 @@ def test_the_trajectory_does_not_depend_on_it(
 
 def test_every_replica_has_its_rows(tmp_path: Path, small_model_path: Path, other: Path) -> None:
     model = with_companion(tmp_path, small_model_path, str(other))
-    config = ReplicaConfig.from_settings(
-        settings(model, tmp_path / "run", time="0.2fs", replicas=3)
-    )
+    config = ReplicaConfig.load(settings(model, tmp_path / "run", time="0.2fs", replicas=3))
     summary = ReplicaRun.start(config, [salt_box()]).run()
     rows = np.loadtxt(tmp_path / "run" / "uncertainty.dat")
     assert rows[:, 2].tolist() == [0, 1, 2] * 2
     assert len(set(rows[:3, 3])) == 3  # other momenta, other forces
     assert summary["uncertainty"]["looks"] == 6
     config = settings(model, tmp_path / "long", time="0.4fs", replicas=3)
-    ReplicaRun.start(ReplicaConfig.from_settings(config), [salt_box()]).run()
+    ReplicaRun.start(ReplicaConfig.load(config), [salt_box()]).run()
     ReplicaRun.resume(tmp_path / "run", settings={"extend": "0.2fs"}).run()
     one, two = (tmp_path / folder / "uncertainty.dat" for folder in ("run", "long"))
     assert one.read_bytes() == two.read_bytes()

@@ -64,7 +64,7 @@ def start(
     calc: HybridFF | None = None,
     **options: Any,
 ) -> EquilibrationRun:
-    config = EquilibrationConfig.from_settings({**SETTINGS, "output": str(folder), **options})
+    config = EquilibrationConfig.load({**SETTINGS, "output": str(folder), **options})
     return EquilibrationRun.start(config, structures or boxes(), calc or calculator())
 
 

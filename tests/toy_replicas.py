@@ -25,7 +25,7 @@ STAGED = ["npt:0.16ps", "nvt:0.16ps", "nvt-nhc:0.08ps"]
 
 def config(folder: Path | str, stages: list[str], **options: Any) -> ReplicaConfig:
     base = settings(str(folder), stages).model_dump(exclude_unset=True)
-    return ReplicaConfig.from_settings({**base, **options})
+    return ReplicaConfig.load({**base, **options})
 
 
 def boxes() -> list[Atoms]:

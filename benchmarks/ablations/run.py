@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 
 from hff_ase.calculators.finetune import train
+from hff_ase.settings.yaml_text import assignments
 from hff_ase.training.config import TrainConfig
 
 HERE = Path(__file__).parent
@@ -39,16 +40,16 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
 def settings(name: str, frames: Path, output: Path, cpu_hours: float, seed: int = 0) -> TrainConfig:
     """One variant with data, output and length filled in."""
     config, replaced = VARIANTS[name]
-    return TrainConfig.from_yaml(
+    return TrainConfig.load(
         HERE / f"{config}.yaml",
-        [
-            *replaced,
-            f"model.name=ablation-{name}",
-            f"data.train=['{frames}']",
-            f"output={output / name}",
-            f"limits.cpu_hours={cpu_hours}",
-            f"seed={seed}",
-        ],
+        {
+            **assignments(replaced),
+            "model.name": f"ablation-{name}",
+            "data.train": [str(frames)],
+            "output": str(output / name),
+            "limits.cpu_hours": cpu_hours,
+            "seed": seed,
+        },
     )
 
 

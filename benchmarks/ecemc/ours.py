@@ -30,8 +30,9 @@ from hff_ase.calculators.finetune import train
 from hff_ase.data.dataset import MemoryDataset
 from hff_ase.neighbors import NeighborList
 from hff_ase.potential import HybridPotential
+from hff_ase.settings.yaml_text import assignments
 from hff_ase.terms.qeq_parameters import rappe_goddard
-from hff_ase.training import TrainConfig
+from hff_ase.training.config import TrainConfig
 from hff_ase.training.loop.distributed import Processes
 from hff_ase.training.loop.optim import make_optimizer
 from hff_ase.training.loop.step import Stepper
@@ -116,21 +117,21 @@ def settings(args: argparse.Namespace, data: Data) -> TrainConfig:
     for name in data.sets:
         write(args.output / f"{name}.extxyz", [data.frames[k] for k in data.sets[name]])
     energies = {chemical_symbols[z]: e + data.binding for z, e in data.isolated.items()}
-    replaced = [
-        *VARIANTS[args.variant],
-        f"model.name=ecemc-{args.variant}",
-        f"output={args.output / 'run'}",
-        f"seed={args.seed}",
-        f"data.train=['{args.output / 'train.extxyz'}']",
-        f"data.validation=['{args.output / 'validation.extxyz'}']",
-        f"data.reference_energies={json.dumps(energies)}",
-        f"limits.cpu_hours={args.cpu_seconds / 3600.0}",
-    ]
+    replaced = {
+        **assignments(VARIANTS[args.variant]),
+        "model.name": f"ecemc-{args.variant}",
+        "output": str(args.output / "run"),
+        "seed": args.seed,
+        "data.train": [str(args.output / "train.extxyz")],
+        "data.validation": [str(args.output / "validation.extxyz")],
+        "data.reference_energies": energies,
+        "limits.cpu_hours": args.cpu_seconds / 3600.0,
+    }
     if args.batch_size is not None:
-        replaced.append(f"batching.batch_size={args.batch_size}")
+        replaced["batching.batch_size"] = args.batch_size
     if args.rate is not None:
-        replaced.append(f"optimizer.learning_rate={args.rate}")
-    return TrainConfig.from_yaml(SETTINGS, [*replaced, *args.set])
+        replaced["optimizer.learning_rate"] = args.rate
+    return TrainConfig.load(SETTINGS, {**replaced, **assignments(args.set)})
 
 
 def curve(folder: Path) -> list[dict[str, Any]]:

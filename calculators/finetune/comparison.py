@@ -20,7 +20,7 @@ from hff_ase.data.labels import to_device
 from hff_ase.errors import ConfigError
 from hff_ase.files import write_whole
 from hff_ase.potential import HybridPotential
-from hff_ase.training.adapt import AdaptConfig, complete_labels, make_config
+from hff_ase.training.adapt import AdaptConfig, complete_labels
 from hff_ase.training.adapt.replay import read_all
 from hff_ase.training.config import TrainConfig
 from hff_ase.training.loop.trainer import StopSource
@@ -104,7 +104,7 @@ def compare(
         StructureError: as `finetune`.
     """
     start = calc if isinstance(calc, HybridFF) else HybridFF.load(calc)
-    chosen = make_config(adapt)
+    chosen = AdaptConfig.load(adapt)
     tested = read_all([test]) if isinstance(test, (str, Path)) else list(test)
     if not tested:
         raise ConfigError("expected frames to test on, got none")

@@ -24,11 +24,12 @@ from hff_ase.calculators.hybrid import HybridFF
 from hff_ase.data.frames import frames_text, read_path
 from hff_ase.errors import ConfigError
 from hff_ase.files import write_whole
-from hff_ase.training.config import TrainConfig
+from hff_ase.settings import Given
+from hff_ase.training.config import DISTILLING, TrainConfig
 from hff_ase.training.loop.state import STATE
 from hff_ase.training.loop.trainer import StopSource
+from hff_ase.training.sections import AboutSection
 
-STEPS = 20_000
 N_BLOCKS = 20  # of consecutive frames; neighbours in a trajectory are alike
 LABELS, TRAIN, VALIDATION, RUN = "labels", "train.extxyz", "validation.extxyz", "training"
 CONFIG, START = "config.yaml", "start.hff"
@@ -145,19 +146,12 @@ def training_config(
     Raises:
         ConfigError: a setting that is unknown or that is not the user's to choose.
     """
-    given = {key: dict(value) if isinstance(value, Mapping) else value
-             for key, value in settings.items()}  # fmt: skip
+    given = Given.of(settings)
     for key in ("data", "output"):
         if key in given:
             raise ConfigError(f"expected settings without {key}, which is given by distillation")
-    described = given.pop("model", {})
-    unknown = set(described) - {"name", "description", "licence", "provenance"}
-    if unknown:
-        raise ConfigError(f"expected a description of the model, got {sorted(unknown)[0]!r}")
-    schedule = given.setdefault("schedule", {})
-    if not {"steps", "epochs", "by"} & set(schedule):
-        schedule["steps"] = STEPS
-    given.setdefault("precision", {}).setdefault("device", device)
+    described = AboutSection.load(given.get("model", {})).model_dump(exclude_unset=True)
+    given = given.over(DISTILLING, TrainConfig)
     # Labels hold the dispersion of the teachers, whatever that is. All of them come from here: a
     # frame with large forces is a hot one, not one in another unit.
     data: dict[str, Any] = {
@@ -165,7 +159,8 @@ def training_config(
     }  # fmt: skip
     if validate:
         data["validation"] = [str(folder / VALIDATION)]
-    return TrainConfig(**given, model={**described, **model}, data=data, output=str(folder / RUN))
+    made = {"model": {**described, **model}, "data": data, "output": str(folder / RUN)}
+    return TrainConfig.load(Given(made).over(given.over({"device": device})))
 
 
 def split(frames: Sequence[Atoms], hold_out: float) -> tuple[list[Atoms], list[Atoms]]:
@@ -215,7 +210,7 @@ def _write_same(path: Path, text: str, trained_before: bool) -> None:
 def _check_model(config: TrainConfig) -> None:
     """Refuse another model than that of a training that has begun."""
     folder = Path(config.output)
-    if (folder / STATE).exists() and TrainConfig.of(folder / CONFIG).model != config.model:
+    if (folder / STATE).exists() and TrainConfig.load(folder / CONFIG).model != config.model:
         raise ConfigError(
             f"expected the model of the training in {folder}, got another: remove that folder or "
             "choose another output"

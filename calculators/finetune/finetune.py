@@ -15,9 +15,10 @@ from hff_ase.calculators.finetune.train import calculator_of
 from hff_ase.calculators.hybrid import HybridFF
 from hff_ase.errors import ConfigError
 from hff_ase.potential import HybridPotential
-from hff_ase.training.adapt import AdaptConfig, make_config
+from hff_ase.settings import Given
+from hff_ase.training.adapt import AdaptConfig
 from hff_ase.training.adapt.replay import read_all, without_isolated
-from hff_ase.training.config import DataSection, ModelSection, TrainConfig
+from hff_ase.training.config import FINETUNING, DataSection, ModelSection, TrainConfig
 from hff_ase.training.frames_of import Split
 from hff_ase.training.loop.trainer import StopSource
 from hff_ase.training.model import Start
@@ -25,12 +26,6 @@ from hff_ase.training.pipeline import run
 
 Frames = Sequence[Atoms] | str | Path
 Dispersion = Literal["auto", "add", "as_is"]
-# Fine-tuning starts near where it ends: smaller steps than a training from random weights.
-DEFAULTS: dict[str, Any] = {
-    "schedule": {"epochs": 50, "warmup": 100},
-    "optimizer": {"learning_rate": 5e-4},
-    "ema": {"decay": 0.99},  # of a short run
-}
 FROM_SCRATCH: dict[str, Any] = {"optimizer": {"learning_rate": 2e-3}}
 
 
@@ -69,12 +64,12 @@ def finetune(
         StructureError: frames that cannot be read, or hold elements that the model does not know.
     """
     start = calc if isinstance(calc, HybridFF) else HybridFF.load(calc)
-    chosen = make_config(adapt)
+    chosen = AdaptConfig.load(adapt)
     model = ModelSection(
         name=name or f"{start.info.name}-finetuned",
         description=f"fine-tuned from {start.info.name}: {start.info.description}".rstrip(": "),
         start=start.info.name,
-        adapt=chosen.model_dump(mode="json", exclude_defaults=True),
+        adapt=chosen,
     )
     config = training_config(settings, start, model)
     split = read(frames), read(validation)
@@ -133,25 +128,13 @@ def training_config(
     sections = {"model": model, "data": data}
     if isinstance(settings, TrainConfig):
         return settings.model_copy(update=sections)
-    given = copy.deepcopy(dict(settings or {}))
+    given = Given.of(settings or {})
     for key in ("model", "data", "output"):
         if given.get(key) is not None:
             raise ConfigError(f"expected training settings without {key!r}, which is given apart")
-    defaults = _over(DEFAULTS, more or {})
-    defaults["precision"] = {"networks": start.dtype, "device": str(start.device)}
-    schedule = given.get("schedule") or {}
-    if {"steps", "by"} & set(schedule):  # another way to say how long
-        del defaults["schedule"]["epochs"]
-    return TrainConfig(**_over(defaults, given), **sections)
-
-
-def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings, of which those above count where both are given."""
-    out = copy.deepcopy(dict(below))
-    for key, value in above.items():
-        both = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
-        out[key] = _over(out[key], value) if both else value
-    return out
+    defaults = Given(more or {}).over(FINETUNING, TrainConfig)
+    own = Given({"dtype": start.dtype, "device": str(start.device)}).over(defaults)
+    return TrainConfig.load(Given(sections).over(given.over(own, TrainConfig)))
 
 
 def read(frames: Frames | None) -> list[Atoms]:

@@ -32,9 +32,9 @@ def train(
         StructureError: a frame cannot be used; names file and frame.
         StoppedError: a signal stopped the run; its state is saved.
     """
-    config = TrainConfig.of(config)
+    config = TrainConfig.load(config)
     trained = run(config, resume=resume, stop=stop)
-    return calculator_of(trained, config.output, config.precision.device, config.precision.networks)
+    return calculator_of(trained, config.output, config.device, config.dtype)
 
 
 def calculator_of(

@@ -1,6 +1,6 @@
 """Equilibration of boxes, from settings to a folder of results and the liquids that came out.
 
-config = EquilibrationConfig.from_settings({"structure": "box.extxyz", "model": "electrolyte"})
+config = EquilibrationConfig.load({"structure": "box.extxyz", "model": "electrolyte"})
 run = EquilibrationRun.start(config)
 summary = run.run()
 liquids = run.ready()
@@ -41,6 +41,7 @@ from hff_ase.dynamics.simulation.run import Run
 from hff_ase.dynamics.simulation.stopping import StopRequest
 from hff_ase.dynamics.start.loading import load_calculator, read_start
 from hff_ase.errors import ConfigError, SimulationError
+from hff_ase.settings import Given
 
 MAY_CHANGE = (*NOT_PHYSICS, "max_time")  # when an equilibration is resumed
 
@@ -102,7 +103,7 @@ class EquilibrationRun(Run):
         protocol = config.protocol
         if protocol.heat is None:
             charged = any(len(cations(one)) for one in structures)
-            protocol = replace(protocol, heat=HOTTER if charged else HOT)
+            protocol = protocol.model_copy(update={"heat": HOTTER if charged else HOT})
         expected = config.expected or tuple(expected_density(one) for one in structures)
         config = replace(
             config, replicas=replicas, protocol=protocol, expected=expected, measured=measured
@@ -139,13 +140,14 @@ class EquilibrationRun(Run):
         checkpoint = load_checkpoint(run_folder[CHECKPOINT])
         if KEY not in checkpoint.config:
             raise SimulationError(f"expected an equilibration in {folder}, got another run")
-        foreign = [name for name in settings or {} if name not in MAY_CHANGE]
+        given = Given.of(settings or {})
+        foreign = [name for name in given if name not in MAY_CHANGE]
         if foreign:
             raise ConfigError(
-                f"expected the settings of the run to resume, got {foreign[0]}; only "
-                f"{', '.join(MAY_CHANGE)} may change"
+                f"{given.where(foreign[0])}expected the settings of the run to resume, got "
+                f"{foreign[0]}; only {', '.join(MAY_CHANGE)} may change"
             )
-        config = EquilibrationConfig.from_settings({**checkpoint.config, **(settings or {})})
+        config = EquilibrationConfig.load(checkpoint.config, given)
         if checkpoint.phase != "finished":
             calc = load_calculator(config.replicas.shared) if calc is None else calc
         return cls(run_folder, config, calc, console)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from hff_ase.dynamics.config import DEFAULT_PRESSURE, MDConfig, parse_time, to_yaml
+from hff_ase.dynamics.config import DEFAULT_PRESSURE, MDConfig
 from hff_ase.dynamics.engine.torch.record import COLUMNS
 from hff_ase.dynamics.equilibration.corridor import bonds_of, broken, cause
 from hff_ase.dynamics.equilibration.groups import states
@@ -25,6 +25,7 @@ from hff_ase.dynamics.reporters.statistics import frame, read_statistics
 from hff_ase.dynamics.simulation.checkpoint import Checkpoint
 from hff_ase.dynamics.simulation.stopping import StopRequest
 from hff_ase.errors import SimulationError
+from hff_ase.settings import parse_time, to_yaml
 from hff_ase.units import GRAM_PER_CM3
 
 VERDICT, TABLE = "verdict.yaml", "densities.txt"

@@ -11,18 +11,28 @@ the ensemble of production (Martyna, Tobias and Klein).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from hff_ase.dynamics.config import MOVES_CELL, parse_time
-from hff_ase.dynamics.replicas.config import ReplicaConfig
+from pydantic import model_validator
+
+from hff_ase.dynamics.config import MOVES_CELL, MDConfig
+from hff_ase.dynamics.replicas.config import SEVERAL, ReplicaConfig, ReplicaSettings
 from hff_ase.errors import ConfigError
+from hff_ase.settings import Duration, Given, Settings, TimeConstant, parse_time, setting
 
 HOT, HOTTER = 1.5, 2.0  # times the temperature of the run
+PROTOCOL = "Protocol"
 COOLING = 3  # steps down to the temperature of the run
 KEY = "equilibration"  # in the settings of a run
 # what a run has that its user does not set here
-FOREIGN = ("ensemble", "time", "stages", "velocities", "plot", "pressure_interval", "pdamp")
+FOREIGN = ("ensemble", "time", "stages", "velocities", "plot", "pressure_interval", "pdamp",
+           "checkpoint_interval")  # fmt: skip
+# what is of no use here: replicas have none, or cell rescaling cannot have it
+ALONE = ("engine", "committee", "committee_drive", "committee_interval", "max_spread",
+         "spread_quantile", "collect", "collect_spacing", "inner_model", "inner_without",
+         "inner_steps")  # fmt: skip
 DEFAULTS: dict[str, Any] = {
     "timestep": 2.0,
     "hydrogen_mass": 3.0,
@@ -59,53 +69,69 @@ class EquilibrationPhase:
         return self.ensemble in MOVES_CELL
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """How a box is equilibrated.
+class Protocol(Settings):
+    """How a box is equilibrated."""
 
-    Attributes:
-        heat: temperature of the hot phase over that of the run; None for `HOT`, or with cations
-            `HOTTER`: at 450 K they keep their neighbours for longer than 10 ps.
-        hot, cool, soft: lengths of the hot phase, of cooling, and of constant pressure by cell
-            rescaling, such as ``10ps``.
-        hot_max: the hot phase goes on up to this length while the cations keep their first shells.
-        max_time: of constant pressure altogether; then the run ends, settled or not.
-        soft_pdamp, pdamp: of the barostats, fs: cell rescaling, then Martyna-Tobias-Klein.
-        check: time between two looks whether it has settled.
-        least: what has settled must have been so for at least this long. The density breathes
-            within half a picosecond, and a shorter stretch has many independent samples of that
-            and none of what is slow.
-        shells: whether the first shells of cations must have settled too.
-        lowest, highest: density over the expected one that stops a replica at constant pressure.
-    """
+    heat: float | None = setting(
+        None,
+        "Temperature of the hot phase over that of the run: at 450 K cations keep their neighbours "
+        "for longer than 10 ps.",
+        panel=PROTOCOL,
+        shown=f"{HOT:g}, {HOTTER:g} with cations",
+        ge=1,
+        le=3,
+    )
+    hot: Duration = setting("10ps", "Length of the hot phase.", panel=PROTOCOL)
+    cool: Duration = setting("3ps", "Length of cooling.", panel=PROTOCOL)
+    soft: Duration = setting(
+        "10ps", "Length of constant pressure by cell rescaling, before MTK.", panel=PROTOCOL
+    )
+    hot_max: Duration = setting(
+        "100ps",
+        "The hot phase goes on up to this length while the cations keep their first shells.",
+        panel=PROTOCOL,
+    )
+    max_time: Duration = setting(
+        "200ps",
+        "Of constant pressure altogether; then the run ends, settled or not.",
+        panel=PROTOCOL,
+    )
+    soft_pdamp: TimeConstant = setting(
+        500.0, "Time constant of the barostat of cell rescaling.", unit="fs", panel=PROTOCOL
+    )
+    pdamp: TimeConstant = setting(
+        1000.0, "Time constant of the Martyna-Tobias-Klein barostat.", unit="fs", panel=PROTOCOL
+    )
+    check: Duration = setting("2ps", "Between two looks whether it has settled.", panel=PROTOCOL)
+    # The density breathes within half a picosecond, and a shorter stretch has many independent
+    # samples of that and none of what is slow.
+    least: Duration = setting(
+        "20ps", "What has settled must have been so for at least this long.", panel=PROTOCOL
+    )
+    shells: bool = setting(
+        True, "The first shells of cations must have settled too.", panel=PROTOCOL
+    )
+    lowest: float = setting(
+        0.75,
+        "Density over the expected one below which a replica at constant pressure is stopped.",
+        panel=PROTOCOL,
+        gt=0,
+        lt=1,
+    )
+    highest: float = setting(
+        1.3,
+        "Density over the expected one above which a replica at constant pressure is stopped.",
+        panel=PROTOCOL,
+        gt=1,
+    )
 
-    heat: float | None = None
-    hot: str = "10ps"
-    cool: str = "3ps"
-    soft: str = "10ps"
-    hot_max: str = "100ps"
-    max_time: str = "200ps"
-    soft_pdamp: float = 500.0
-    pdamp: float = 1000.0
-    check: str = "2ps"
-    least: str = "20ps"
-    shells: bool = True
-    lowest: float = 0.75
-    highest: float = 1.3
-
-    def __post_init__(self) -> None:
-        if self.heat is not None and not 1.0 <= self.heat <= 3.0:
-            raise ConfigError(f"expected heat from 1 to 3 times the temperature, got {self.heat:g}")
-        if not 0 < self.lowest < 1 < self.highest:
-            raise ConfigError(
-                "expected a corridor of densities around the expected one, such as 0.75 to 1.3, "
-                f"got {self.lowest:g} to {self.highest:g}"
-            )
+    @model_validator(mode="after")
+    def _in_order(self) -> Protocol:
         if parse_time(self.hot_max) < parse_time(self.hot):
             raise ConfigError(f"expected hot_max of at least {self.hot}, got {self.hot_max}")
-        parse_time(self.least)
         if parse_time(self.max_time) <= parse_time(self.soft):
             raise ConfigError(f"expected max_time above soft ({self.soft}), got {self.max_time}")
+        return self
 
     @property
     def phases(self) -> tuple[EquilibrationPhase, ...]:
@@ -139,37 +165,55 @@ class EquilibrationConfig:
     measured: Mapping[str, tuple[float, str]] = field(default_factory=dict)
 
     @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> EquilibrationConfig:
+    def load(
+        cls,
+        source: Mapping[str, Any] | str | Path,
+        overrides: Mapping[str, Any] | None = None,
+    ) -> EquilibrationConfig:
         """Settings of `ReplicaConfig` and `Protocol` by name; what is not given is `DEFAULTS`.
+
+        Args:
+            source: a mapping, or a yaml file.
+            overrides: settings that replace those of the source.
 
         Raises:
             ConfigError: as those two; a setting that the protocol makes.
         """
-        rest = dict(settings)
-        own = dict(rest.pop(KEY, {}))
-        expected, known = tuple(own.pop("expected", ())), dict(own.pop("measured", {}))
+        given = Given.of(source)
+        if overrides:
+            given = Given.of(overrides).over(given, MDConfig, Protocol, ReplicaSettings)
+        own, rest = given.without(KEY).take(Protocol)
+        kept = dict(given.get(KEY, {}))
+        expected, known = tuple(kept.pop("expected", ())), dict(kept.pop("measured", {}))
         measured = {name: (float(value), str(source)) for name, (value, source) in known.items()}
-        own |= {one.name: rest.pop(one.name) for one in fields(Protocol) if one.name in rest}
-        unknown = set(own) - {one.name for one in fields(Protocol)}
-        if unknown:
-            raise ConfigError(f"unknown setting {sorted(unknown)[0]!r} of an equilibration")
+        protocol = Protocol.load(own.over(kept))
         for name in FOREIGN:
             if name in rest:
-                raise ConfigError(f"expected no {name} for an equilibration, got {rest[name]!r}")
-        protocol = Protocol(**own)
-        rest = {**DEFAULTS, **rest}
-        step = float(rest["timestep"])
-        every = round(parse_time(protocol.check) / step)
+                raise ConfigError(
+                    f"{rest.where(name)}expected no {name} for an equilibration, got {rest[name]!r}"
+                )
+        rest = rest.over(DEFAULTS)
+        shared = MDConfig.load(
+            Given({"time": protocol.max_time}).over(
+                rest.without(*SEVERAL, *ReplicaSettings.names())
+            )
+        )
+        every = round(parse_time(protocol.check) / shared.timestep)
         stages = [f"{phase.ensemble}:{phase.time!r}fs" for phase in protocol.phases]
         made = {"checkpoint_interval": every, "stages": stages, "plot": False}
         made["pdamp"] = protocol.soft_pdamp
-        return cls(ReplicaConfig.from_settings(rest | made), protocol, expected, measured)
+        replicas = ReplicaConfig.load(Given(made).over(rest))
+        return cls(replicas, protocol, expected, measured)
 
     def resolved(self) -> dict[str, Any]:
-        """Every setting with its value: `from_settings` makes the same of it."""
+        """Every setting with its value: `load` makes the same of it."""
         options = self.replicas.resolved()
-        for name in (*FOREIGN, "checkpoint_interval"):
+        for name in FOREIGN:
             options.pop(name, None)
         known = {name: list(entry) for name, entry in self.measured.items()}
-        own = {**asdict(self.protocol), "expected": list(self.expected), "measured": known}
+        own = {
+            **self.protocol.model_dump(mode="json"),
+            "expected": list(self.expected),
+            "measured": known,
+        }
         return {**options, KEY: own}

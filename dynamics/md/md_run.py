@@ -47,6 +47,7 @@ from hff_ase.dynamics.start.loading import (
 )
 from hff_ase.errors import ConfigError
 from hff_ase.reading import with_own_names
+from hff_ase.settings import Given
 
 if TYPE_CHECKING:  # torch is imported only where the calculator uses it
     from hff_ase.calculators.committee import Committee
@@ -158,12 +159,12 @@ class MDRun(Run):
         run_folder = RunFolder(folder)
         checkpoint = load_checkpoint(run_folder[CHECKPOINT])
         # runs from before there was a choice were moved by ASE
-        config = MDConfig(**{"engine": "ase", **checkpoint.config})
+        config = MDConfig.load({"engine": "ase", **checkpoint.config})
         asked = asked_of(run_folder[CONFIG], config.resolved(), settings or {})
         if asked:
             config = check_same(config, asked)
         together = None
-        if checkpoint.phase != "finished" or config.plan != MDConfig(**checkpoint.config).plan:
+        if checkpoint.phase != "finished" or config.plan != MDConfig.load(checkpoint.config).plan:
             calc = load_calculator(config) if calc is None else calc
             members = load_members(config) if committee is None else committee
             calc, together = assemble(config, calc, members)
@@ -192,6 +193,7 @@ def check_same(config: MDConfig, settings: Mapping[str, Any]) -> MDConfig:
         ConfigError: a setting that shapes the trajectory differs; names it.
     """
     if settings.get("engine") == "auto":  # it was chosen when the run was started
-        settings = {name: value for name, value in settings.items() if name != "engine"}
-    asked = MDConfig(**{**config.resolved(), **settings}).resolved()
-    return MDConfig(**with_changes(config.resolved(), asked))
+        settings = Given.of(settings).without("engine")
+    given = Given.of(settings)
+    asked = MDConfig.load(given.over(config.resolved())).resolved()
+    return MDConfig.load(with_changes(config.resolved(), asked, given))

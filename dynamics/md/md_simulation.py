@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase import Atoms
 
-from hff_ase.dynamics.config import MDConfig, to_yaml
+from hff_ase.dynamics.config import MDConfig
 from hff_ase.dynamics.engine.interface import Engine, make_engine
 from hff_ase.dynamics.engine.momenta import set_momenta
 from hff_ase.dynamics.guards.bond_watch import BondWatch
@@ -40,6 +40,7 @@ from hff_ase.dynamics.simulation.stopping import StopRequest
 from hff_ase.dynamics.simulation.summary import summarize
 from hff_ase.dynamics.start.minimize import minimize
 from hff_ase.errors import HFFError, SimulationError
+from hff_ase.settings import to_yaml
 from hff_ase.units import GRAM_PER_CM3
 
 if TYPE_CHECKING:  # torch is imported only where the calculator uses it

@@ -2,129 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Literal
 
-from ase.data import atomic_numbers
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
-from hff_ase.dynamics.config import (
-    DAMPING,
-    TIMESTEPS,
-    check_plausible,
-    in_femtoseconds,
-    parse_time,
-)
+from hff_ase.dynamics.config import DYNAMICS, INNER, START, RunSettings
 from hff_ase.errors import ConfigError
+from hff_ase.settings import parse_time, setting
+from hff_ase.settings.common import OUTPUT
 
+TRANSPORT = "How it runs"
 EXTRA = "expected i-PI for path integrals, got none: pip install 'hff-ase[pimd]'"
 
 
-class PIMDConfig(BaseModel):
-    """Settings of a run.
+class PIMDConfig(RunSettings):
+    """Settings of a run of path integral dynamics; the mean of a committee moves the beads."""
 
-    Attributes:
-        structure: file with the starting structure (anything ASE reads; the last frame).
-        model: name of a shipped model or path of an .hff file.
-        committee: further models; the mean of all moves the beads.
-        inner_model: a cheaper model on every bead and inner step, corrected by the difference
-            between the full and the cheap one on fewer beads or steps.
-        contract: beads on which that correction is evaluated (ring-polymer contraction); None all.
-        mts: inner steps of the cheap model per timestep; the correction acts once per timestep.
-        device, dtype: of the models.
-        outside_domain: go on with molecules that the model was not trained on.
-        beads: replicas of the ring polymer; 1 is classical dynamics.
-        temperature: K.
-        time: length of the run, such as ``5ps``.
-        timestep: fs, or with its unit; the outer one, of `mts` inner steps.
-        ensemble: ``nvt``, or ``npt`` with i-PI's isotropic barostat.
-        thermostat: ``pile_l``; ``piglet`` with the matrices of `gle`; ``trpmd``, whose centroid
-            moves without a thermostat (vibrational spectra, diffusion).
-        gle: file with the A and C elements of i-PI's thermostat input, one matrix per normal mode.
-        tau: time constant of the centroid's thermostat, fs.
-        pressure: bar; tau_barostat: fs. Of npt.
-        seed: of velocities and thermostats.
-        start_from: checkpoint of another i-PI run with as many beads to start from.
-        minimize, minimize_steps: relax the start first, for at most so many steps; not with
-            `start_from`.
-        transport: ``ffdirect`` (in i-PI's process), ``socket`` or ``shm`` (a driver beside it;
-            both are started again where it dies).
-        drivers: beside i-PI, which share the beads; 1 with ffdirect.
-        extras: what else the driver gives to i-PI's extras: ``charges``, ``dipole``.
-        max_hours: i-PI stops after so much time and can be resumed; None never.
-        properties_interval, trajectory_interval, checkpoint_interval: steps.
-        rdf: pairs of elements such as ``O-H``; empty: six with the lightest partners.
-        classical: folder of a run of `hff md`, or of this with one bead, to compare with.
-        output: folder of the run.
+    defaults = MappingProxyType(
+        {"time": "1ps", "timestep": 0.5, "pressure": 1.0, "pdamp": 500.0, "output": "pimd"}
+    )
 
-    Raises:
-        ConfigError: by `checked`.
-    """
+    beads: int = setting(
+        32, "Replicas of the ring polymer; 1 is classical dynamics.", panel=DYNAMICS, ge=1
+    )
+    contract: int | None = setting(
+        None,
+        "Beads of the correction from the inner model to the model (ring-polymer contraction).",
+        panel=INNER,
+        shown="all",
+        ge=1,
+    )
+    ensemble: Literal["nvt", "npt"] = setting(
+        "nvt", "npt has i-PI's isotropic barostat.", panel=DYNAMICS
+    )
+    thermostat: Literal["pile_l", "piglet", "trpmd"] = setting(
+        "pile_l",
+        "piglet needs matrices; trpmd moves the centroid without a thermostat (vibrational "
+        "spectra, diffusion).",
+        panel=DYNAMICS,
+    )
+    gle: str | None = setting(
+        None,
+        "File with the A and C elements of i-PI's thermostat input, one matrix per normal mode, "
+        "for piglet.",
+        panel=DYNAMICS,
+        metavar="FILE",
+    )
+    start_from: str | None = setting(
+        None, "Checkpoint of i-PI with as many beads to start from.", panel=START, metavar="FILE"
+    )
+    transport: Literal["ffdirect", "socket", "shm"] = setting(
+        "ffdirect",
+        "ffdirect is in i-PI's process; with socket and shm drivers run beside it, and are started "
+        "again where they die.",
+        panel=TRANSPORT,
+    )
+    drivers: int = setting(1, "Drivers beside i-PI, which share the beads.", panel=TRANSPORT, ge=1)
+    extras: tuple[Literal["charges", "dipole"], ...] = setting(
+        (), "What else the driver writes to files.", panel=OUTPUT, commas=True
+    )
+    rdf: tuple[str, ...] = setting(
+        (),
+        "Pairs of elements for radial distribution functions.",
+        panel=OUTPUT,
+        commas=True,
+        metavar="O-H",
+        shown="six with the lightest partners",
+    )
+    classical: str | None = setting(
+        None,
+        "Folder of a classical run (hff md, or with one bead) to compare with.",
+        panel=OUTPUT,
+        metavar="FOLDER",
+    )
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
-
-    structure: str
-    model: str
-    committee: tuple[str, ...] = ()
-    inner_model: str | None = None
-    contract: int | None = Field(None, ge=1)
-    mts: int = Field(1, ge=1)
-    device: str = "cpu"
-    dtype: Literal["float32", "float64"] = "float32"
-    outside_domain: bool = False
-    beads: int = Field(32, ge=1)
-    temperature: float = Field(300.0, gt=0)
-    time: str = "1ps"
-    timestep: float = 0.5
-    ensemble: Literal["nvt", "npt"] = "nvt"
-    thermostat: Literal["pile_l", "piglet", "trpmd"] = "pile_l"
-    gle: str | None = None
-    tau: float = 100.0
-    pressure: float = 1.0
-    tau_barostat: float = 500.0
-    seed: int = Field(0, ge=0)
-    start_from: str | None = None
-    minimize: bool = True
-    minimize_steps: int = Field(200, ge=1)
-    transport: Literal["ffdirect", "socket", "shm"] = "ffdirect"
-    drivers: int = Field(1, ge=1)
-    extras: tuple[Literal["charges", "dipole"], ...] = ()
-    max_hours: float | None = Field(None, gt=0)
-    properties_interval: int = Field(10, ge=1)
-    trajectory_interval: int = Field(100, ge=1)
-    checkpoint_interval: int = Field(1000, ge=1)
-    rdf: tuple[str, ...] = ()
-    classical: str | None = None
-    output: str = "pimd"
-
+    @field_validator("classical")
     @classmethod
-    def checked(cls, settings: Mapping[str, Any]) -> PIMDConfig:
-        """The settings, the rest at its defaults.
-
-        Raises:
-            ConfigError: an unknown setting or a value that makes no sense.
-        """
-        try:
-            return cls(**settings)
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(str(part) for part in first["loc"])
-            got = f", got {first['input']!r:.60}" if name else ""
-            message = first["msg"].removeprefix("Value error, ")
-            raise ConfigError(f"{name}: {message}{got}" if name else message) from None
-
-    @field_validator("timestep", "tau", "tau_barostat", mode="before")
-    @classmethod
-    def _with_unit(cls, value: object) -> object:
-        return in_femtoseconds(value)
+    def _absolute_folder(cls, value: str | None) -> str | None:
+        return None if value is None else str(Path(value).resolve())
 
     @model_validator(mode="after")
     def _together(self) -> PIMDConfig:
-        check_plausible("timestep", self.timestep, *TIMESTEPS)
-        check_plausible("tau", self.tau, *DAMPING)
-        check_plausible("tau_barostat", self.tau_barostat, *DAMPING)
-        parse_time(self.time)
+        for name in ("structure", "model", "time", "pressure"):
+            if getattr(self, name) is None:
+                raise ValueError(f"expected a {name}, got none")
+        if self.temperature == 0:
+            raise ValueError("expected a temperature above 0 K for a thermostat, got 0")
         if (self.thermostat == "piglet") != (self.gle is not None):
             raise ValueError(
                 "expected a file of matrices with the thermostat piglet, and only there, got "
@@ -143,11 +108,12 @@ class PIMDConfig(BaseModel):
         return self
 
     def _check_split(self) -> None:
-        split = self.contract is not None or self.mts > 1
+        split = self.contract is not None or self.inner_steps > 1
         if split != (self.inner_model is not None):
             raise ValueError(
-                "expected an inner model with contract or mts, and only there, got inner model "
-                f"{self.inner_model or 'none'}, contract {self.contract}, mts {self.mts}"
+                "expected an inner model with contract or inner_steps, and only there, got inner "
+                f"model {self.inner_model or 'none'}, contract {self.contract}, inner_steps "
+                f"{self.inner_steps}"
             )
         if self.outer_beads > self.beads:
             raise ValueError(f"expected contract up to {self.beads} beads, got {self.contract}")
@@ -170,7 +136,7 @@ class PIMDConfig(BaseModel):
     @property
     def n_steps(self) -> int:
         """Steps of the whole run."""
-        return max(1, round(parse_time(self.time) / self.timestep))
+        return max(1, round(parse_time(self.time or "") / self.timestep))
 
 
 def elements_of(pair: str) -> tuple[str, str]:
@@ -179,6 +145,8 @@ def elements_of(pair: str) -> tuple[str, str]:
     Raises:
         ConfigError: it is no pair of elements.
     """
+    from ase.data import atomic_numbers  # late: the help of the command line needs no ase
+
     parts = pair.split("-")
     if len(parts) != 2 or not all(part in atomic_numbers for part in parts):
         raise ConfigError(f"expected a pair of elements such as O-H, got {pair!r}")

@@ -56,7 +56,7 @@ def force_fields(config: PIMDConfig) -> list[ForceField]:
     Raises:
         ConfigError: a path that i-PI's format has no way to write.
     """
-    full = {"model": _path(config.model)}
+    full = {"model": _path(str(config.model))}
     full["committee"] = ":".join(_path(name) for name in config.committee)
     full["extras"] = ":".join(config.extras)
     if config.inner_model is None:
@@ -128,7 +128,7 @@ def forces_xml(config: PIMDConfig) -> str:
     for field in force_fields(config):
         contracted = f' nbeads="{field.beads}"' if field.beads < config.beads else ""
         inside = ""
-        if config.mts > 1:
+        if config.inner_steps > 1:
             inside = f"<mts_weights>{'[1, 0]' if field.outer else '[0, 1]'}</mts_weights>"
         if contracted and config.extras:
             # i-PI drops extras of contracted beads unless it may interpolate them

@@ -96,12 +96,12 @@ def _outputs(config: PIMDConfig, atoms: Atoms) -> str:
     every = max(1, config.beads // BEADS_KEPT)
     frames = f'stride="{config.trajectory_interval}" cell_units="angstrom"'
     extras = "".join(
-        f'    <trajectory filename="{name}" stride="{config.properties_interval}" '
+        f'    <trajectory filename="{name}" stride="{config.statistics_interval}" '
         f'extra_type="{name}">extras</trajectory>\n'
         for name in config.extras
     )
     return f"""  <output prefix="{PREFIX}">
-    <properties filename="properties" stride="{config.properties_interval}" flush="1">
+    <properties filename="properties" stride="{config.statistics_interval}" flush="1">
       [ {", ".join(columns)} ]
     </properties>
     <trajectory filename="centroid" {frames}>x_centroid{{angstrom}}</trajectory>
@@ -117,7 +117,7 @@ def _wall_time(config: PIMDConfig) -> str:
 
 
 def _nmts(config: PIMDConfig) -> str:
-    return f"\n        <nmts>[1, {config.mts}]</nmts>" if config.mts > 1 else ""
+    return f"\n        <nmts>[1, {config.inner_steps}]</nmts>" if config.inner_steps > 1 else ""
 
 
 def _initialize(config: PIMDConfig, atoms: Atoms) -> str:
@@ -153,7 +153,7 @@ def _pressure(config: PIMDConfig) -> str:
 
 
 def _thermostat(config: PIMDConfig) -> str:
-    tau = f'<tau units="femtosecond">{config.tau}</tau>'
+    tau = f'<tau units="femtosecond">{config.tdamp}</tau>'
     if config.thermostat == "pile_l":
         return f'        <thermostat mode="pile_l">{tau}</thermostat>'
     if config.thermostat == "trpmd":
@@ -196,9 +196,9 @@ def _barostat(config: PIMDConfig) -> str:
     if config.ensemble == "nvt":
         return ""
     return f"""        <barostat mode="isotropic">
-          <tau units="femtosecond">{config.tau_barostat}</tau>
+          <tau units="femtosecond">{config.pdamp}</tau>
           <thermostat mode="langevin">
-            <tau units="femtosecond">{config.tau}</tau>
+            <tau units="femtosecond">{config.tdamp}</tau>
           </thermostat>
         </barostat>
 """

@@ -19,7 +19,6 @@ from ase.io import write
 from rich.console import Console
 
 from hff_ase.checkpoint import domain_in, read_file
-from hff_ase.dynamics.config import to_yaml
 from hff_ase.dynamics.pimd.comparison import Classical, read_beads, read_classical
 from hff_ase.dynamics.pimd.config import PIMDConfig
 from hff_ase.dynamics.pimd.force_fields import START
@@ -55,6 +54,7 @@ from hff_ase.dynamics.start.domains import check_domains
 from hff_ase.errors import SimulationError, StoppedError, StructureError
 from hff_ase.files import write_whole
 from hff_ase.models import model_path
+from hff_ase.settings import to_yaml
 
 INPUT, CONFIG, RESUME = "input.xml", "config.yaml", "resume.xml"
 SUMMARY, PLOT, LOCK, GLE = "summary.yaml", "pimd.png", "lock", "gle.xml"
@@ -86,7 +86,7 @@ class PIMDRun:
             StructureError: the structure cannot be read, or the model does not know an element.
             ConfigError, CheckpointError: settings or models that cannot be used.
         """
-        run = cls(config, load_start(config.structure))
+        run = cls(config, load_start(str(config.structure)))
         check_known_to_models(config, run.atoms)
         models = filter(None, (config.model, *config.committee))
         domains = {name: domain_in(read_file(model_path(name))[0]) for name in models}
@@ -132,7 +132,7 @@ class PIMDRun:
             kept["gle"] = str(path / GLE)
         if classical is not None:
             kept["classical"] = classical
-        config = PIMDConfig.checked(settings | kept)
+        config = PIMDConfig.load(settings | kept)
         return cls(config, load_start(str(path / START)))
 
     def __getitem__(self, name: str) -> Path:

@@ -60,13 +60,13 @@ def read_folder(
         raise ConfigError(f"expected the folder of a run, got {folder.path}")
     settings = _settings(folder)
     if KEY in settings:
-        made = EquilibrationConfig.from_settings(settings)
+        made = EquilibrationConfig.load(settings)
         config, members = made.replicas, _of_replicas(folder, made.replicas)
     elif "replicas" in settings:
-        config = ReplicaConfig.from_settings(settings)
+        config = ReplicaConfig.load(settings)
         members = _of_replicas(folder, config)
     else:
-        own = MDConfig(**{"engine": "ase", **settings})
+        own = MDConfig.load({"engine": "ase", **settings})
         config, members = None, [(folder, own, 0)]
     shared = config.shared if config else members[0][1]
     return _grouped(folder, members, shared, recipe, charges, skip)

@@ -10,8 +10,10 @@ from typing import Any
 
 from hff_ase.dynamics.config import MDConfig
 from hff_ase.errors import ConfigError
+from hff_ase.settings import Given, Section, setting
 
 MOST = 100_000  # replicas; more is a slip of the finger
+SEVERAL = ("structure", "temperature", "pressure")  # of which there may be a list
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,22 @@ class Condition:
     pressure: float | None
 
 
+class ReplicaSettings(Section):
+    """What a run of replicas has beside the settings of a run."""
+
+    replicas: int | None = setting(
+        None,
+        "Number in all, dealt over structures x temperatures x pressures.",
+        panel="Many runs in one batch",
+        shown="one each",
+        ge=1,
+        le=MOST,
+    )
+
+
 @dataclass(frozen=True)
 class ReplicaConfig:
-    """Settings of a run of replicas; make one with `from_settings`.
+    """Settings of a run of replicas; make one with `load`.
 
     Replicas are dealt like cards over the combinations of structures, temperatures and pressures
     (the last varies fastest): replica k gets combination k modulo their number. More replicas of
@@ -52,26 +67,41 @@ class ReplicaConfig:
     asked: int | None = None
 
     @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> ReplicaConfig:
+    def load(
+        cls,
+        source: Mapping[str, Any] | str | Path,
+        overrides: Mapping[str, Any] | None = None,
+    ) -> ReplicaConfig:
         """Settings of `MDConfig`, of which ``structure``, ``temperature`` and ``pressure`` may be
         lists (numbers also as in "280,300"), and ``replicas``, their number.
+
+        Args:
+            source: a mapping, or a yaml file.
+            overrides: settings that replace those of the source.
 
         Raises:
             ConfigError: as `MDConfig`; a list that is empty or holds a value twice; a number of
                 replicas that is no multiple of the combinations; a setting that replicas do not
                 have (a committee, the ase engine).
         """
-        rest = dict(settings)
-        asked = rest.pop("replicas", None)
-        structures = files(rest.pop("structure", None))
-        temperatures = numbers("temperature", rest.pop("temperature", 300.0))
+        given = Given.of(source)
+        if overrides:
+            given = Given.of(overrides).over(given, MDConfig, ReplicaSettings)
+        own, rest = given.take(ReplicaSettings)
+        asked = ReplicaSettings.load(own).replicas
+        structures = files(rest.get("structure"), rest)
+        default = MDConfig.model_fields["temperature"].default
+        temperatures = numbers("temperature", rest.get("temperature", default), rest)
         pressures: tuple[float | None, ...] = (None,)
         if rest.get("pressure") is not None:
-            pressures = numbers("pressure", rest["pressure"])
+            pressures = numbers("pressure", rest["pressure"], rest)
         refuse_foreign(rest)
-        rest["engine"] = "torch"
         made = [
-            MDConfig(**{**rest, "structure": file, "temperature": kelvin, "pressure": bar})
+            MDConfig.load(
+                Given(
+                    {"structure": file, "temperature": kelvin, "pressure": bar, "engine": "torch"},
+                ).over(rest)
+            )
             for file, kelvin, bar in product(structures, temperatures, pressures)
         ]
         stride = len(temperatures) * len(pressures)
@@ -99,9 +129,6 @@ class ReplicaConfig:
         n = self.n_combinations
         if self.asked is None:
             return
-        whole = isinstance(self.asked, int) and not isinstance(self.asked, bool)
-        if not whole or not 1 <= self.asked <= MOST:
-            raise ConfigError(f"expected 1 to {MOST} replicas, got {self.asked!r}")
         if self.asked % n:
             raise ConfigError(
                 f"expected a multiple of {n} replicas (structures x temperatures x pressures: "
@@ -158,7 +185,7 @@ class ReplicaConfig:
         return [configs[self.combination(k)] for k in range(self.n_replicas)]
 
     def resolved(self) -> dict[str, Any]:
-        """Every setting with its value: `from_settings` makes the same of it."""
+        """Every setting with its value: `load` makes the same of it."""
         options = self.shared.resolved()
         if self.pressures != (None,):
             options["pressure"] = list(self.pressures)
@@ -174,7 +201,7 @@ def asks_for_replicas(settings: Mapping[str, Any]) -> bool:
     """Whether settings are those of many runs and not of one."""
     if settings.get("replicas") is not None:
         return True
-    values = [settings.get(name) for name in ("structure", "temperature", "pressure")]
+    values = [settings.get(name) for name in SEVERAL]
     commas = any(isinstance(value, str) and "," in value for value in values[1:])
     return commas or any(isinstance(value, (list, tuple)) for value in values)
 
@@ -186,8 +213,11 @@ def listed(value: object) -> list[Any]:
     return [value]
 
 
-def files(value: object) -> tuple[str | None, ...]:
+def files(value: object, given: Given) -> tuple[str | None, ...]:
     """Structure files.
+
+    Args:
+        given: knows where they stand.
 
     Raises:
         ConfigError: none, or something that is no text.
@@ -196,12 +226,15 @@ def files(value: object) -> tuple[str | None, ...]:
     if found == [None] or (found and all(entry is None for entry in found)):
         return tuple(found)
     if not found or not all(isinstance(entry, str) for entry in found):
-        raise ConfigError(f"expected structure files, got {value!r}")
+        raise ConfigError(f"{given.where('structure')}expected structure files, got {value!r}")
     return unique("structure", found)
 
 
-def numbers(name: str, value: object) -> tuple[float, ...]:
+def numbers(name: str, value: object, given: Given) -> tuple[float, ...]:
     """One number or several, from a list or a text such as "280,300".
+
+    Args:
+        given: knows where it stands.
 
     Raises:
         ConfigError: something else, or a number twice.
@@ -212,7 +245,9 @@ def numbers(name: str, value: object) -> tuple[float, ...]:
     except (TypeError, ValueError):
         found = []
     if not found:
-        raise ConfigError(f"expected numbers such as 280,300 for {name}, got {value!r}")
+        raise ConfigError(
+            f"{given.where(name)}expected numbers such as 280,300 for {name}, got {value!r}"
+        )
     return unique(name, found)
 
 

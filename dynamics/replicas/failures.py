@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from hff_ase.dynamics.config import to_yaml
 from hff_ase.dynamics.guards.bond_watch import BondWatch
 from hff_ase.dynamics.guards.checks import (
     CONTACT_INTERVAL,
@@ -19,6 +18,7 @@ from hff_ase.dynamics.replicas.reporter import replica_folder
 from hff_ase.dynamics.reporters.run_folder import FAILED, SUMMARY, RunFolder
 from hff_ase.dynamics.reporters.statistics import Moment, frame
 from hff_ase.errors import HFFError
+from hff_ase.settings import to_yaml
 
 Telling = Callable[[str], None]
 

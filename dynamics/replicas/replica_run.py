@@ -36,6 +36,7 @@ from hff_ase.dynamics.start.loading import (
 )
 from hff_ase.errors import HFFError, SimulationError
 from hff_ase.reading import with_own_names
+from hff_ase.settings import Given
 
 
 class ReplicaRun(Run):
@@ -130,7 +131,7 @@ class ReplicaRun(Run):
                 f"expected a run of hff md in {folder}, got an equilibration: hff equilibrate "
                 f"--resume {folder}"
             )
-        config = run = ReplicaConfig.from_settings(checkpoint.config)
+        config = run = ReplicaConfig.load(checkpoint.config)
         asked = asked_of(run_folder[CONFIG], run.resolved(), settings or {})
         if asked:
             config = check_same(run, asked)
@@ -191,6 +192,6 @@ def check_same(config: ReplicaConfig, settings: Mapping[str, Any]) -> ReplicaCon
     Raises:
         ConfigError: a setting that shapes the trajectories differs; names it.
     """
-    run = config.resolved()
-    asked = ReplicaConfig.from_settings({**run, **settings}).resolved()
-    return ReplicaConfig.from_settings(with_changes(run, asked))
+    run, given = config.resolved(), Given.of(settings)
+    asked = ReplicaConfig.load(given.over(run)).resolved()
+    return ReplicaConfig.load(with_changes(run, asked, given))

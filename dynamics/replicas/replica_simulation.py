@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from hff_ase.dynamics.config import to_yaml
 from hff_ase.dynamics.guards.bond_watch import BondWatch
 from hff_ase.dynamics.guards.checks import CONTACT_INTERVAL
 from hff_ase.dynamics.guards.uncertainty_watch import Looked, UncertaintyWatch
@@ -45,6 +44,7 @@ from hff_ase.dynamics.simulation.checkpoint import Checkpoint
 from hff_ase.dynamics.simulation.simulation import Simulation
 from hff_ase.dynamics.simulation.stopping import StopRequest
 from hff_ase.errors import HFFError, HFFWarning, SimulationError
+from hff_ase.settings import to_yaml
 
 MOST_PLOTS = 16  # of single replicas; more take longer than anybody looks at them
 

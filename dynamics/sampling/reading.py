@@ -101,9 +101,9 @@ def runs_in(folder: Path) -> Iterator[RunOfOne]:
 def _configs(settings: dict[str, Any]) -> list[MDConfig]:
     """The settings of every system."""
     if KEY in settings:
-        return EquilibrationConfig.from_settings(settings).replicas.replica_configs()
+        return EquilibrationConfig.load(settings).replicas.replica_configs()
     if asks_for_replicas(settings):
-        return ReplicaConfig.from_settings(settings).replica_configs()
+        return ReplicaConfig.load(settings).replica_configs()
     return [MDConfig(**settings)]
 
 

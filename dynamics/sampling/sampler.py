@@ -116,7 +116,7 @@ def _equilibrated(
     else:
         seeds = [settings.seed + k for k in range(settings.replicas)]
         packed = boxes or [build_box(liquid, settings.atoms, seed=seed) for seed in seeds]
-        config = EquilibrationConfig.from_settings(
+        config = EquilibrationConfig.load(
             {
                 "temperature": kelvin,
                 "pressure": bar,
@@ -146,7 +146,7 @@ def _produced(
         run = ReplicaRun.resume(run_folder, calc)
     else:
         every = max(1, round(settings.interval * 1000.0 / settings.timestep))
-        config = ReplicaConfig.from_settings(
+        config = ReplicaConfig.load(
             {
                 "ensemble": "npt",
                 "time": settings.time,

@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hff_ase.dynamics.config import ENSEMBLES, parse_time, read_settings, steps_of
+from hff_ase.dynamics.config import ENSEMBLES, steps_of
 from hff_ase.dynamics.simulation.checkpoint import Checkpoint
 from hff_ase.errors import ConfigError, SimulationError
+from hff_ase.settings import Given, parse_time
 
 NOT_PHYSICS = (
     *("progress", "plot", "output", "max_hours", "outside_domain", "bond_watch"),
@@ -40,7 +41,7 @@ def extend_stages(stages: Sequence[str], by: str) -> list[str]:
     return [*stages[:-1], f"{name}:{parse_time(last) + parse_time(by):.12g}fs"]
 
 
-def with_stages(run: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+def with_stages(run: Sequence[str], settings: Mapping[str, Any]) -> Given:
     """What is asked of a run that is resumed, ``extend`` and ``time`` made into stages.
 
     Args:
@@ -50,14 +51,15 @@ def with_stages(run: Sequence[str], settings: Mapping[str, Any]) -> dict[str, An
     Raises:
         ConfigError: ``time`` or ``ensemble`` of a run with several stages.
     """
+    places = Given.of(settings).places
     asked = dict(settings)
     by = asked.pop("extend", None)
     if by is not None:
         if {"time", "ensemble", "stages"} & asked.keys():
             raise ConfigError("expected either extend or other lengths, got both")
-        return {**asked, "stages": extend_stages(run, str(by))}
+        return Given({**asked, "stages": extend_stages(run, str(by))}, places)
     if not {"time", "ensemble"} & asked.keys():
-        return asked
+        return Given(asked, places)
     if len(run) > 1:
         raise ConfigError(
             f"expected stages of the run ({', '.join(run)}; the last may be longer, others may "
@@ -65,7 +67,7 @@ def with_stages(run: Sequence[str], settings: Mapping[str, Any]) -> dict[str, An
         )
     ensemble, _, time = run[0].partition(":")
     stage = f"{asked.pop('ensemble', ensemble)}:{asked.pop('time', time)}"
-    return {**asked, "stages": [stage]}
+    return Given({**asked, "stages": [stage]}, places)
 
 
 def goes_on(run: Sequence[str], asked: Sequence[str], timestep: float) -> bool:
@@ -77,15 +79,16 @@ def goes_on(run: Sequence[str], asked: Sequence[str], timestep: float) -> bool:
     return same.ensemble == last.ensemble and same.n_steps >= last.n_steps
 
 
-def edited(config: Path, run: Mapping[str, Any]) -> dict[str, Any]:
+def edited(config: Path, run: Mapping[str, Any]) -> Given:
     """What somebody changed in the config.yaml of a run, to be asked for when it is resumed."""
     if not config.is_file():
-        return {}
-    found = read_settings(config)
-    return {name: value for name, value in found.items() if name not in run or run[name] != value}
+        return Given({})
+    found = Given.of(config)
+    same = [name for name, value in found.items() if name in run and run[name] == value]
+    return found.without(*same)
 
 
-def asked_of(config: Path, run: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+def asked_of(config: Path, run: Mapping[str, Any], settings: Mapping[str, Any]) -> Given:
     """Everything that is asked of a run: what config.yaml says now, then ``settings``.
 
     Raises:
@@ -93,7 +96,7 @@ def asked_of(config: Path, run: Mapping[str, Any], settings: Mapping[str, Any]) 
     """
     changes = with_stages(run["stages"], edited(config, run))
     stages = changes.get("stages", run["stages"])
-    return {**changes, **with_stages(stages, settings)}
+    return with_stages(stages, settings).over(changes)
 
 
 def take_changes(checkpoint: Checkpoint, resolved: Mapping[str, Any], cell: bool) -> bool:
@@ -132,8 +135,12 @@ def take_changes(checkpoint: Checkpoint, resolved: Mapping[str, Any], cell: bool
     return True
 
 
-def with_changes(run: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+def with_changes(run: Mapping[str, Any], asked: Mapping[str, Any], given: Given) -> dict[str, Any]:
     """Resolved settings of a run with what may change as it is asked for now.
+
+    Args:
+        run, asked: resolved settings.
+        given: what was asked for, which knows where that stands.
 
     Raises:
         ConfigError: another setting differs; names it.
@@ -146,6 +153,7 @@ def with_changes(run: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, 
     for name, value in run.items():
         if name not in free and asked[name] != value:
             raise ConfigError(
-                f"expected the settings of the run to resume, {name} {value!r}, got {asked[name]!r}"
+                f"{given.where(name)}expected the settings of the run to resume, {name} {value!r}, "
+                f"got {asked[name]!r}"
             )
     return {**run, **{name: asked[name] for name in free}}

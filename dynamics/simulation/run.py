@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from hff_ase.dynamics.config import MDConfig, to_yaml
+from hff_ase.dynamics.config import MDConfig
 from hff_ase.dynamics.reporters.growing_file import WriteError
 from hff_ase.dynamics.reporters.run_folder import CHECKPOINT, CONFIG, RunFolder
 from hff_ase.dynamics.reporters.screen import Screen
@@ -19,6 +19,7 @@ from hff_ase.dynamics.simulation.simulation import Simulation
 from hff_ase.dynamics.simulation.stopping import StopRequest, stop_on_signals
 from hff_ase.dynamics.simulation.summary import read_summary
 from hff_ase.errors import SimulationError
+from hff_ase.settings import to_yaml
 
 
 class Run(ABC):

@@ -23,8 +23,6 @@ from hff_ase.bench.results import BenchResult, Row
 from hff_ase.calculators import HybridFF
 from hff_ase.errors import ConfigError
 
-RECIPE = "1.0 M LiPF6 in EC:DMC 1:1 v/v"
-SIZES = (1000,)
 MD_ATOMS = 1000  # of the box in which neighbour searches are counted, or the smallest size
 
 
@@ -32,8 +30,8 @@ def run(
     model: str | Path | HybridFF,
     structures: Sequence[Atoms] | None = None,
     *,
-    sizes: Sequence[int] = SIZES,
-    recipe: str = RECIPE,
+    sizes: Sequence[int] = (),
+    recipe: str = "",
     replicas: Sequence[int] = (1,),
     kernels: str = "auto",
     device: str = "cpu",

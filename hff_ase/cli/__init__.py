@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import sys
 import warnings
@@ -11,14 +12,14 @@ from typing import NoReturn, TextIO
 import typer
 
 from hff_ase._version import __version__
-from hff_ase.cli.align import AlignCommand, align
+from hff_ase.cli.align import align
 from hff_ase.cli.analyse import analyse
 from hff_ase.cli.bench import bench
 from hff_ase.cli.build import build
-from hff_ase.cli.calibrate import CalibrateCommand, calibrate
+from hff_ase.cli.calibrate import calibrate
 from hff_ase.cli.compare import compare
 from hff_ase.cli.conditioning import conditioning
-from hff_ase.cli.distill import SeveralValues, distill
+from hff_ase.cli.distill import distill
 from hff_ase.cli.equilibrate import equilibrate
 from hff_ase.cli.evaluate import evaluate
 from hff_ase.cli.finetune import finetune
@@ -54,10 +55,10 @@ app.command(rich_help_panel=PROPERTIES)(compare)
 app.add_typer(label, name="label", rich_help_panel=TRAIN)
 app.command(rich_help_panel=TRAIN)(train)
 app.command(rich_help_panel=TRAIN)(finetune)
-app.command(cls=SeveralValues, rich_help_panel=TRAIN)(distill)
-app.command(cls=AlignCommand, rich_help_panel=TRAIN)(align)
-app.command(cls=CalibrateCommand, rich_help_panel=TRAIN)(calibrate)
-app.command(cls=CalibrateCommand, rich_help_panel=TRAIN)(conditioning)
+app.command(rich_help_panel=TRAIN)(distill)
+app.command(rich_help_panel=TRAIN)(align)
+app.command(rich_help_panel=TRAIN)(calibrate)
+app.command(rich_help_panel=TRAIN)(conditioning)
 app.command(rich_help_panel=TRAIN)(evaluate)
 app.command(rich_help_panel=MODELS)(models)
 app.command(rich_help_panel=MODELS)(bench)
@@ -90,7 +91,9 @@ def main() -> None:
     # is imported; without effect where a policy is set.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
-        app(prog_name="hff")
+        code = app(prog_name="hff", standalone_mode=False)  # None, or why it left early
+    except typer.TyperException as error:
+        _stop(_usage(error), 2)
     except HFFError as error:
         _stop(str(error), error.exit_code)
     except KeyboardInterrupt:
@@ -99,18 +102,31 @@ def main() -> None:
         place = f" ({error.filename})" if error.filename else ""
         _stop(f"{error.strerror or error}{place}", 2)
     except SystemExit as leaving:
-        if leaving.code == 130:  # typer's answer to Ctrl-C, which it gives without a word
-            _stop("interrupted", 130)
-        problem = _flush()
-        if problem is not None and leaving.code in (None, 0):
-            _stop(f"cannot print: {problem}", 2)
-        raise
+        code = leaving.code
+    if code == 130:  # typer's answer to Ctrl-C, which it gives without a word
+        _stop("interrupted", 130)
+    problem = _flush()
+    if problem is not None and code in (None, 0):
+        _stop(f"cannot print: {problem}", 2)
+    sys.exit(code)
+
+
+def _usage(error: typer.TyperException) -> str:
+    """What is wrong with the words of a command, where typer can tell."""
+    context, option = getattr(error, "ctx", None), getattr(error, "option_name", None)
+    if context is None or option is None or getattr(error, "possibilities", None) is None:
+        return error.format_message()
+    known = [flag for one in context.command.params for flag in (*one.opts, *one.secondary_opts)]
+    close = difflib.get_close_matches(option, known, n=2)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"see {context.command_path} --help"
+    return f"unknown option {option}; {hint}"
 
 
 def _stop(message: str, code: int) -> NoReturn:
     """One line on stderr, and out."""
     with contextlib.suppress(OSError):
-        typer.echo("hff: " + " ".join(message.split()), err=True)
+        if message:
+            typer.echo("hff: " + " ".join(message.split()), err=True)
     _flush()
     sys.exit(code)
 

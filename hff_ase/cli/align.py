@@ -3,95 +3,131 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from hff_ase.cli.distill import SeveralValues
+from hff_ase.cli.command import command
+from hff_ase.cli.output import OutputFile
+from hff_ase.settings import Duration, Settings, setting
+from hff_ase.settings.common import DEVICE, OUTPUT
+from hff_ase.settings.declare import REQUIRED
 
-SEVERAL = ("--runs", "--parameters")
-SAMPLING, TRAINING = "Sampling", "Training"
+if TYPE_CHECKING:
+    from hff_ase.calculators.finetune.targets import Target
+
+SAMPLING, FITTING = "Samples", "Fitting"
 
 
-class AlignCommand(SeveralValues):
-    """A command whose options of `SEVERAL` take all values up to the next option."""
+class TargetSettings(Settings):
+    """A model, what is measured, and runs of the model."""
 
-    several = SEVERAL
+    model: str = setting(
+        REQUIRED, "Name of a model or an .hff file.", positional=True, metavar="MODEL"
+    )
+    targets: str = setting(
+        REQUIRED, "Table of measured values: .csv or .yaml (docs/calibration.md).", metavar="FILE"
+    )
+    runs: tuple[str, ...] = setting(
+        (),
+        "Folders of runs of this model (hff md, hff equilibrate), in the place of sampling anew.",
+        panel=SAMPLING,
+        commas=True,
+        metavar="FOLDER",
+    )
+    unsettled: bool = setting(False, "Take runs that have not settled.", panel=SAMPLING)
+    parameters: tuple[str, ...] = setting(
+        ("physical",),
+        "What is changed: physical, heads, lora, or patterns of names.",
+        panel=FITTING,
+        commas=True,
+        metavar="NAME",
+    )
+    device: str = DEVICE
 
 
-def align(
-    model: Annotated[str, typer.Argument(help="Name of a model or an .hff file.")],
-    targets: Annotated[
-        Path, typer.Option(help="Table of densities: .csv or .yaml (docs/calibration.md).")
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The aligned .hff file.")],
-    runs: Annotated[
-        list[Path] | None,
-        typer.Option(help="Folders of runs of this model at constant pressure, in the place of "
-                     "sampling anew.", rich_help_panel=SAMPLING),
-    ] = None,
-    unsettled: Annotated[
-        bool, typer.Option("--unsettled", help="Take runs that have not settled.",
-                           rich_help_panel=SAMPLING),
-    ] = False,
-    rounds: Annotated[
-        int, typer.Option(min=1, help="Sample and train so often.", rich_help_panel=SAMPLING)
-    ] = 1,
-    atoms: Annotated[
-        int, typer.Option(min=1, help="Of a box.", rich_help_panel=SAMPLING)
-    ] = 230,
-    replicas: Annotated[
-        int, typer.Option(min=2, help="Boxes of each liquid.", rich_help_panel=SAMPLING)
-    ] = 3,
-    time: Annotated[
-        str, typer.Option(help="Of production of each box.", rich_help_panel=SAMPLING)
-    ] = "200ps",
-    parameters: Annotated[
-        list[str] | None,
-        typer.Option(help="What is trained: heads (default), lora, or patterns of names.",
-                     rich_help_panel=TRAINING),
-    ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Of Adam.", rich_help_panel=TRAINING)] = 300,
-    learning_rate: Annotated[
-        float, typer.Option(help="At the beginning.", rich_help_panel=TRAINING)
-    ] = 1e-3,
-    keep_out: Annotated[
-        float, typer.Option(help="Part of the liquids that is predicted only.",
-                            rich_help_panel=TRAINING),
-    ] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of packing, velocities and frames.")] = 0,
-    work: Annotated[
-        Path | None, typer.Option(help="Folder of samples and training (default: OUTPUT-align).")
-    ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    force: Annotated[bool, typer.Option("--force", help="Replace the output.")] = False,
-) -> None:  # fmt: skip
+class FitSettings(TargetSettings, OutputFile):
+    """How a model is sampled, and what its fit leaves out."""
+
+    suffixes = (".hff",)
+
+    output: str = setting(
+        REQUIRED, "The .hff file of the new model.", short="-o", panel=OUTPUT, metavar="FILE"
+    )
+    rounds: int = setting(1, "Sample and fit so often at most.", panel=SAMPLING, ge=1)
+    atoms: int = setting(230, "Of a box.", panel=SAMPLING, ge=1)
+    replicas: int = setting(3, "Boxes of each liquid.", panel=SAMPLING, ge=2)
+    time: Duration = setting("200ps", "Of production of each box.", panel=SAMPLING)
+    keep_out: float = setting(
+        0.0, "Part of the liquids that is predicted only.", panel=FITTING, ge=0, lt=1
+    )
+    seed: int = setting(0, "Of packing, velocities and frames.", panel=SAMPLING, ge=0)
+    run: str | None = setting(
+        None, "Folder of samples.", panel=OUTPUT, metavar="FOLDER", shown="OUTPUT-COMMAND"
+    )
+
+    def folder(self, command: str) -> Path:
+        """Where samples are kept."""
+        output = Path(self.output)
+        return Path(self.run) if self.run else output.with_name(f"{output.stem}-{command}")
+
+    def sampling(self) -> Any:
+        """How boxes are sampled."""
+        from hff_ase.dynamics.sampling.sampler import SamplingSettings
+
+        return SamplingSettings(
+            atoms=self.atoms, replicas=self.replicas, time=self.time, seed=self.seed
+        )
+
+    def ensembles(self) -> Any:
+        """What the given runs have sampled."""
+        from hff_ase.dynamics.sampling.reading import read_ensembles
+
+        folders = [Path(folder) for folder in self.runs]
+        return read_ensembles(folders, unsettled=self.unsettled) if folders else ()
+
+    def split_targets(self) -> tuple[list[Target], list[Target]]:
+        """Targets that are fitted, and those that are predicted only."""
+        from dataclasses import replace
+
+        from hff_ase.calculators.finetune.targets import read_targets, split
+
+        fitted, out = split(read_targets(Path(self.targets)), self.keep_out, self.seed)
+        return list(fitted), [replace(target, kept_out=True) for target in out]
+
+
+class AlignConfig(FitSettings):
+    """How a model is aligned."""
+
+    defaults = {"parameters": ("heads",)}  # noqa: RUF012
+
+    steps: int = setting(300, "Of Adam.", panel=FITTING, ge=1)
+    learning_rate: float = setting(1e-3, "At the beginning.", panel=FITTING, gt=0)
+
+
+@command(AlignConfig)
+def align(config: AlignConfig) -> None:
     """Align the densities of a model to measured ones; started again, it goes on."""
-    from dataclasses import replace
-
     from hff_ase.allocator import keep_memory
     from hff_ase.calculators.finetune.alignment_loss import AlignSettings
-    from hff_ase.calculators.finetune.targets import read_targets, split
     from hff_ase.calculators.hybrid import HybridFF
-    from hff_ase.cli.output import check_output
     from hff_ase.dynamics.sampling.alignment_run import AlignmentRun
-    from hff_ase.dynamics.sampling.reading import read_ensembles
-    from hff_ase.dynamics.sampling.sampler import SamplingSettings
     from hff_ase.dynamics.simulation.stopping import stop_on_signals
 
     keep_memory()
-    check_output(output, (".hff",), force)
-    fitted, out = split(read_targets(targets), keep_out, seed)
-    wanted = [*fitted, *(replace(target, kept_out=True) for target in out)]
+    output = config.target()
+    fitted, out = config.split_targets()
     run = AlignmentRun(
-        HybridFF.load(model, device=device),
-        wanted,
-        work or output.with_name(f"{output.stem}-align"),
-        parameters=parameters or ["heads"],
-        rounds=rounds,
-        sampling=SamplingSettings(atoms=atoms, replicas=replicas, time=time, seed=seed),
-        training=AlignSettings(steps=steps, learning_rate=learning_rate, seed=seed),
-        ensembles=read_ensembles(runs, unsettled=unsettled) if runs else (),
+        HybridFF.load(config.model, device=config.device),
+        [*fitted, *out],
+        config.folder("align"),
+        parameters=list(config.parameters),
+        rounds=config.rounds,
+        sampling=config.sampling(),
+        training=AlignSettings(
+            steps=config.steps, learning_rate=config.learning_rate, seed=config.seed
+        ),
+        ensembles=config.ensembles(),
     )
     with stop_on_signals() as stop:
         run.run(stop)

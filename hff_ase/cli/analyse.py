@@ -3,77 +3,88 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from hff_ase.cli.md import Count, Number, Switch, Text, option
+from hff_ase.cli.command import command
+from hff_ase.settings import Duration, Settings, parse_time, setting
+from hff_ase.settings.common import OUTPUT, PrintSettings
 
 if TYPE_CHECKING:
     from hff_ase.dynamics.properties.state import StatePoint
 
-WHAT, FOREIGN, OUTPUT = "What", "Trajectories of other programs", "Output"
+WHAT, FOREIGN = "What", "Trajectories of other programs"
 
 
-def analyse(
-    source: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            help="Folder of hff md, hff equilibrate or hff properties; or trajectory files of one "
-            "liquid, each a replica.",
-            show_default=False,
-        ),
-    ] = None,
-    properties: Annotated[
-        Text,
-        option(
-            WHAT, "Such as density,viscosity,conductivity (default: all usual ones).", "--property"
-        ),
-    ] = None,
-    list_: Annotated[
-        bool, option(WHAT, "Print the properties that there are, and what they need.", "--list")
-    ] = False,
-    skip: Annotated[
-        Text, option(WHAT, "Beginning that is left out in any case, such as 20ps.")
-    ] = None,
-    recipe: Annotated[
-        Text, option(WHAT, "What the liquid is, for measured values (default: as the box says).")
-    ] = None,
-    charge: Annotated[
-        list[str] | None,
-        option(WHAT, "Formal charge of a species, such as Li=1; may be given again."),
-    ] = None,
-    convergence: Annotated[
-        Switch,
-        option(
-            WHAT,
-            "Also shorter stretches and single replicas (default: yes).",
-            "--convergence/--no-convergence",
-        ),
-    ] = None,
-    topology: Annotated[
-        Path | None, option(FOREIGN, "File with elements and molecules: pdb, tpr, psf, data ...")
-    ] = None,
-    temperature: Annotated[Number, option(FOREIGN, "K.")] = None,
-    interval: Annotated[
-        Text, option(FOREIGN, "Time between frames, such as 1ps (default: as the file says).")
-    ] = None,
-    unwrapped: Annotated[
-        bool,
-        option(
-            FOREIGN, "Positions go on across the boundary; take them as they are.", "--unwrapped"
-        ),
-    ] = False,
-    frames: Annotated[Count, option(FOREIGN, "Read so many frames of each file at most.")] = None,
-    output: Annotated[
-        Path | None,
-        option(OUTPUT, "Folder for properties.json (default: the run's).", "--output", "-o"),
-    ] = None,
-    json_: Annotated[bool, option(OUTPUT, "Print properties.json.", "--json")] = False,
-    progress: Annotated[
-        Switch, option(OUTPUT, "Progress on the screen (default: yes).", "--progress/--no-progress")
-    ] = None,
-) -> None:
+class PropertySettings(Settings):
+    """Which properties."""
+
+    property_: tuple[str, ...] = setting(
+        (),
+        "Such as density,viscosity,conductivity.",
+        panel=WHAT,
+        commas=True,
+        shown="all usual ones",
+        alias="property",
+    )
+
+
+class AnalyseSettings(PropertySettings, PrintSettings):
+    """What is analysed, and how."""
+
+    source: tuple[str, ...] = setting(
+        (),
+        "Folder of hff md, hff equilibrate or hff properties; or trajectory files of one liquid, "
+        "each a replica.",
+        positional=True,
+        metavar="PATH",
+    )
+    list_: bool = setting(
+        False,
+        "Print the properties that there are, and what they need.",
+        panel=WHAT,
+        alias="list",
+    )
+    skip: Duration | None = setting(
+        None, "Beginning that is left out in any case, such as 20ps.", panel=WHAT
+    )
+    recipe: str | None = setting(
+        None, "What the liquid is, for measured values.", panel=WHAT, shown="as the box says"
+    )
+    formal_charges: dict[str, float] = setting(
+        {}, "Formal charge of a species, such as Li=1.", panel=WHAT, metavar="SPECIES=CHARGE"
+    )
+    convergence: bool = setting(True, "Also shorter stretches and single replicas.", panel=WHAT)
+    topology: str | None = setting(
+        None,
+        "File with elements and molecules: pdb, tpr, psf, data ...",
+        panel=FOREIGN,
+        metavar="FILE",
+    )
+    temperature: float | None = setting(None, "Of the trajectory.", unit="K", panel=FOREIGN, gt=0)
+    interval: Duration | None = setting(
+        None, "Time between frames, such as 1ps.", panel=FOREIGN, shown="as the file says"
+    )
+    unwrapped: bool = setting(
+        False, "Positions go on across the boundary; take them as they are.", panel=FOREIGN
+    )
+    max_frames: int | None = setting(
+        None, "Read so many frames of each file at most.", panel=FOREIGN, ge=1
+    )
+    output: str | None = setting(
+        None,
+        "Folder for properties.json.",
+        short="-o",
+        panel=OUTPUT,
+        metavar="FOLDER",
+        shown="the run's",
+    )
+    progress: bool = setting(True, "Show progress on the screen.", panel=OUTPUT)
+
+
+@command(AnalyseSettings)
+def analyse(config: AnalyseSettings) -> None:
     """Compute properties with honest errors and write properties.json.
 
     What a run is too short for is refused, with how much longer it has to be.
@@ -83,30 +94,30 @@ def analyse(
     from hff_ase.dynamics.properties.table import as_dict, lines, write_analysis
     from hff_ase.errors import ConfigError
 
-    if list_:
+    if config.list_:
         typer.echo(_listed())
         return
-    if not source:
+    if not config.source:
         raise ConfigError("expected the folder of a run or trajectories, got none")
     given = Reading(
-        recipe=recipe,
-        charges=_charges(charge or []),
-        skip=_picoseconds(skip) or 0.0,
-        topology=topology,
-        temperature=temperature,
-        interval=_picoseconds(interval),
-        wrapped=not unwrapped,
-        frames=frames,
+        recipe=config.recipe,
+        charges=config.formal_charges or None,
+        skip=_picoseconds(config.skip) or 0.0,
+        topology=None if config.topology is None else Path(config.topology),
+        temperature=config.temperature,
+        interval=_picoseconds(config.interval),
+        wrapped=not config.unwrapped,
+        frames=config.max_frames,
     )
-    states, place = read_sources(source, given)
-    names = [name.strip() for name in (properties or "").split(",") if name.strip()]
-    with _bar(states, progress is not False and not json_) as read:
-        found = compute(states, names, convergence=convergence is not False, progress=read)
+    states, place = read_sources([Path(path) for path in config.source], given)
+    names = [name.strip() for name in config.property_]
+    with _bar(states, config.progress and not config.json_) as read:
+        found = compute(states, names, convergence=config.convergence, progress=read)
     content = as_dict(found)
-    target = output or place
+    target = Path(config.output) if config.output else place
     target.mkdir(parents=True, exist_ok=True)
     written = write_analysis(found, target)
-    if json_:
+    if config.json_:
         import json
 
         typer.echo(json.dumps(content, indent=1))
@@ -140,25 +151,7 @@ class _bar:  # noqa: N801
 
 def _picoseconds(text: str | None) -> float | None:
     """A time with its unit in ps."""
-    from hff_ase.dynamics.config import parse_time
-
     return None if text is None else 1e-3 * parse_time(text)
-
-
-def _charges(given: list[str]) -> dict[str, float] | None:
-    """Charges such as ``Li=1`` by species."""
-    from hff_ase.errors import ConfigError
-
-    found = {}
-    for entry in given:
-        name, separator, value = entry.rpartition("=")
-        try:
-            if not separator:
-                raise ValueError
-            found[name] = float(value)
-        except ValueError:
-            raise ConfigError(f"expected a charge such as Li=1, got {entry!r}") from None
-    return found or None
 
 
 def _listed() -> str:

@@ -4,144 +4,108 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from pydantic import Field, model_validator
+
+from hff_ase.cli.command import command
+from hff_ase.cli.output import OutputFolder
+from hff_ase.settings import TimeStep, setting
+from hff_ase.settings.common import MODEL, ModelSettings, PrintSettings
 
 if TYPE_CHECKING:
     from hff_ase.bench import BenchResult
 
-SYSTEM, MODEL, MEASUREMENT, OUTPUT = "Systems", "Model", "Measurement", "Output"
+SYSTEM, MEASUREMENT = "Systems", "Measurement"
 
 
-def bench(
-    structure: Annotated[
-        Path | None,
-        typer.Argument(help="What to measure, anything ASE reads (the last frame); or --atoms."),
-    ] = None,
-    atoms: Annotated[
-        str | None,
-        typer.Option(
-            help="Boxes of about so many atoms: 1000,10000,100000 (default: 1000).",
-            rich_help_panel=SYSTEM,
-            show_default=False,
-        ),
-    ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            help="What fills them (default: 1.0 M LiPF6 in EC:DMC 1:1 v/v).",
-            rich_help_panel=SYSTEM,
-            show_default=False,
-        ),
-    ] = None,
-    replicas: Annotated[
-        str,
-        typer.Option(
-            "--replicas",
-            "--batch",
-            help="So many copies in one batch; several: 1,8,64.",
-            rich_help_panel=SYSTEM,
-        ),
-    ] = "1",
-    model: Annotated[
-        str, typer.Option(help="Name of a model or an .hff file.", rich_help_panel=MODEL)
-    ] = "electrolyte",
-    kernels: Annotated[
-        str, typer.Option(help="auto or reference.", rich_help_panel=MODEL)
-    ] = "auto",
-    device: Annotated[str, typer.Option(help="cpu or cuda.", rich_help_panel=MODEL)] = "cpu",
-    dtype: Annotated[
-        str, typer.Option(help="float32 or float64.", rich_help_panel=MODEL)
-    ] = "float32",
-    skin: Annotated[
-        float, typer.Option(help="Of the neighbour list, A.", rich_help_panel=MODEL)
-    ] = 1.0,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            help="Of the CPU (default: all).", rich_help_panel=MEASUREMENT, show_default=False
-        ),
-    ] = None,
-    timestep: Annotated[str, typer.Option(help="For ns/day.", rich_help_panel=MEASUREMENT)] = "1fs",
-    repeats: Annotated[int, typer.Option(help="Blocks of steps.", rich_help_panel=MEASUREMENT)] = 5,
-    stress: Annotated[
-        bool, typer.Option(help="Compute the stress too.", rich_help_panel=MEASUREMENT)
-    ] = True,
-    md_steps: Annotated[
-        int,
-        typer.Option(
-            help="Steps of MD, also to count neighbour searches; 0: times without them.",
-            rich_help_panel=MEASUREMENT,
-        ),
-    ] = 100,
-    md: Annotated[
-        str | None,
-        typer.Option(
-            help="Time the batched MD engine too, searches included: nvt,npt.",
-            rich_help_panel=MEASUREMENT,
-            show_default=False,
-        ),
-    ] = None,
-    overhead: Annotated[
-        bool,
-        typer.Option(
-            "--overhead", help="ASE's MD against bare force calls.", rich_help_panel=MEASUREMENT
-        ),
-    ] = False,
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", help="Folder.", rich_help_panel=OUTPUT),
-    ] = Path("bench"),
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace what is there.", rich_help_panel=OUTPUT)
-    ] = False,
-    json_: Annotated[
-        bool, typer.Option("--json", help="Print as JSON.", rich_help_panel=OUTPUT)
-    ] = False,
-) -> None:
+class BenchSettings(ModelSettings, OutputFolder, PrintSettings):
+    """What is measured, and how."""
+
+    results = "bench.json"
+    defaults = {"output": "bench", "model": "electrolyte"}  # noqa: RUF012
+    alternatives = (("structure",), ("atoms", "recipe"))
+
+    structure: str | None = setting(
+        None,
+        "What to measure, anything ASE reads (the last frame); or --atoms.",
+        positional=True,
+        metavar="FILE",
+    )
+    atoms: tuple[Annotated[int, Field(ge=1)], ...] = setting(
+        (1000,), "Boxes of about so many atoms.", panel=SYSTEM, commas=True
+    )
+    recipe: str = setting("1.0 M LiPF6 in EC:DMC 1:1 v/v", "What fills them.", panel=SYSTEM)
+    replicas: tuple[Annotated[int, Field(ge=1)], ...] = setting(
+        (1,), "So many copies in one batch.", panel=SYSTEM, commas=True
+    )
+    kernels: Literal["auto", "reference"] = setting(
+        "auto", "Compiled kernels where there are some, or plain torch.", panel=MODEL
+    )
+    skin: float = setting(1.0, "Of the neighbour list.", unit="Angstrom", panel=MODEL, ge=0)
+    threads: int | None = setting(None, "Of the CPU.", panel=MEASUREMENT, shown="all", ge=1)
+    timestep: TimeStep = setting(1.0, "For ns/day.", unit="fs", panel=MEASUREMENT)
+    repeats: int = setting(5, "Blocks of steps.", panel=MEASUREMENT, ge=1)
+    stress: bool = setting(True, "Compute the stress too.", panel=MEASUREMENT)
+    md_steps: int = setting(
+        100,
+        "Steps of MD, also to count neighbour searches; 0: times without them.",
+        panel=MEASUREMENT,
+        ge=0,
+    )
+    ensembles: tuple[str, ...] = setting(
+        (),
+        "Time the batched MD engine too, searches included: nvt,npt.",
+        panel=MEASUREMENT,
+        commas=True,
+        metavar="ENSEMBLE",
+    )
+    overhead: bool = setting(False, "ASE's MD against bare force calls.", panel=MEASUREMENT)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> BenchSettings:
+        if self.structure is not None and {"atoms", "recipe"} & self.model_fields_set:
+            raise ValueError("expected either a structure or --atoms and --recipe, got both")
+        return self
+
+
+@command(BenchSettings)
+def bench(config: BenchSettings) -> None:
     """Measure a model: time per step, ns/day, memory, split by term; bench.json and bench.png.
 
     Steps are as in MD: neighbours are reused under the skin, atoms move between steps.
     """
-    from hff_ase.errors import ConfigError
-
-    if structure is not None and (atoms is not None or recipe is not None):
-        raise ConfigError("expected either a structure or --atoms and --recipe, got both")
-    sizes, copies = _numbers("--atoms", atoms or "1000"), _numbers("--replicas", replicas)
-    _check_folder(output, force)
-    if threads is not None:  # read when torch and numba are imported
-        if threads < 1:
-            raise ConfigError(f"expected at least 1 thread, got {threads}")
-        os.environ["OMP_NUM_THREADS"] = str(threads)
+    output = config.target()
+    if config.threads is not None:  # read when torch and numba are imported
+        os.environ["OMP_NUM_THREADS"] = str(config.threads)
 
     from hff_ase.allocator import keep_memory
-    from hff_ase.bench.benchmark import RECIPE, run
-    from hff_ase.dynamics.config import parse_time
+    from hff_ase.bench.benchmark import run
     from hff_ase.reading import read_structure
 
     keep_memory()
     result = run(
-        model,
-        None if structure is None else [read_structure(structure)],
-        sizes=sizes,
-        recipe=recipe or RECIPE,
-        replicas=copies,
-        kernels=kernels,
-        device=device,
-        dtype=dtype,
-        skin=skin,
-        threads=threads,
-        timestep=parse_time(timestep),
-        stress=stress,
-        repeats=repeats,
-        md_steps=md_steps,
-        overhead=overhead,
-        ensembles=[] if md is None else md.split(","),
+        config.model or "",
+        None if config.structure is None else [read_structure(config.structure)],
+        sizes=config.atoms,
+        recipe=config.recipe,
+        replicas=config.replicas,
+        kernels=config.kernels,
+        device=config.device,
+        dtype=config.dtype,
+        skin=config.skin,
+        threads=config.threads,
+        timestep=config.timestep,
+        stress=config.stress,
+        repeats=config.repeats,
+        md_steps=config.md_steps,
+        overhead=config.overhead,
+        ensembles=config.ensembles,
         progress=lambda message: typer.echo(f"{message} ...", err=True),
     )
     _save(result, output)
-    _print(result, output, json_)
+    _print(result, output, config.json_)
 
 
 def _save(result: BenchResult, output: Path) -> None:
@@ -170,37 +134,3 @@ def _print(result: BenchResult, output: Path, json_: bool) -> None:
     for table in tables(result):
         console.print(table)
     console.print(f"{output}: bench.json, bench.png")
-
-
-def _numbers(option: str, text: str) -> list[int]:
-    """The whole numbers of a list such as 1000,10000."""
-    from hff_ase.errors import ConfigError
-
-    try:
-        numbers = [int(part.replace("_", "")) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if not numbers or min(numbers) < 1:
-        raise ConfigError(
-            f"expected {option} as positive whole numbers such as 1,8,64, got {text!r}"
-        )
-    return numbers
-
-
-def _check_folder(output: Path, force: bool) -> None:
-    """Refuse a folder that could not be written at the end.
-
-    Raises:
-        ConfigError: it holds results already, is a file, or cannot be made.
-    """
-    from hff_ase.errors import ConfigError
-
-    if output.exists() and not output.is_dir():
-        raise ConfigError(f"expected a folder for the results, got the file {output}")
-    if (output / "bench.json").exists() and not force:
-        raise ConfigError(f"expected a folder without results (or --force), got {output}")
-    place = output if output.is_dir() else output.parent
-    if not place.is_dir():
-        raise ConfigError(f"expected an existing folder for {output}, got none at {place}")
-    if not os.access(place, os.W_OK):
-        raise ConfigError(f"expected a folder that can be written to, got {place}")

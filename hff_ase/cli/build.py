@@ -3,59 +3,55 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+from hff_ase.cli.command import command
+from hff_ase.cli.output import OutputFile
+from hff_ase.errors import ConfigError
+from hff_ase.settings import setting
+from hff_ase.settings.common import OUTPUT, PrintSettings
 
 if TYPE_CHECKING:
     from hff_ase.dynamics.build import Composition
 
-OUTPUT = "Output"
 BOX = "Box"
 
 
-def build(
-    recipe: Annotated[
-        str | None,
-        typer.Argument(
-            help="e.g. '1.0 M LiPF6 in EC:DMC 1:1 v/v', '1 M LiPF6 in EC/EMC 3:7 w/w + 2 wt% VC', "
-            "'1.5 m LiFSI in DMC', 'DMC'"
-        ),
-    ] = None,
-    atoms: Annotated[
-        int | None,
-        typer.Option(
-            "--atoms",
-            help="Atoms, met within about 5 % (1000); with --within at least so many.",
-            rich_help_panel=BOX,
-        ),
-    ] = None,
-    within: Annotated[
-        str | None,
-        typer.Option(
-            help="The smallest box that meets the recipe within e.g. 2%.", rich_help_panel=BOX
-        ),
-    ] = None,
-    density: Annotated[
-        float | None,
-        typer.Option(help="g/cm3, instead of the expected density.", rich_help_panel=BOX),
-    ] = None,
-    seed: Annotated[
-        int, typer.Option(help="The same seed gives the same box.", rich_help_panel=BOX)
-    ] = 0,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="An .extxyz file.", rich_help_panel=OUTPUT)
-    ] = Path("box.extxyz"),
-    force: Annotated[
-        bool, typer.Option("--force", help="Overwrite the output.", rich_help_panel=OUTPUT)
-    ] = False,
-    json_: Annotated[
-        bool, typer.Option("--json", help="Print the composition as JSON.", rich_help_panel=OUTPUT)
-    ] = False,
-    list_: Annotated[
-        bool, typer.Option("--list", help="Print the solvents and ions that have a name.")
-    ] = False,
-) -> None:
+class BuildSettings(OutputFile, PrintSettings):
+    """A box of liquid."""
+
+    suffixes = (".extxyz", ".xyz")
+    defaults = {"output": "box.extxyz"}  # noqa: RUF012
+
+    recipe: str | None = setting(
+        None,
+        "e.g. '1.0 M LiPF6 in EC:DMC 1:1 v/v', '1 M LiPF6 in EC/EMC 3:7 w/w + 2 wt% VC', "
+        "'1.5 m LiFSI in DMC', 'DMC'",
+        positional=True,
+    )
+    atoms: int | None = setting(
+        None,
+        "Atoms, met within about 5 %; with --within at least so many.",
+        panel=BOX,
+        shown="1000",
+        ge=1,
+    )
+    within: str | None = setting(
+        None, "The smallest box that meets the recipe within e.g. 2%.", panel=BOX, metavar="PERCENT"
+    )
+    density: float | None = setting(
+        None, "Instead of the expected density.", unit="g/cm3", panel=BOX, gt=0
+    )
+    seed: int = setting(0, "The same seed gives the same box.", panel=BOX, ge=0)
+    list_: bool = setting(
+        False, "Print the solvents and ions that have a name.", panel=OUTPUT, alias="list"
+    )
+
+
+@command(BuildSettings)
+def build(config: BuildSettings) -> None:
     """Build a periodic box of liquid from a recipe.
 
     Concentrations are in M (mol per litre of solution) or m (mol per kg of solvent), ratios by v/v,
@@ -63,23 +59,23 @@ def build(
 
     Any molecule or salt can be given as smiles:... (needs RDKit), a molecule as file:NAME.xyz.
     """
-    if list_:
+    if config.list_:
         typer.echo(_vocabulary())
         return
-    if recipe is None:
-        raise typer.BadParameter("expected a recipe, got none", param_hint="RECIPE")
-    from hff_ase.cli.output import check_output
-
-    check_output(output, (".extxyz", ".xyz"), force)
+    if config.recipe is None:
+        raise ConfigError("expected a recipe, got none")
+    output = config.target()
     from hff_ase.dynamics.build import build_box, describe_box
 
-    tolerance = None if within is None else _fraction(within)
-    box = build_box(recipe, atoms, within=tolerance, density=density, seed=seed)
+    tolerance = None if config.within is None else _fraction(config.within)
+    box = build_box(
+        config.recipe, config.atoms, within=tolerance, density=config.density, seed=config.seed
+    )
     _write(output, box)
     built = describe_box(box)
-    report = _report(built) | {"seed": seed, "output": str(output)}
+    report = _report(built) | {"seed": config.seed, "output": str(output)}
     report["models"], unknown = _coverage(built)
-    if json_:
+    if config.json_:
         import json
 
         typer.echo(json.dumps(report, indent=2))
@@ -89,8 +85,6 @@ def build(
 
 def _fraction(text: str) -> float:
     """ "2%", "2 %" or "0.02" as 0.02."""
-    from hff_ase.errors import ConfigError
-
     try:
         number = float(text.strip().removesuffix("%"))
     except ValueError:
@@ -126,7 +120,6 @@ def _write(output: Path, box: Any) -> None:
 
     from ase.io import write
 
-    from hff_ase.errors import ConfigError
     from hff_ase.files import write_whole
 
     text = StringIO()

@@ -3,37 +3,44 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from hff_ase.cli.md import Text, option
+from hff_ase.cli.command import command
+from hff_ase.settings import setting
+from hff_ase.settings.common import OUTPUT, PrintSettings
+from hff_ase.settings.declare import REQUIRED
 
-WHAT, OUTPUT = "What", "Output"
+
+class CompareSettings(PrintSettings):
+    """What is compared."""
+
+    folders: tuple[str, ...] = setting(
+        REQUIRED, "Folders with properties.json.", positional=True, metavar="FOLDER"
+    )
+    experiment: tuple[str, ...] = setting(
+        (),
+        "Such as density,viscosity,conductivity.",
+        panel="What",
+        commas=True,
+        shown="all that were measured",
+    )
+    plot: str | None = setting(
+        None, "Parity plot: a .png, .svg or .pdf file.", panel=OUTPUT, metavar="FILE"
+    )
 
 
-def compare(
-    folders: Annotated[
-        list[Path], typer.Argument(help="Folders with properties.json.", show_default=False)
-    ],
-    experiment: Annotated[
-        Text,
-        option(WHAT, "Such as density,viscosity,conductivity (default: all that were measured)."),
-    ] = None,
-    plot: Annotated[
-        Path | None, option(OUTPUT, "Parity plot: a .png, .svg or .pdf file.", "--plot")
-    ] = None,
-    json_: Annotated[bool, option(OUTPUT, "Print as JSON.", "--json")] = False,
-) -> None:
+@command(CompareSettings)
+def compare(config: CompareSettings) -> None:
     """Compare computed properties with measured ones: a table, and a parity plot."""
     from hff_ase.dynamics.properties.compare import as_dict, parity_plot, table
     from hff_ase.dynamics.properties.compare import compare as beside
 
-    names = [name.strip() for name in (experiment or "").split(",") if name.strip()]
-    found = beside(folders, names)
-    if plot is not None:
-        parity_plot(found, plot)
-    if json_:
+    names = [name.strip() for name in config.experiment]
+    found = beside([Path(folder) for folder in config.folders], names)
+    if config.plot is not None:
+        parity_plot(found, Path(config.plot))
+    if config.json_:
         import json
 
         typer.echo(json.dumps(as_dict(found), indent=1))

@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
+from hff_ase.cli.align import SAMPLING, TargetSettings
+from hff_ase.cli.calibrate import ForceSettings
+from hff_ase.cli.command import command
+from hff_ase.cli.output import OutputFolder
+from hff_ase.settings import setting
 
-def conditioning(
-    model: Annotated[str, typer.Argument(help="Name of a model or an .hff file.")],
-    targets: Annotated[Path, typer.Option(help="Table: .csv or .yaml (docs/calibration.md).")],
-    runs: Annotated[
-        list[Path], typer.Option(help="Folders of runs of this model (hff md, hff equilibrate).")
-    ],
-    parameters: Annotated[
-        list[str] | None,
-        typer.Option(help="physical (default), heads, lora, or patterns of names."),
-    ] = None,
-    frames: Annotated[
-        list[Path] | None,
-        typer.Option(help="Files of labelled frames: what the targets would cost in forces."),
-    ] = None,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for page, numbers and figure.")
-    ] = Path("conditioning"),
-    unsettled: Annotated[
-        bool, typer.Option("--unsettled", help="Take runs that have not settled.")
-    ] = False,
-    every: Annotated[int, typer.Option(min=1, help="Only each so many frames.")] = 1,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-) -> None:
+
+class ConditioningConfig(TargetSettings, ForceSettings, OutputFolder):
+    """Of which targets and parameters."""
+
+    results = "conditioning.json"
+    defaults = {"output": "conditioning"}  # noqa: RUF012
+
+    every: int = setting(1, "Only each so many frames of the runs.", panel=SAMPLING, ge=1)
+
+
+@command(ConditioningConfig)
+def conditioning(config: ConditioningConfig) -> None:
     """Which combinations of parameters the targets determine, and what they would cost."""
     import json
 
@@ -40,18 +33,22 @@ def conditioning(
     from hff_ase.calculators.hybrid import HybridFF
     from hff_ase.dynamics.sampling.lookup import with_reference
     from hff_ase.dynamics.sampling.reading import read_ensembles
+    from hff_ase.errors import ConfigError
     from hff_ase.files import write_whole
     from hff_ase.training.adapt.replay import read_all
 
+    output = config.target()
+    if not config.runs:
+        raise ConfigError("expected --runs of the model, got none")
     found = report_of(
-        HybridFF.load(model, device=device),
-        read_ensembles(runs, every, unsettled),
-        with_reference(read_targets(targets)),
-        parameters or ["physical"],
-        frames=read_all(list(frames)) if frames else (),
+        HybridFF.load(config.model, device=config.device),
+        read_ensembles([Path(run) for run in config.runs], config.every, config.unsettled),
+        with_reference(read_targets(Path(config.targets))),
+        list(config.parameters),
+        frames=read_all([Path(path) for path in config.frames]) if config.frames else (),
     )
     output.mkdir(parents=True, exist_ok=True)
-    page = f"# Conditioning of {model}\n\n![](conditioning.png)\n\n{found.markdown()}"
+    page = f"# Conditioning of {config.model}\n\n![](conditioning.png)\n\n{found.markdown()}"
     write_whole(output / "conditioning.md", page.encode())
     text = json.dumps(found.as_dict(), indent=1) + "\n"
     write_whole(output / "conditioning.json", text.encode())

@@ -2,179 +2,147 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-from typer.core import TyperCommand
+
+from hff_ase.cli.command import Part, command_of_run
+from hff_ase.cli.output import OutputFile
+from hff_ase.dynamics.config import MDConfig
+from hff_ase.settings import Given, setting
+from hff_ase.settings.common import OUTPUT
+from hff_ase.settings.declare import REQUIRED
+from hff_ase.training.config import DISTILLING, TrainingSettings
+from hff_ase.training.sections import AboutSection
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-SEVERAL = ("--teachers", "--frames", "--sample", "--set")
 TEACHERS, STUDENT, SAMPLE = "Teachers and frames", "Student", "Frames from dynamics"
+SAMPLING = ("time", "temperature", "ensemble", "timestep", "trajectory_interval")
+DEFAULTS = {"time": "5ps", "ensemble": "nvt"}
 
 
-class SeveralValues(TyperCommand):
-    """A command whose options of ``several`` take all values up to the next option."""
+class DistillTraining(TrainingSettings):
+    """How the student is trained."""
 
-    several: tuple[str, ...] = SEVERAL
+    defaults = DISTILLING
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse, with ``--teachers a b`` read as ``--teachers a --teachers b``."""
-        return super().parse_args(ctx, repeated(args, self.several))
+    model: AboutSection = AboutSection()
 
 
-def repeated(args: Sequence[str], several: Sequence[str] = SEVERAL) -> list[str]:
-    """Arguments with an option of several values before each of them."""
-    out: list[str] = []
-    option = None  # whose further values follow
-    first = False
-    for arg in args:
-        if arg.startswith("-") and len(arg) > 1:
-            option = arg if arg in several else None
-            first = True
-            out.append(arg)
-        else:
-            out += [arg] if option is None or first else [option, arg]
-            first = False
-    return out
+class DistillSettings(OutputFile):
+    """Who teaches whom, on which frames."""
+
+    suffixes = (".hff",)
+
+    output: str = setting(
+        REQUIRED, "The .hff file of the student.", short="-o", panel=OUTPUT, metavar="FILE"
+    )
+    teachers: tuple[str, ...] = setting(
+        REQUIRED,
+        "Models (names or .hff files), or factories of any ASE calculator (module:function, "
+        "file.py:function).",
+        panel=TEACHERS,
+        commas=True,
+        metavar="MODEL",
+    )
+    student: str = setting(
+        "get-small",
+        "get-small, get-smaller, ... or an .hff file to start from.",
+        panel=STUDENT,
+        metavar="MODEL",
+    )
+    frames: tuple[str, ...] = setting(
+        (),
+        "Files or folders of structures; their labels are not used.",
+        panel=TEACHERS,
+        commas=True,
+        metavar="PATH",
+    )
+    sample: tuple[str, ...] = setting(
+        (),
+        "Starting structures of runs of the first teacher, for frames.",
+        panel=SAMPLE,
+        commas=True,
+        metavar="FILE",
+    )
+    terms_of: str | None = setting(
+        None,
+        "Model whose physical terms (charges, Coulomb, dispersion ...) the student gets.",
+        panel=STUDENT,
+        metavar="MODEL",
+        shown="the first teacher of this package",
+    )
+    hold_out: float = setting(0.1, "Part of the frames to validate on.", panel=TEACHERS, ge=0, lt=1)
+    run: str | None = setting(
+        None,
+        "Folder of labels and training.",
+        panel=OUTPUT,
+        metavar="FOLDER",
+        shown="OUTPUT-distill",
+    )
 
 
-def distill(
-    teachers: Annotated[
-        list[str],
-        typer.Option(
-            help="Models (names or .hff files), or factories of any ASE calculator "
-            "(module:function, file.py:function); one or more.", rich_help_panel=TEACHERS),
-    ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="The .hff file of the student.")
-    ],
-    student: Annotated[
-        str,
-        typer.Option(help="get-small, get-smaller, ... or an .hff file to start from.",
-                     rich_help_panel=STUDENT),
-    ] = "get-small",
-    frames: Annotated[
-        list[str] | None,
-        typer.Option(help="Files or folders of structures; their labels are not used.",
-                     rich_help_panel=TEACHERS),
-    ] = None,
-    sample: Annotated[
-        list[str] | None,
-        typer.Option(help="Starting structures of runs of the first teacher, for frames.",
-                     rich_help_panel=SAMPLE),
-    ] = None,
-    time: Annotated[
-        str, typer.Option(help="Length of each run.", rich_help_panel=SAMPLE)
-    ] = "5ps",
-    temperature: Annotated[float, typer.Option(help="K.", rich_help_panel=SAMPLE)] = 300.0,
-    ensemble: Annotated[
-        str, typer.Option(help="nve, nvt, nvt-nhc or npt.", rich_help_panel=SAMPLE)
-    ] = "nvt",
-    timestep: Annotated[
-        str, typer.Option(help="fs, or with its unit.", rich_help_panel=SAMPLE)
-    ] = "1fs",
-    interval: Annotated[
-        int, typer.Option(min=1, help="Steps between frames.", rich_help_panel=SAMPLE)
-    ] = 100,
-    terms_of: Annotated[
-        str | None,
-        typer.Option(help="Model whose physical terms (charges, Coulomb, dispersion ...) the "
-                     "student gets (default: the first teacher of this package).",
-                     rich_help_panel=STUDENT),
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(min=1, help="Steps of the training (default: 20000).",
-                     rich_help_panel=STUDENT),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="Yaml file with sections of a training (loss, optimizer, ...).",
-                     rich_help_panel=STUDENT),
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="section.key=value, over the file.", rich_help_panel=STUDENT),
-    ] = None,
-    hold_out: Annotated[
-        float, typer.Option(help="Part of the frames to validate on.", rich_help_panel=TEACHERS)
-    ] = 0.1,
-    work: Annotated[
-        Path | None, typer.Option(help="Folder of labels and training (default: OUTPUT-distill).")
-    ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    force: Annotated[bool, typer.Option("--force", help="Replace the output.")] = False,
-) -> None:  # fmt: skip
+@command_of_run(
+    Part(MDConfig, only=SAMPLING, defaults=DEFAULTS), DistillTraining, switches=DistillSettings
+)
+def distill(given: Given, config: DistillSettings) -> None:
     """Train a fast model on the mean of several others; started again, it goes on."""
     import os
 
     from hff_ase.allocator import keep_memory
     from hff_ase.calculators.finetune.distill import distill as distil
     from hff_ase.calculators.finetune.distill import read_structures
-    from hff_ase.cli.output import check_output
     from hff_ase.dynamics.simulation.stopping import stop_on_signals
     from hff_ase.errors import ConfigError
     from hff_ase.files import write_whole
 
     keep_memory()
-    check_output(output, (".hff",), force)
-    if not frames and not sample:
+    sampling, training = given.only(*SAMPLING), given.only(*DistillTraining.names())
+    checked = DistillTraining.load(training)
+    MDConfig.load(sampling.over(DEFAULTS))
+    output = config.target()
+    if not config.frames and not config.sample:
         raise ConfigError("expected --frames or --sample, got neither")
-    folder = work or output.with_name(f"{output.stem}-distill")
-    settings = training_settings(config, set_ or (), steps, output.stem)
-    models = [name for given in teachers for name in given.split(",") if name]
-    structures = read_structures(frames) if frames else []
-    options = {
-        "time": time, "temperature": temperature, "ensemble": ensemble, "timestep": timestep,
-        "trajectory_interval": interval, "device": device,
-    }  # fmt: skip
-    for index, start in enumerate(sample or ()):
-        structures += sampled(folder / f"md-{index}", start, models[0], options)
+    folder = Path(config.run) if config.run else output.with_name(f"{output.stem}-distill")
+    structures = read_structures(config.frames) if config.frames else []
+    for index, start in enumerate(config.sample):
+        options = sampling.over({**DEFAULTS, "device": checked.device, "structure": start})
+        structures += sampled(folder / f"md-{index}", config.teachers[0], options)
+    about = {"model": {"name": output.stem}}
     with stop_on_signals() as stop:
         distil(
-            student, models, structures, output=folder, settings=settings, hold_out=hold_out,
-            device=device, like=terms_of, report=_say_labelled, stop=stop,
-        )  # fmt: skip
+            config.student,
+            config.teachers,
+            structures,
+            output=folder,
+            settings=training.over(about, DistillTraining),
+            hold_out=config.hold_out,
+            device=checked.device,
+            like=config.terms_of,
+            report=_say_labelled,
+            stop=stop,
+        )
     write_whole(output, (folder / "training" / "model.hff").read_bytes())
     typer.echo(f"{output}: {os.path.getsize(output) / 1e6:.2g} MB, the log is in {folder}/training")
 
 
-def training_settings(
-    config: Path | None, overrides: Sequence[str], steps: int | None, name: str
-) -> dict[str, Any]:
-    """Sections of a training from a file, overrides and the length."""
-    import os
-
-    from hff_ase.training.settings import read_yaml
-
-    settings = read_yaml(config or os.devnull, overrides)[0]
-    if steps is not None:
-        schedule = dict(settings.get("schedule") or {})
-        schedule.pop("epochs", None)
-        settings["schedule"] = {**schedule, "steps": steps}
-    model = dict(settings.get("model") or {})
-    return {**settings, "model": {"name": name, **model}}
-
-
-def sampled(folder: Path, start: str, model: str, options: dict[str, Any]) -> list[Atoms]:
+def sampled(folder: Path, model: str, settings: Given) -> list[Atoms]:
     """Frames of a run of dynamics, which goes on if it was begun."""
     from hff_ase.calculators.factories import make_calculator, names_factory
     from hff_ase.data.frames import read_frames
-    from hff_ase.dynamics.config import MDConfig
     from hff_ase.dynamics.md import MDRun
     from hff_ase.dynamics.reporters.run_folder import RunFolder, trajectory_name
 
-    settings = {"structure": start, "model": model, "output": str(folder), "plot": False, **options}
+    made: dict[str, Any] = {"model": model, "plot": False}
     calc = make_calculator(model) if names_factory(model) else None
+    asked = Given(made).over(settings)
     if RunFolder(folder).has_run:
-        settings.pop("output")
-        run = MDRun.resume(folder, calc, settings=settings)
+        run = MDRun.resume(folder, calc, settings=asked)
     else:
-        run = MDRun.start(MDConfig(**settings), calc=calc)
+        run = MDRun.start(MDConfig.load(asked, {"output": str(folder)}), calc=calc)
     run.run()
     return read_frames(folder / trajectory_name(run.config.trajectory_format))
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
+
+from hff_ase.cli.command import command
+from hff_ase.cli.output import OutputFolder
+from hff_ase.settings import setting
+from hff_ase.settings.common import PrintSettings, TermSettings
+from hff_ase.settings.declare import REQUIRED
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -13,46 +19,36 @@ if TYPE_CHECKING:
     from hff_ase.evaluation.report import Errors
 
 FILES = ("errors.json", "errors.md", "parity.png")
-OUTPUT = "Output"
 
 
-def evaluate(
-    model: Annotated[str, typer.Argument(help="A shipped model's name or a .hff file.")],
-    frames: Annotated[
-        list[Path], typer.Argument(help="Labelled frames: .extxyz[.xz], .db, ... or folders.")
-    ],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder to write to.", rich_help_panel=OUTPUT)
-    ] = Path("evaluation"),
-    reference_shift: Annotated[
-        bool,
-        typer.Option(
-            "--reference-shift",
-            help="Fit energies per element to the energy errors and take them off first.",
-        ),
-    ] = False,
-    without: Annotated[
-        list[str] | None, typer.Option(help="A term to leave out (may be repeated).")
-    ] = None,
-    every: Annotated[int, typer.Option(help="Use every so many frames of each file.")] = 1,
-    check: Annotated[
-        bool, typer.Option("--check/--no-check", help="Refuse broken frames and labels first.")
-    ] = True,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="Precision of the networks.")] = "float32",
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace earlier results.", rich_help_panel=OUTPUT)
-    ] = False,
-    json_: Annotated[
-        bool, typer.Option("--json", help="Print as JSON.", rich_help_panel=OUTPUT)
-    ] = False,
-) -> None:
+class EvaluateSettings(TermSettings, OutputFolder, PrintSettings):
+    """A model and labelled frames."""
+
+    results = FILES[0]
+    defaults = {"output": "evaluation"}  # noqa: RUF012
+
+    model: str = setting(
+        REQUIRED, "A shipped model's name or an .hff file.", positional=True, metavar="MODEL"
+    )
+    frames: tuple[str, ...] = setting(
+        REQUIRED,
+        "Labelled frames: .extxyz[.xz], .db, ... or folders.",
+        positional=True,
+        metavar="PATH",
+    )
+    reference_shift: bool = setting(
+        False, "Fit energies per element to the energy errors and take them off first."
+    )
+    every: int = setting(1, "Use every so many-th frame of each file.", ge=1)
+    check: bool = setting(True, "Refuse broken frames and labels first.")
+
+
+@command(EvaluateSettings)
+def evaluate(config: EvaluateSettings) -> None:
     """Error tables and parity plots, per property, element, system and energy term."""
     from hff_ase.errors import ConfigError
 
-    if every < 1:
-        raise ConfigError(f"expected --every of at least 1, got {every}")
-    _check_folder(output, force)
+    output = config.target()
 
     from hff_ase.allocator import keep_memory
     from hff_ase.calculators import HybridFF
@@ -60,36 +56,25 @@ def evaluate(
     from hff_ase.evaluation.report import collect
 
     keep_memory()
-    calculator = HybridFF.load(model, device=device, dtype=dtype, without=without or ())
-    structures = _read(frames, every)
-    if check:
+    calculator = HybridFF.load(
+        config.model, device=config.device, dtype=config.dtype, without=config.without
+    )
+    structures = _read([Path(path) for path in config.frames], config.every)
+    if config.check:
         check_frames(structures)
-    errors = collect(calculator, structures, reference_shift=reference_shift)
+    errors = collect(calculator, structures, reference_shift=config.reference_shift)
     if not errors.properties:
-        raise ConfigError(f"expected labels of what {model} predicts, got none in the frames")
+        raise ConfigError(
+            f"expected labels of what {config.model} predicts, got none in the frames"
+        )
     _save(errors, output, f"{calculator.info.name} on {len(structures)} frames")
-    _print(errors, output, json_)
+    _print(errors, output, config.json_)
 
 
 def _read(paths: list[Path], every: int) -> list[Atoms]:
     from hff_ase.data.frames import read_path
 
     return [atoms for path in paths for of_file in read_path(path) for atoms in of_file[::every]]
-
-
-def _check_folder(output: Path, force: bool) -> None:
-    """Refuse a folder that could not be written at the end."""
-    import os
-
-    from hff_ase.errors import ConfigError
-
-    if output.exists() and not output.is_dir():
-        raise ConfigError(f"expected a folder for the results, got the file {output}")
-    if (output / FILES[0]).exists() and not force:
-        raise ConfigError(f"expected a folder without results (or --force), got {output}")
-    place = output if output.is_dir() else output.parent
-    if not place.is_dir() or not os.access(place, os.W_OK):
-        raise ConfigError(f"expected a folder that can be written to, got {place}")
 
 
 def _save(errors: Errors, output: Path, title: str) -> None:

@@ -2,83 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-DATA, CHANGES, TRAINING = "Frames", "What is changed", "Training"
+from hff_ase.cli.command import command_of_run
+from hff_ase.cli.train import ResumeSwitch, taken_up
+from hff_ase.settings import Given, setting
+from hff_ase.settings.common import OUTPUT
+from hff_ase.settings.declare import REQUIRED
+from hff_ase.training.adapt_config import AdaptConfig
+from hff_ase.training.config import FINETUNING, TrainingSettings
+
+FILE = "finetune.yaml"  # in the folder of a run: what it was started with
+FRAMES, TRAINING = "Frames", "Training"
 
 
-def finetune(
-    start: Annotated[str, typer.Argument(help="Name of a shipped model, or an .hff file.")],
-    frames: Annotated[Path, typer.Argument(help="Labelled frames: a file or a folder.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder of the run.")
-    ] = Path("finetune"),
-    test: Annotated[
-        Path | None,
-        typer.Option(help="Labelled frames to compare models on.", rich_help_panel=DATA),
-    ] = None,
-    validation: Annotated[
-        Path | None,
-        typer.Option(help="Labelled frames for the learning curve.", rich_help_panel=DATA),
-    ] = None,
-    replay: Annotated[
-        list[str] | None,
-        typer.Option(help="Old frames to train on as well; again for more.", rich_help_panel=DATA),
-    ] = None,
-    replay_weight: Annotated[
-        float, typer.Option(help="Weight of an old frame.", rich_help_panel=DATA)
-    ] = 1.0,
-    from_scratch: Annotated[
-        bool,
-        typer.Option(
-            "--from-scratch",
-            help="Train the same terms from random weights too; the table has them all.",
-            rich_help_panel=TRAINING,
-        ),
-    ] = False,
-    freeze: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="heads_only, last_layer_and_heads, all_but_embedding, or a pattern of parameter "
-            "names to keep as they are; again for more.",
-            rich_help_panel=CHANGES,
-        ),
-    ] = None,
-    lora: Annotated[
-        int | None,
-        typer.Option(min=1, help="Rank of low-rank updates.", rich_help_panel=CHANGES),
-    ] = None,
-    add_element: Annotated[
-        list[str] | None,
-        typer.Option(help="Na, or Na:Li to start like Li; again for more.",
-                     rich_help_panel=CHANGES),
-    ] = None,
-    refit_references: Annotated[
-        bool,
-        typer.Option("--refit-references", help="Fit reference energies to the new labels.",
-                     rich_help_panel=CHANGES),
-    ] = False,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Length.", rich_help_panel=TRAINING)
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="Yaml file with sections of a training (loss, optimizer, ...) and adapt.",
-                     rich_help_panel=TRAINING),
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="section.key=value, over the file.", rich_help_panel=TRAINING),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in the output folder.")
-    ] = False,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-) -> None:  # fmt: skip
+class FinetuneConfig(TrainingSettings):
+    """A model, frames, and how it is trained further on them."""
+
+    defaults = FINETUNING
+
+    start: str = setting(
+        REQUIRED, "Name of a shipped model, or an .hff file.", positional=True, metavar="MODEL"
+    )
+    frames: str = setting(
+        REQUIRED, "Labelled frames: a file or a folder.", positional=True, metavar="PATH"
+    )
+    output: str = setting(
+        "finetune", "Folder of the run.", short="-o", panel=OUTPUT, metavar="FOLDER"
+    )
+    test: str | None = setting(
+        None, "Labelled frames to compare models on.", panel=FRAMES, metavar="PATH"
+    )
+    validation: str | None = setting(
+        None, "Labelled frames for the learning curve.", panel=FRAMES, metavar="PATH"
+    )
+    from_scratch: bool = setting(
+        False,
+        "Train the same terms from random weights too; the table has them all.",
+        panel=TRAINING,
+    )
+    adapt: AdaptConfig = AdaptConfig()
+
+
+@command_of_run(FinetuneConfig, switches=ResumeSwitch)
+def finetune(given: Given, switches: ResumeSwitch) -> None:
     """Train a model further; with --test, say what that (and --from-scratch) is worth."""
     import logging
 
@@ -91,65 +61,37 @@ def finetune(
 
     keep_memory()
     logging.basicConfig(format="hff: %(message)s")
-    if from_scratch and test is None:
+    given = taken_up(given, switches.resume, FILE, FinetuneConfig)
+    config, output = FinetuneConfig.load(given), Path(given.get("output", "finetune"))
+    if config.from_scratch and config.test is None:
         raise ConfigError("expected --test frames to compare on with --from-scratch, got none")
-    adapt, settings = chosen(config, set_ or (), steps)
-    given = changes(freeze, lora, add_element, refit_references, replay, replay_weight)
     common: dict[str, Any] = {
-        "adapt": {**adapt, **given},
-        "validation": validation,
-        "settings": settings,
-        "resume": resume,
+        "adapt": config.adapt,
+        "validation": config.validation,
+        "settings": given.only(*TrainingSettings.names()),
+        "resume": switches.resume is not None,
+        "output": output,
     }
-    calc = HybridFF.load(start, device=device)
+    calc = HybridFF.load(config.start, device=config.device, dtype=config.dtype)
+    keep(config, output)
     with stop_on_signals() as stop:
-        if test is None:
-            calc = train_further(calc, frames, output=output, stop=stop, **common)
+        if config.test is None:
+            calc = train_further(calc, config.frames, stop=stop, **common)
             typer.echo(f"{calc.info.name}: {output / 'model.hff'}")
             return
         found = compare(
-            calc, frames, test, from_scratch=from_scratch, output=output, stop=stop, **common
+            calc, config.frames, config.test, from_scratch=config.from_scratch, stop=stop, **common
         )
     typer.echo(found.markdown())
     typer.echo(f"{output / 'comparison.md'}; the model is {output / 'finetuned' / 'model.hff'}")
 
 
-def chosen(
-    config: Path | None, overrides: Sequence[str], steps: int | None
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The section adapt, and those of a training, from a file, overrides and a length."""
-    import os
+def keep(config: FinetuneConfig, output: Path) -> None:
+    """Write down what a run is started with; one that has begun keeps what it has."""
+    from hff_ase.files import write_whole
+    from hff_ase.training.loop.state import STATE
 
-    from hff_ase.training.settings import read_yaml
-
-    settings = dict(read_yaml(config or os.devnull, overrides)[0])
-    adapt = dict(settings.pop("adapt", None) or {})
-    if steps is not None:
-        schedule = dict(settings.get("schedule") or {})
-        schedule.pop("epochs", None)
-        settings["schedule"] = {**schedule, "steps": steps}
-    return adapt, settings
-
-
-def changes(
-    freeze: list[str] | None,
-    lora: int | None,
-    add_element: list[str] | None,
-    refit_references: bool,
-    replay: list[str] | None,
-    replay_weight: float,
-) -> dict[str, Any]:
-    """The options that were given, as a section adapt has them."""
-    out: dict[str, Any] = {}
-    if freeze:
-        out["freeze"] = freeze
-    if lora is not None:
-        out["lora"] = {"rank": lora}
-    if add_element:
-        pairs = [entry.partition(":") for entry in add_element]
-        out["add_elements"] = {symbol: like or None for symbol, _, like in pairs}
-    if refit_references:
-        out["refit_references"] = True
-    if replay:
-        out["replay"] = {"frames": replay, "weight": replay_weight}
-    return out
+    if any((output / folder / STATE).exists() for folder in ("", "finetuned")):
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    write_whole(output / FILE, config.to_yaml().encode())

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import typer
+
+from hff_ase.cli.command import command
+from hff_ase.settings.common import PrintSettings
 
 REQUIRED = ("ase", "numpy", "scipy", "torch", "vesin", "safetensors", "packmol", "matplotlib")
 OPTIONAL = ("rdkit", "dftd3", "torch-pme")
 
 
-def info(json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False) -> None:
+@command(PrintSettings)
+def info(config: PrintSettings) -> None:
     """Print versions, devices and what is installed (for bug reports)."""
     import json
 
     facts = gather()
     typer.echo(
         json.dumps(facts, indent=1)
-        if json_
+        if config.json_
         else "\n".join(f"{key:<22} {value}" for key, value in facts.items())
     )
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Literal
 
 import typer
+
+from hff_ase.cli.command import command
+from hff_ase.cli.output import OutputFile
+from hff_ase.settings import setting
+from hff_ase.settings.common import OUTPUT
+from hff_ase.settings.declare import REQUIRED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,7 +19,7 @@ if TYPE_CHECKING:
 
     from hff_ase.labels import Labeller
 
-OUTPUT, METHOD, ENGINE, CUT = "Output", "Method", "Where it runs", "Clusters"
+METHOD, ENGINE, CUT = "Method", "Where it runs", "Clusters"
 FEATURES = "electrolyte"  # the model whose features tell clusters apart
 LABEL_SUFFIXES = (".extxyz", ".xyz", ".db")
 
@@ -21,221 +27,148 @@ app = typer.Typer(
     name="label", help="Label structures with quantum chemistry.", no_args_is_help=True
 )
 
-From = Annotated[
-    list[Path], typer.Option("--from", help="Structures: anything ASE reads; may be repeated.")
-]
-Every = Annotated[int, typer.Option("--every", help="Take every n-th frame.")]
-Output = Annotated[
-    Path,
-    typer.Option(
-        "--output", "-o", help=".extxyz, or .db with the potential.", rich_help_panel=OUTPUT
-    ),
-]
-Force = Annotated[
-    bool, typer.Option("--force", help="Overwrite the output.", rich_help_panel=OUTPUT)
-]
-Method = Annotated[
-    str, typer.Option("--method", help="pyscf, gfn2-xtb or gfn1-xtb.", rich_help_panel=METHOD)
-]
-Functional = Annotated[str, typer.Option(help="As PySCF names it, or hf.", rich_help_panel=METHOD)]
-Basis = Annotated[str, typer.Option(help="As PySCF names it.", rich_help_panel=METHOD)]
-Dispersion = Annotated[str, typer.Option(help="none, or d3bj to add it.", rich_help_panel=METHOD)]
-Charges = Annotated[str, typer.Option(help="chelpg, mulliken or iao.", rich_help_panel=METHOD)]
-ConstrainDipole = Annotated[
-    bool,
-    typer.Option(
-        "--constrain-dipole",
-        help="CHELPG charges with exactly the density's dipole.",
-        rich_help_panel=METHOD,
-    ),
-]
-Grid = Annotated[int, typer.Option(help="Level of the DFT grid, 0 to 9.", rich_help_panel=METHOD)]
-NoFitting = Annotated[
-    bool,
-    typer.Option(
-        "--no-density-fitting", help="Exact Coulomb and exchange.", rich_help_panel=METHOD
-    ),
-]
-Memory = Annotated[int, typer.Option(help="MB per worker.", rich_help_panel=ENGINE)]
-Device = Annotated[
-    str, typer.Option(help="auto (GPU4PySCF if installed), cpu, gpu.", rich_help_panel=ENGINE)
-]
-Workers = Annotated[
-    int, typer.Option(help="Processes or jobs; 0: this process.", rich_help_panel=ENGINE)
-]
-Threads = Annotated[int, typer.Option(help="Per worker.", rich_help_panel=ENGINE)]
-Cluster = Annotated[
-    Path | None,
-    typer.Option(help="yaml: a dask-jobqueue cluster, such as Slurm.", rich_help_panel=ENGINE),
-]
-Store = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder of finished labels; <output>.jobs where left out.", rich_help_panel=ENGINE
-    ),
-]
-RetryFailed = Annotated[
-    bool,
-    typer.Option("--retry-failed", help="Try again what failed before.", rich_help_panel=ENGINE),
-]
+
+class LabelSettings(OutputFile):
+    """Structures, a method, and where it runs."""
+
+    suffixes = LABEL_SUFFIXES
+
+    structure: tuple[str, ...] = setting(
+        REQUIRED, "Structures: anything ASE reads.", positional=True, metavar="FILE"
+    )
+    output: str = setting(
+        REQUIRED,
+        ".extxyz, or .db with the potential.",
+        short="-o",
+        panel=OUTPUT,
+        metavar="FILE",
+    )
+    every: int = setting(1, "Take every n-th frame.", ge=1)
+    method: Literal["pyscf", "gfn2-xtb", "gfn1-xtb"] = setting(
+        "pyscf", "Wave functions and density functionals, or tight binding.", panel=METHOD
+    )
+    functional: str = setting("b3lyp", "As PySCF names it, or hf.", panel=METHOD)
+    basis: str = setting("def2-svpd", "As PySCF names it.", panel=METHOD)
+    dispersion: Literal["none", "d3bj"] = setting("none", "What is added.", panel=METHOD)
+    charges: Literal["chelpg", "mulliken", "iao"] = setting(
+        "chelpg", "Which charges are the label.", panel=METHOD
+    )
+    constrain_dipole: bool = setting(
+        False, "CHELPG charges with exactly the density's dipole.", panel=METHOD
+    )
+    grid: int = setting(3, "Level of the DFT grid.", panel=METHOD, ge=0, le=9)
+    density_fitting: bool = setting(
+        True, "Fit the density; without it Coulomb and exchange are exact.", panel=METHOD
+    )
+    memory: int = setting(4000, "Per worker.", unit="MB", panel=ENGINE, ge=1)
+    device: Literal["auto", "cpu", "cuda"] = setting(
+        "auto", "auto is GPU4PySCF where it is installed.", panel=ENGINE
+    )
+    workers: int = setting(1, "Processes or jobs; 0: this process.", panel=ENGINE, ge=0)
+    threads: int = setting(1, "Per worker.", panel=ENGINE, ge=1)
+    cluster: str | None = setting(
+        None,
+        "yaml: a dask-jobqueue cluster, such as Slurm.",
+        panel=ENGINE,
+        metavar="FILE",
+    )
+    store: str | None = setting(
+        None, "Folder of finished labels.", panel=ENGINE, metavar="FOLDER", shown="OUTPUT.jobs"
+    )
+    retry_failed: bool = setting(False, "Try again what failed before.", panel=ENGINE)
+
+
+class ClusterSettings(LabelSettings):
+    """Which clusters are cut and chosen."""
+
+    around: tuple[str, ...] = setting(
+        (), "Element or formula.", panel=CUT, shown="every molecule", metavar="FORMULA"
+    )
+    min_atoms: int = setting(2, "Size of a cluster at least.", panel=CUT, ge=1)
+    max_atoms: int = setting(40, "Size of a cluster at most.", panel=CUT, ge=1)
+    radius: float = setting(
+        6.0, "Distance to the chosen molecule.", unit="Angstrom", panel=CUT, gt=0
+    )
+    formal_charges: dict[str, int] = setting(
+        {}, "Formal charge of a molecule, e.g. BF4=-1.", panel=CUT, metavar="FORMULA=CHARGE"
+    )
+    number: int | None = setting(
+        None, "Label the n most diverse.", short="-n", panel=CUT, shown="all", ge=1
+    )
+    features: str | None = setting(
+        None,
+        "Model whose features tell clusters apart; none: distances alone.",
+        panel=CUT,
+        shown="electrolyte, none where it does not know an element",
+        metavar="MODEL",
+    )
+    seed: int | None = setting(None, "Draw each size between the limits.", panel=CUT, ge=0)
+    dry_run: bool = setting(False, "Write the clusters, label nothing.", panel=CUT)
 
 
 @app.command()
-def clusters(
-    sources: From,
-    output: Output,
-    around: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Element or formula; may be repeated; every molecule where left out.",
-            rich_help_panel=CUT,
-        ),
-    ] = None,
-    min_atoms: Annotated[int, typer.Option(rich_help_panel=CUT)] = 2,
-    max_atoms: Annotated[int, typer.Option(rich_help_panel=CUT)] = 40,
-    radius: Annotated[
-        float, typer.Option(help="Angstrom, to the chosen molecule.", rich_help_panel=CUT)
-    ] = 6.0,
-    charge: Annotated[
-        list[str] | None,
-        typer.Option(help="Formal charge of a molecule, e.g. BF4=-1; repeat.", rich_help_panel=CUT),
-    ] = None,
-    number: Annotated[
-        int | None,
-        typer.Option("--number", "-n", help="Label the n most diverse.", rich_help_panel=CUT),
-    ] = None,
-    features: Annotated[
-        str | None,
-        typer.Option(
-            help="Model whose features tell clusters apart; none: distances alone "
-            "(default: electrolyte, none where it does not know an element).",
-            rich_help_panel=CUT,
-            show_default=False,
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(help="Draw each size between the limits.", rich_help_panel=CUT),
-    ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Write the clusters, label nothing.", rich_help_panel=CUT),
-    ] = False,
-    every: Every = 1,
-    force: Force = False,
-    method: Method = "pyscf",
-    functional: Functional = "b3lyp",
-    basis: Basis = "def2-svpd",
-    dispersion: Dispersion = "none",
-    charges: Charges = "chelpg",
-    constrain_dipole: ConstrainDipole = False,
-    grid: Grid = 3,
-    no_density_fitting: NoFitting = False,
-    memory: Memory = 4000,
-    device: Device = "auto",
-    workers: Workers = 1,
-    threads: Threads = 1,
-    cluster: Cluster = None,
-    store: Store = None,
-    retry_failed: RetryFailed = False,
-) -> None:
+@command(ClusterSettings)
+def clusters(config: ClusterSettings) -> None:
     """Cut clusters of whole molecules out of boxes and label them."""
-    from hff_ase.cli.output import check_output
     from hff_ase.labels.clusters import clusters_of
 
-    check_output(output, LABEL_SUFFIXES, force)
-    options = _pyscf_options(
-        functional, basis, dispersion, charges, constrain_dipole, grid, no_density_fitting
-    )
-    labeller = None if dry_run else _labeller(method, options, memory, device)
-    limits = {"min_atoms": min_atoms, "max_atoms": max_atoms, "radius": radius}
+    output = config.target()
+    labeller = None if config.dry_run else _labeller(config)
     cut = list(
         clusters_of(
-            _read(sources, every), around, seed=seed, charges=_charges(charge or []), **limits
+            _read(config),
+            list(config.around) or None,
+            seed=config.seed,
+            charges=config.formal_charges,
+            min_atoms=config.min_atoms,
+            max_atoms=config.max_atoms,
+            radius=config.radius,
         )
     )
-    chosen = _diverse(cut, number, features)
+    chosen = _diverse(cut, config.number, config.features)
     typer.echo(f"{len(cut)} clusters cut, {len(chosen)} distinct ones chosen", err=True)
     if labeller is None:
         _write_unlabelled(output, chosen)
         return
-    _label(chosen, labeller, output, store, workers, threads, cluster, retry_failed)
+    _label(chosen, labeller, output, config)
 
 
 @app.command()
-def frames(
-    sources: From,
-    output: Output,
-    every: Every = 1,
-    force: Force = False,
-    method: Method = "pyscf",
-    functional: Functional = "b3lyp",
-    basis: Basis = "def2-svpd",
-    dispersion: Dispersion = "none",
-    charges: Charges = "chelpg",
-    constrain_dipole: ConstrainDipole = False,
-    grid: Grid = 3,
-    no_density_fitting: NoFitting = False,
-    memory: Memory = 4000,
-    device: Device = "auto",
-    workers: Workers = 1,
-    threads: Threads = 1,
-    cluster: Cluster = None,
-    store: Store = None,
-    retry_failed: RetryFailed = False,
-) -> None:
+@command(LabelSettings)
+def frames(config: LabelSettings) -> None:
     """Label structures as they are: molecules, or boxes with GFN-xTB."""
-    from hff_ase.cli.output import check_output
-
-    check_output(output, LABEL_SUFFIXES, force)
-    options = _pyscf_options(
-        functional, basis, dispersion, charges, constrain_dipole, grid, no_density_fitting
-    )
-    labeller = _labeller(method, options, memory, device)
-    structures = _read(sources, every)
-    _label(structures, labeller, output, store, workers, threads, cluster, retry_failed)
+    output = config.target()
+    labeller = _labeller(config)
+    _label(_read(config), labeller, output, config)
 
 
-def _pyscf_options(
-    functional: str,
-    basis: str,
-    dispersion: str,
-    charges: str,
-    constrain_dipole: bool,
-    grid: int,
-    no_density_fitting: bool,
-) -> dict[str, object]:
-    return {
-        "functional": functional,
-        "basis": basis,
-        "dispersion": dispersion,
-        "charges": charges,
-        "constrain_dipole": constrain_dipole,
-        "grid": grid,
-        "density_fitting": not no_density_fitting,
-    }
-
-
-def _labeller(method: str, options: dict[str, object], memory: int, device: str) -> Labeller:
-    from hff_ase.errors import ConfigError
+def _labeller(config: LabelSettings) -> Labeller:
     from hff_ase.labels import PySCFLabeller, XTBLabeller
 
-    if method == "pyscf":
-        return PySCFLabeller(**options, memory=memory, device=device)  # type: ignore[arg-type]
-    names = {"gfn2-xtb": "GFN2-xTB", "gfn1-xtb": "GFN1-xTB"}
-    if method.lower() not in names:
-        raise ConfigError(f"expected a method among pyscf, {', '.join(names)}, got {method!r}")
-    return XTBLabeller(names[method.lower()])
+    if config.method == "gfn2-xtb":
+        return XTBLabeller("GFN2-xTB")
+    if config.method == "gfn1-xtb":
+        return XTBLabeller("GFN1-xTB")
+    return PySCFLabeller(
+        functional=config.functional,
+        basis=config.basis,
+        dispersion=config.dispersion,
+        charges=config.charges,
+        constrain_dipole=config.constrain_dipole,
+        grid=config.grid,
+        density_fitting=config.density_fitting,
+        memory=config.memory,
+        device=config.device,
+    )
 
 
-def _read(sources: list[Path], every: int) -> list[Atoms]:
+def _read(config: LabelSettings) -> list[Atoms]:
     from ase.io import read
 
-    from hff_ase.errors import ConfigError, StructureError
+    from hff_ase.errors import StructureError
     from hff_ase.reading import with_own_names
 
-    if every < 1:
-        raise ConfigError(f"expected --every of at least 1, got {every}")
+    sources, every = [Path(file) for file in config.structure], config.every
     structures: list[Atoms] = []
     for path in sources:
         try:
@@ -250,19 +183,6 @@ def _read(sources: list[Path], every: int) -> list[Atoms]:
     if not structures:
         raise StructureError(f"expected structures in {', '.join(map(str, sources))}, got none")
     return structures
-
-
-def _charges(pairs: list[str]) -> dict[str, int]:
-    from hff_ase.errors import ConfigError
-
-    charges = {}
-    for pair in pairs:
-        formula, _, value = pair.partition("=")
-        try:
-            charges[formula] = int(value)
-        except ValueError:
-            raise ConfigError(f"expected --charge FORMULA=WHOLE NUMBER, got {pair!r}") from None
-    return charges
 
 
 def _diverse(cut: list[Atoms], number: int | None, features: str | None) -> list[Atoms]:
@@ -307,14 +227,7 @@ def _write_unlabelled(output: Path, structures: list[Atoms]) -> None:
 
 
 def _label(
-    structures: list[Atoms],
-    labeller: Labeller,
-    output: Path,
-    store: Path | None,
-    workers: int,
-    threads: int,
-    cluster: Path | None,
-    retry_failed: bool,
+    structures: list[Atoms], labeller: Labeller, output: Path, config: LabelSettings
 ) -> None:
     """Label, showing progress, and write what came of it."""
     from rich.console import Console
@@ -323,7 +236,8 @@ def _label(
     from hff_ase.labels import label_frames, write_labelled
     from hff_ase.labels.output import counts
 
-    store = store or output.with_name(output.name + ".jobs")
+    store = Path(config.store) if config.store else output.with_name(output.name + ".jobs")
+    cluster = None if config.cluster is None else Path(config.cluster)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bar:
         task = bar.add_task("labels", total=len(structures))
@@ -336,10 +250,10 @@ def _label(
             structures,
             labeller,
             store,
-            workers=workers,
-            threads=threads,
+            workers=config.workers,
+            threads=config.threads,
             cluster=cluster,
-            retry_failed=retry_failed,
+            retry_failed=config.retry_failed,
             progress=show,
         )
     write_labelled(output, structures, labels)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import typer
+
+from hff_ase.cli.command import command
+from hff_ase.settings import setting
+from hff_ase.settings.common import OUTPUT, PrintSettings
 
 # What somebody should know of a model with a term of this kind before using it.
 NOTES = {
@@ -13,13 +17,20 @@ NOTES = {
 }
 
 
-def models(
-    name: Annotated[
-        str | None, typer.Argument(help="A shipped model's name or a path; all where left out.")
-    ] = None,
-    card: Annotated[bool, typer.Option("--card", help="Print the whole model card.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
-) -> None:
+class ModelsSettings(PrintSettings):
+    """Which model, and how much of it."""
+
+    name: str | None = setting(
+        None,
+        "A shipped model's name or a path; all where left out.",
+        positional=True,
+        metavar="MODEL",
+    )
+    card: bool = setting(False, "Print the whole model card.", panel=OUTPUT)
+
+
+@command(ModelsSettings)
+def models(config: ModelsSettings) -> None:
     """List the shipped models, or show one: terms, elements, provenance, licence."""
     import json
 
@@ -27,7 +38,8 @@ def models(
     from hff_ase.errors import ConfigError
     from hff_ase.models import available_models, model_path
 
-    if card:
+    name = config.name
+    if config.card:
         if name is None:
             raise ConfigError("expected a model's name with --card, got none")
         path = model_path(name).with_suffix(".md")
@@ -37,7 +49,7 @@ def models(
         return
     names = available_models() if name is None else [name]
     descriptions = {n: read_file(model_path(n))[0] for n in names}
-    if json_:
+    if config.json_:
         typer.echo(json.dumps(descriptions, indent=1))
         return
     for model, description in descriptions.items():

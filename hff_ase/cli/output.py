@@ -1,11 +1,59 @@
-"""Files that commands write: refused before the work is done, not after."""
+"""What commands write: refused before the work is done, not after."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import ClassVar
 
 from hff_ase.errors import ConfigError
+from hff_ase.settings import Settings, setting
+from hff_ase.settings.common import OUTPUT
+
+
+class OutputFile(Settings):
+    """Of commands that write a file; say its `suffixes` and the default of `output`."""
+
+    suffixes: ClassVar[tuple[str, ...]] = ()
+
+    output: str = setting("", "File to write.", short="-o", panel=OUTPUT, metavar="FILE")
+    force: bool = setting(False, "Replace what is there.", panel=OUTPUT)
+
+    def target(self) -> Path:
+        """The file, which can be written.
+
+        Raises:
+            ConfigError: as `check_output`.
+        """
+        check_output(Path(self.output), self.suffixes, self.force)
+        return Path(self.output)
+
+
+class OutputFolder(Settings):
+    """Of commands that write a folder; say the default of `output`, and a file of results."""
+
+    results: ClassVar[str] = ""
+
+    output: str = setting("", "Folder to write to.", short="-o", panel=OUTPUT, metavar="FOLDER")
+    force: bool = setting(False, "Replace what is there.", panel=OUTPUT)
+
+    def target(self) -> Path:
+        """The folder, which can be written to or made.
+
+        Raises:
+            ConfigError: it holds results already, is a file, or cannot be made.
+        """
+        output = Path(self.output)
+        if output.exists() and not output.is_dir():
+            raise ConfigError(f"expected a folder for the results, got the file {output}")
+        if (output / self.results).exists() and not self.force:
+            raise ConfigError(f"expected a folder without results (or --force), got {output}")
+        place = output if output.is_dir() else output.parent
+        if not place.is_dir():
+            raise ConfigError(f"expected an existing folder for {output}, got none at {place}")
+        if not os.access(place, os.W_OK):
+            raise ConfigError(f"expected a folder that can be written to, got {place}")
+        return output
 
 
 def check_output(output: Path, suffixes: tuple[str, ...], force: bool) -> None:

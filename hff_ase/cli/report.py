@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from hff_ase.cli.md import Text, option
+from hff_ase.cli.analyse import PropertySettings
+from hff_ase.cli.command import command
+from hff_ase.settings import setting
+from hff_ase.settings.common import OUTPUT
+from hff_ase.settings.declare import REQUIRED
 
-OUTPUT, WHAT = "Output", "What"
+
+class ReportSettings(PropertySettings):
+    """Of which run; properties that are named are analysed (anew) first."""
+
+    folder: str = setting(
+        REQUIRED,
+        "A run, or any folder with properties.json (hff analyse).",
+        positional=True,
+        metavar="FOLDER",
+    )
+    output: str | None = setting(
+        None, "The page.", short="-o", panel=OUTPUT, metavar="FILE", shown="report.html there"
+    )
 
 
-def report(
-    folder: Annotated[
-        Path,
-        typer.Argument(
-            help="A run, or any folder with properties.json (hff analyse).", show_default=False
-        ),
-    ],
-    properties: Annotated[
-        Text,
-        option(WHAT, "Such as density,conductivity: analyse these (anew) first.", "--property"),
-    ] = None,
-    output: Annotated[
-        Path | None, option(OUTPUT, "The page (default: report.html there).", "--output", "-o")
-    ] = None,
-) -> None:
+@command(ReportSettings)
+def report(config: ReportSettings) -> None:
     """Write one HTML page with numbers, errors, experiment, plots and molecules.
 
     It needs neither a server nor a network. A run without properties.json is analysed first.
@@ -36,7 +38,8 @@ def report(
     from hff_ase.dynamics.properties.reading import Reading, states_of
     from hff_ase.dynamics.properties.table import PROPERTIES
 
-    if properties is not None or not (folder / PROPERTIES).is_file():
-        names = [name.strip() for name in (properties or "").split(",") if name.strip()]
+    folder = Path(config.folder)
+    if config.property_ or not (folder / PROPERTIES).is_file():
+        names = [name.strip() for name in config.property_]
         write_analysis(analyse(states_of(folder, Reading()), names), folder)
-    typer.echo(str(write_report(folder, output)))
+    typer.echo(str(write_report(folder, None if config.output is None else Path(config.output))))

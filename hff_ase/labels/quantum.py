@@ -42,7 +42,7 @@ class PySCFLabeller:
         tolerance: of the SCF energy, Hartree.
         max_cycles: SCF cycles per strategy.
         memory: MB that PySCF may use; integrals that need more go to disk.
-        device: "auto" (GPU4PySCF where it is installed), "cpu" or "gpu".
+        device: "auto" (GPU4PySCF where it is installed), "cpu" or "cuda".
     """
 
     functional: str = "b3lyp"
@@ -69,7 +69,7 @@ class PySCFLabeller:
         for name, allowed in (
             ("charges", CHARGES),
             ("dispersion", DISPERSION),
-            ("device", ("auto", "cpu", "gpu")),
+            ("device", ("auto", "cpu", "cuda")),
         ):
             if getattr(self, name) not in allowed:
                 raise ConfigError(
@@ -78,8 +78,8 @@ class PySCFLabeller:
         if self.grid not in range(10):
             raise ConfigError(f"expected a grid level from 0 to 9, got {self.grid!r}")
         _check_functional(self.functional)
-        if self.device == "gpu" and find_spec("gpu4pyscf") is None:
-            raise ConfigError("expected GPU4PySCF for device='gpu', but it is not installed")
+        if self.device == "cuda" and find_spec("gpu4pyscf") is None:
+            raise ConfigError("expected GPU4PySCF for device='cuda', but it is not installed")
 
     @property
     def method(self) -> dict[str, Any]:
@@ -167,7 +167,7 @@ class PySCFLabeller:
             return False
         import cupy
 
-        return self.device == "gpu" or cupy.cuda.runtime.getDeviceCount() > 0
+        return self.device == "cuda" or cupy.cuda.runtime.getDeviceCount() > 0
 
     def _converge(self, molecule: Any) -> tuple[Any, str, list[str]]:
         """The first converged mean field or None, its strategy, all that were tried."""
@@ -222,7 +222,7 @@ class PySCFLabeller:
             "charges_kind": self.charges,
             "scf_tolerance_hartree": self.tolerance,
             "esp_grid": f"cubic {self.esp_spacing:g} A, within {MARGIN:g} A of nuclei",
-            "device": "gpu" if self._on_gpu() else "cpu",
+            "device": "cuda" if self._on_gpu() else "cpu",
         }
         if self._on_gpu():
             import gpu4pyscf

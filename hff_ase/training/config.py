@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import model_validator
 
-from hff_ase.errors import ConfigError
-from hff_ase.training.losses import PROPERTIES, LossWeights
-from hff_ase.training.sections import DataSection, ModelSection, Section, SplitSection
-from hff_ase.training.settings import explain, read_yaml
+from hff_ase.settings import Section, setting
+from hff_ase.settings.common import OUTPUT, PrecisionSettings
+from hff_ase.settings.declare import REQUIRED
+from hff_ase.training.sections import DataSection, ModelSection, SplitSection
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hff_ase.training.losses import LossWeights
 
 __all__ = [
     "DataSection",
@@ -22,22 +24,32 @@ __all__ = [
     "TrainConfig",
 ]
 
+# Fine-tuning starts near where it ends: smaller steps than a training from random weights.
+FINETUNING: Mapping[str, Any] = {
+    "schedule": {"epochs": 50, "warmup": 100},
+    "optimizer": {"learning_rate": 5e-4},
+    "ema": {"decay": 0.99},  # of a short run
+}
+DISTILLING: Mapping[str, Any] = {"schedule": {"steps": 20_000}}
+
 
 class Phase(Section):
-    """Loss weights from a part of the run on; those not given stay as they were before.
+    """Loss weights from a part of the run on; those not given stay as they were before."""
 
-    Attributes:
-        start: the part of the run after which the phase begins, 0 to 1.
-    """
-
-    start: float = Field(ge=0, lt=1)
-    energy: float | None = Field(default=None, ge=0)
-    forces: float | None = Field(default=None, ge=0)
-    stress: float | None = Field(default=None, ge=0)
-    charges: float | None = Field(default=None, ge=0)
-    dipole: float | None = Field(default=None, ge=0)
-    esp: float | None = Field(default=None, ge=0)
-    charge_response: float | None = Field(default=None, ge=0)
+    start: float = setting(
+        REQUIRED, "The part of the run after which the phase begins, 0 to 1.", ge=0, lt=1
+    )
+    energy: float | None = setting(None, "Weight of energies per atom from then on.", ge=0)
+    forces: float | None = setting(None, "Weight of force components from then on.", ge=0)
+    stress: float | None = setting(None, "Weight of stress from then on.", ge=0)
+    charges: float | None = setting(None, "Weight of charges from then on.", ge=0)
+    dipole: float | None = setting(None, "Weight of dipole moments from then on.", ge=0)
+    esp: float | None = setting(
+        None, "Weight of the electrostatic potential around molecules from then on.", ge=0
+    )
+    charge_response: float | None = setting(
+        None, "Weight of how charges answer to displacements from then on.", ge=0
+    )
 
 
 class LossSection(Section):
@@ -47,15 +59,21 @@ class LossSection(Section):
     default energies, stress and charges count for more at the end only.
     """
 
-    energy: float = Field(default=2.0, ge=0)
-    forces: float = Field(default=1.0, ge=0)
-    stress: float = Field(default=1e3, ge=0)
-    charges: float = Field(default=3.0, ge=0)
-    dipole: float = Field(default=0.0, ge=0)
-    esp: float = Field(default=0.0, ge=0)
-    charge_response: float = Field(default=0.0, ge=0)
-    remove_energy_mean: bool = False
-    phases: tuple[Phase, ...] = (Phase(start=0.85, energy=10.0, stress=5e3, charges=10.0),)
+    energy: float = setting(2.0, "Weight of energies per atom.", ge=0)
+    forces: float = setting(1.0, "Weight of force components.", ge=0)
+    stress: float = setting(1e3, "Weight of stress.", ge=0)
+    charges: float = setting(3.0, "Weight of charges.", ge=0)
+    dipole: float = setting(0.0, "Weight of dipole moments.", ge=0)
+    esp: float = setting(0.0, "Weight of the electrostatic potential around molecules.", ge=0)
+    charge_response: float = setting(0.0, "Weight of how charges answer to displacements.", ge=0)
+    remove_energy_mean: bool = setting(
+        False, "Energies may differ from the labels by a constant per batch."
+    )
+    phases: tuple[Phase, ...] = setting(
+        (Phase(start=0.85, energy=10.0, stress=5e3, charges=10.0),),
+        "Weights from a part of the run on: start (0 to 1), and weights by the names above.",
+        shown="from 0.85 on energy 10, stress 5000, charges 10",
+    )
 
     @model_validator(mode="after")
     def _in_order(self) -> LossSection:
@@ -66,6 +84,8 @@ class LossSection(Section):
 
     def weights(self, progress: float) -> LossWeights:
         """The weights at this part of the run (0 to 1)."""
+        from hff_ase.training.losses import PROPERTIES, LossWeights  # late: torch
+
         found = LossWeights(
             **{name: getattr(self, name) for name in PROPERTIES},
             remove_energy_mean=self.remove_energy_mean,
@@ -78,122 +98,120 @@ class LossSection(Section):
 
 
 class OptimizerSection(Section):
-    """The optimizer; weight decay acts on matrices only. `clip` bounds the gradient's norm.
+    """The optimizer; weight decay acts on matrices only."""
 
-    "soap" (`Soap`) takes a tenth more time per step than "adamw" and fewer steps.
-    """
-
-    kind: Literal["adam", "adamw", "adamax", "soap"] = "adamw"
-    learning_rate: float = Field(default=2e-3, gt=0)
-    weight_decay: float = Field(default=0.0, ge=0)
-    amsgrad: bool = True
-    betas: tuple[float, float] = (0.9, 0.999)
-    epsilon: float = Field(default=1e-8, gt=0)
-    clip: float | None = Field(default=10.0, gt=0)
+    kind: Literal["adam", "adamw", "adamax", "soap"] = setting(
+        "adamw", "soap takes a tenth more time per step than adamw, and fewer steps."
+    )
+    learning_rate: float = setting(2e-3, "Largest, after the warm-up.", gt=0)
+    weight_decay: float = setting(0.0, "Of matrices.", ge=0)
+    amsgrad: bool = setting(True, "The largest second moment so far counts.")
+    betas: tuple[float, float] = setting(
+        (0.9, 0.999), "Decay of first and second moments.", commas=True
+    )
+    epsilon: float = setting(1e-8, "Added to the square root of second moments.", gt=0)
+    clip: float | None = setting(10.0, "Bound of the gradient's norm; none for no bound.", gt=0)
 
 
 class ScheduleSection(Section):
-    """Length of the run and learning rate: linear warm-up, then decay to `final_learning_rate`.
+    """Length of the run and learning rate: linear warm-up, then decay."""
 
-    Attributes:
-        steps, epochs: length; one of them.
-        by: "time" takes the used part of `limits` as the part of the run that is done, so that a
-            run of a given time ends annealed.
-        warmup: steps.
-        decay: cosine, exponential or constant.
-    """
+    alternatives = (("steps",), ("epochs",), ("by",))
 
-    steps: int | None = Field(default=None, ge=1)
-    epochs: float | None = Field(default=None, gt=0)
-    by: Literal["steps", "time"] = "steps"
-    warmup: int = Field(default=500, ge=0)
-    decay: Literal["cosine", "exponential", "constant"] = "cosine"
-    final_learning_rate: float = Field(default=1e-5, gt=0)
+    steps: int | None = setting(None, "Length of the run; or epochs.", unit="steps", ge=1)
+    epochs: float | None = setting(None, "Length of the run; or steps.", unit="epochs", gt=0)
+    by: Literal["steps", "time"] = setting(
+        "steps",
+        "time takes the used part of limits as the part of the run that is done, so that a run of "
+        "a given time ends annealed.",
+    )
+    warmup: int = setting(500, "Length of the linear warm-up.", unit="steps", ge=0)
+    decay: Literal["cosine", "exponential", "constant"] = setting(
+        "cosine", "Of the learning rate after the warm-up."
+    )
+    final_learning_rate: float = setting(1e-5, "At the end of the decay.", gt=0)
 
 
 class EmaSection(Section):
-    """Averaged weights, which are validated and saved: those of the last step or the best ones."""
+    """Averaged weights, which are validated and saved."""
 
-    decay: float = Field(default=0.999, ge=0, lt=1)
-    keep: Literal["last", "best"] = "last"
+    decay: float = setting(0.999, "Of the exponential average, per step.", ge=0, lt=1)
+    keep: Literal["last", "best"] = setting("last", "Weights of the last step, or the best ones.")
 
 
 class BatchingSection(Section):
-    """Frames per step, over all processes together.
+    """Frames per step, over all processes together."""
 
-    Attributes:
-        batch_size: frames per step, dealt so that batches have alike numbers of atoms.
-        max_edges: instead of it, as many frames as have this many neighbour pairs in all.
-        micro_batch: at most so many frames at once per process; it is halved where memory runs
-            out. The gradient stays that of the whole batch.
-        workers: processes that read frames ahead (for databases).
-    """
+    alternatives = (("batch_size",), ("max_edges",))
 
-    batch_size: int = Field(default=1, ge=1)
-    max_edges: int | None = Field(default=None, ge=1)
-    micro_batch: int | None = Field(default=None, ge=1)
-    workers: int = Field(default=0, ge=0)
-
-
-class PrecisionSection(Section):
-    """Precision of the networks (sums are float64), device, and how gradients are computed."""
-
-    networks: Literal["float32", "float64"] = "float32"
-    device: str = "cpu"
-    gradients: Literal["auto", "reference", "directional"] = "auto"
+    batch_size: int = setting(
+        1, "Frames per step, dealt so that batches have alike numbers of atoms.", ge=1
+    )
+    max_edges: int | None = setting(
+        None, "Instead of it, as many frames as have this many neighbour pairs in all.", ge=1
+    )
+    micro_batch: int | None = setting(
+        None,
+        "At most so many frames at once per process; it is halved where memory runs out. The "
+        "gradient stays that of the whole batch.",
+        shown="all",
+        ge=1,
+    )
+    workers: int = setting(0, "Processes that read frames ahead (for databases).", ge=0)
 
 
 class LoggingSection(Section):
-    """What is written and shown.
+    """What is written and shown."""
 
-    Attributes:
-        validate_every: steps between validations and rows of the log; None is once per epoch.
-        checkpoint_every, checkpoint_minutes: steps and minutes between saved states; one is saved
-            at every validation, too.
-    """
-
-    validate_every: int | None = Field(default=None, ge=1)
-    checkpoint_every: int | None = Field(default=None, ge=1)
-    checkpoint_minutes: float = Field(default=5.0, gt=0)
-    progress: bool = True
-    plot: bool = True
-    tensorboard: bool = False
+    validate_every: int | None = setting(
+        None,
+        "Between validations and rows of the log.",
+        unit="steps",
+        shown="once per epoch",
+        ge=1,
+    )
+    checkpoint_every: int | None = setting(
+        None,
+        "Between saved states; one is saved at every validation, too.",
+        unit="steps",
+        ge=1,
+    )
+    checkpoint_minutes: float = setting(5.0, "Or between saved states.", unit="minutes", gt=0)
+    progress: bool = setting(True, "Show progress on the screen.")
+    plot: bool = setting(True, "Draw the learning curve.")
+    tensorboard: bool = setting(False, "Write for TensorBoard.")
 
 
 class LimitsSection(Section):
-    """The run ends, complete, after so many hours of wall time or of this process's CPU time."""
+    """The run ends, complete, after so much time."""
 
-    max_hours: float | None = Field(default=None, gt=0)
-    cpu_hours: float | None = Field(default=None, gt=0)
+    max_hours: float | None = setting(None, "Time on the clock.", unit="hours", gt=0)
+    cpu_hours: float | None = setting(None, "Time of this process on the CPU.", unit="hours", gt=0)
 
 
-class TrainConfig(Section):
-    """Settings of a training.
+class TrainingSettings(PrecisionSettings):
+    """How something is trained; `TrainConfig` also says what, and on which frames."""
 
-    Attributes:
-        output: folder of the run.
-        seed: of initial weights, order of frames and random splits.
-        model, data: what is trained, on which frames; `Trainer` is given both and needs neither.
-    """
-
-    output: str = "train"
-    seed: int = Field(default=0, ge=0)
-    model: ModelSection | None = None
-    data: DataSection | None = None
+    gradients: Literal["auto", "reference", "directional"] = setting(
+        "auto",
+        "How gradients of the loss are computed: by differentiating forces, or along a direction.",
+    )
+    seed: int = setting(0, "Of initial weights, order of frames and random splits.", ge=0)
     loss: LossSection = LossSection()
     optimizer: OptimizerSection = OptimizerSection()
     schedule: ScheduleSection = ScheduleSection()
     ema: EmaSection = EmaSection()
     batching: BatchingSection = BatchingSection()
-    precision: PrecisionSection = PrecisionSection()
     logging: LoggingSection = LoggingSection()
     limits: LimitsSection = LimitsSection()
 
-    def __init__(self, **options: Any) -> None:
-        try:
-            super().__init__(**options)
-        except ValidationError as error:
-            raise ConfigError(explain(error, type(self))) from error
+
+class TrainConfig(TrainingSettings):
+    """Settings of a training; `Trainer` is given model and data and needs neither section."""
+
+    output: str = setting("train", "Folder of the run.", short="-o", panel=OUTPUT, metavar="FOLDER")
+    model: ModelSection | None = None
+    data: DataSection | None = None
 
     @model_validator(mode="after")
     def _has_an_end(self) -> TrainConfig:
@@ -209,32 +227,3 @@ class TrainConfig(Section):
         if self.schedule.by == "steps" and not (self.schedule.steps or self.schedule.epochs):
             raise ValueError("schedule: expected steps or epochs, or 'by: time', got none")
         return self
-
-    @classmethod
-    def from_yaml(cls, path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
-        """Read a yaml file; ``overrides`` such as "optimizer.learning_rate=1e-3" replace settings.
-
-        Raises:
-            ConfigError: it cannot be read or holds something else; names key, line and what was
-                expected.
-        """
-        content, lines = read_yaml(path, overrides)
-        try:
-            return cls(**content)
-        except ConfigError as error:
-            if isinstance(error.__cause__, ValidationError):
-                raise ConfigError(f"{path}: {explain(error.__cause__, cls, lines)}") from None
-            raise
-
-    @classmethod
-    def of(cls, config: TrainConfig | Mapping[str, Any] | str | Path) -> TrainConfig:
-        """A configuration from one, a mapping or a yaml file."""
-        if isinstance(config, TrainConfig):
-            return config
-        if isinstance(config, Mapping):
-            return cls(**config)
-        return cls.from_yaml(config)
-
-    def to_yaml(self) -> str:
-        """Every setting with its value: a valid configuration."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -12,7 +12,7 @@ from hff_ase.errors import ConfigError
 from hff_ase.models import model_path
 from hff_ase.potential import HybridPotential
 from hff_ase.terms import TERMS, ZBL, Term
-from hff_ase.training.adapt import AdaptConfig, apply, make_config
+from hff_ase.training.adapt import AdaptConfig, apply
 from hff_ase.training.adapt.heads import add_heads, make_term
 from hff_ase.training.config import ModelSection
 
@@ -43,7 +43,7 @@ def build(
     """
     if section.start is not None:
         start = start or Start(*load_model(model_path(section.start)))
-        return apply(start.potential, make_config(section.adapt), seed), start
+        return apply(start.potential, section.adapt, seed), start
     entries = {
         name: {"kind": name, **arguments} for name, arguments in (section.terms or {}).items()
     }
@@ -60,7 +60,7 @@ def build(
 
 def adaptation(section: ModelSection) -> AdaptConfig | None:
     """How a start is adapted; None for terms from random weights."""
-    return None if section.start is None else make_config(section.adapt)
+    return None if section.start is None else section.adapt
 
 
 def in_training(potential: HybridPotential, section: ModelSection) -> HybridPotential:

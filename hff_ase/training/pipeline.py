@@ -107,7 +107,7 @@ def run(
         StoppedError: a signal stopped the run; its state is saved.
     """
     folder = Path(config.output)
-    with processes(device_of_process(config.precision.device)) as group:
+    with processes(device_of_process(config.device)) as group:
         claim(folder, None, resume)  # what a folder holds is said before anything is read
         prepared = prepare(config, start=start, frames=frames)
         if group.first:

@@ -5,41 +5,55 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import field_validator, model_validator
+
+from hff_ase.settings import Section, setting
+from hff_ase.settings.declare import REQUIRED
+from hff_ase.training.adapt_config import AdaptConfig
 
 
-class Section(BaseModel):
-    """Part of a configuration: unknown keys are errors."""
+class AboutSection(Section):
+    """What the saved model says of itself."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+    name: str = setting("model", "Of the saved model.")
+    description: str = setting("", "Of the saved model.")
+    licence: str = setting("", "Of the saved model.")
+    provenance: str = setting("", "Of the saved model.")
 
 
-class ModelSection(Section):
-    """What is trained: terms from random weights, or a model to start from.
+class ModelSection(AboutSection):
+    """What is trained: terms from random weights, or a model to start from."""
 
-    Attributes:
-        name, description, licence, provenance: of the saved model.
-        elements: chemical symbols that the model knows.
-        terms: name -> constructor arguments, `kind` among them (the name itself if left out);
-            `elements` and `channels` are filled in.
-        start: a shipped model or an .hff file.
-        adapt: how the start is adapted (see `hff_ase.training.adapt`).
-        train_as: term -> arguments that differ while it is trained (a coarser lattice sum: training
-            needs the gradient, not its last digits).
-        save_as: term -> arguments that differ in the saved model (Coulomb by pme, for example), or
-            a whole further term with its `kind`.
-    """
+    alternatives = (("terms", "elements"), ("start", "adapt"))
 
-    name: str = "model"
-    description: str = ""
-    licence: str = ""
-    provenance: str = ""
-    elements: tuple[str, ...] | None = None
-    terms: dict[str, dict[str, Any]] | None = None
-    start: str | None = None
-    adapt: dict[str, Any] = {}
-    train_as: dict[str, dict[str, Any]] = {}
-    save_as: dict[str, dict[str, Any]] = {}
+    elements: tuple[str, ...] | None = setting(
+        None, "Chemical symbols that the model knows.", commas=True, metavar="SYMBOL"
+    )
+    terms: dict[str, dict[str, Any]] | None = setting(
+        None,
+        "Name -> constructor arguments, kind among them (the name itself if left out); elements "
+        "and channels are filled in.",
+    )
+    start: str | None = setting(
+        None, "A shipped model or an .hff file to start from.", metavar="MODEL"
+    )
+    adapt: AdaptConfig = AdaptConfig()
+    train_as: dict[str, dict[str, Any]] = setting(
+        {},
+        "Term -> arguments that differ while it is trained (a coarser lattice sum: training needs "
+        "the gradient, not its last digits).",
+    )
+    save_as: dict[str, dict[str, Any]] = setting(
+        {},
+        "Term -> arguments that differ in the saved model (Coulomb by pme, for example), or a "
+        "whole further term with its kind.",
+    )
+
+    @field_validator("start")
+    @classmethod
+    def _absolute(cls, value: str | None) -> str | None:
+        # a run may be resumed from another working directory
+        return str(Path(value).resolve()) if value and Path(value).is_file() else value
 
     @model_validator(mode="after")
     def _one_source(self) -> ModelSection:
@@ -48,26 +62,28 @@ class ModelSection(Section):
                 self.terms is not None])  # fmt: skip
         if self.terms is not None and not self.elements:
             raise ValueError("expected elements beside terms, got none")
-        if self.start is None and self.adapt:
+        if self.start is None and self.adapt != AdaptConfig():
             raise ValueError("expected adapt only beside start, got it beside terms")
         return self
 
 
 class SplitSection(Section):
-    """Which of the training frames are held out for validation.
+    """Which of the training frames are held out for validation."""
 
-    Attributes:
-        segment, held_out: frames of each file in segments of so many; the segments of these
-            numbers are held out.
-        fraction: a random part of all frames (neighbours in a trajectory are alike: prefer
-            segments), drawn with the configuration's seed.
-        files: held-out files, as patterns of their names.
-    """
-
-    segment: int | None = Field(default=None, ge=1)
-    held_out: tuple[int, ...] = ()
-    fraction: float | None = Field(default=None, gt=0, lt=1)
-    files: tuple[str, ...] = ()
+    segment: int | None = setting(
+        None, "Frames of each file in segments of so many; some segments are held out.", ge=1
+    )
+    held_out: tuple[int, ...] = setting((), "The numbers of those segments.", commas=True)
+    fraction: float | None = setting(
+        None,
+        "A random part of all frames (neighbours in a trajectory are alike: prefer segments), "
+        "drawn with the seed.",
+        gt=0,
+        lt=1,
+    )
+    files: tuple[str, ...] = setting(
+        (), "Held-out files, as patterns of their names.", metavar="PATTERN"
+    )
 
     @model_validator(mode="after")
     def _whole(self) -> SplitSection:
@@ -79,30 +95,31 @@ class SplitSection(Section):
 
 
 class DataSection(Section):
-    """Labelled frames.
+    """Labelled frames."""
 
-    Attributes:
-        train, validation: files and folders (extxyz, extxyz.xz, db ...).
-        split: validation frames taken out of `train`.
-        in_memory: False reads frames of one database when they are needed.
-        validation_stride: validate on every so many-th frame.
-        reference_energies: "fit" (least squares), "isolated" (the energies of isolated atoms where
-            the frames have them, least squares for the rest), "keep" (as the model has them), or
-            eV per element. A model to start from says in `adapt` what becomes of its own.
-        dispersion: labels without dispersion for a model that has a dispersion term: "auto" adds
-            the term's contribution to labels that are known to lack it, "add" to all, "as_is" to
-            none (see `hff_ase.training.adapt`).
-        check: look for broken and mislabelled frames before training.
-    """
-
-    train: tuple[str, ...]
-    validation: tuple[str, ...] = ()
+    train: tuple[str, ...] = setting(
+        REQUIRED, "Files and folders (extxyz, extxyz.xz, db ...).", metavar="PATH"
+    )
+    validation: tuple[str, ...] = setting(
+        (), "Files and folders of frames to validate on.", metavar="PATH"
+    )
     split: SplitSection | None = None
-    in_memory: bool = True
-    validation_stride: int = Field(default=1, ge=1)
-    reference_energies: Literal["fit", "isolated", "keep"] | dict[str, float] = "fit"
-    dispersion: Literal["auto", "add", "as_is"] = "auto"
-    check: bool = True
+    in_memory: bool = setting(
+        True, "Otherwise frames of one database are read when they are needed."
+    )
+    validation_stride: int = setting(1, "Validate on every so many-th frame.", ge=1)
+    reference_energies: Literal["fit", "isolated", "keep"] | dict[str, float] = setting(
+        "fit",
+        "fit (least squares), isolated (the energies of isolated atoms where the frames have them, "
+        "least squares for the rest), keep (as the model has them), or eV per element. A model to "
+        "start from says in adapt what becomes of its own.",
+    )
+    dispersion: Literal["auto", "add", "as_is"] = setting(
+        "auto",
+        "Labels without dispersion for a model that has a dispersion term: auto adds the term's "
+        "contribution to labels that are known to lack it, add to all, as_is to none.",
+    )
+    check: bool = setting(True, "Look for broken and mislabelled frames before training.")
 
     @field_validator("train", "validation", mode="before")
     @classmethod

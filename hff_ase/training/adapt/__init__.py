@@ -8,13 +8,6 @@ import torch
 from torch import nn
 
 from hff_ase.potential import HybridPotential
-from hff_ase.training.adapt.config import (
-    AdaptConfig,
-    LoRAConfig,
-    NewElement,
-    ReplayConfig,
-    make_config,
-)
 from hff_ase.training.adapt.dispersion import complete_labels, dispersion_terms
 from hff_ase.training.adapt.elements import add_elements
 from hff_ase.training.adapt.fixed import split_fixed
@@ -23,6 +16,12 @@ from hff_ase.training.adapt.heads import add_heads
 from hff_ase.training.adapt.lora import LoRALinear, add_lora, merge
 from hff_ase.training.adapt.references import adapt_references, refit_references
 from hff_ase.training.adapt.replay import training_frames
+from hff_ase.training.adapt_config import (
+    AdaptConfig,
+    LoRAConfig,
+    NewElement,
+    ReplayConfig,
+)
 
 __all__ = [
     "AdaptConfig",
@@ -38,7 +37,6 @@ __all__ = [
     "complete_labels",
     "count_trainable",
     "dispersion_terms",
-    "make_config",
     "merge",
     "refit_references",
     "set_trainable",

@@ -15,7 +15,7 @@ from hff_ase.potential import HybridPotential
 from hff_ase.terms import TERMS
 from hff_ase.terms.qeq_parameters import RAPPE_GODDARD, rappe_goddard
 from hff_ase.terms.term import Term
-from hff_ase.training.adapt.config import NewElement
+from hff_ase.training.adapt_config import NewElement
 
 
 def add_elements(potential: HybridPotential, new: Mapping[str, NewElement]) -> HybridPotential:

@@ -12,7 +12,7 @@ from hff_ase.data.dataset import Dataset
 from hff_ase.errors import ConfigError
 from hff_ase.potential import HybridPotential
 from hff_ase.terms.short_range import ShortRange
-from hff_ase.training.adapt.config import AdaptConfig
+from hff_ase.training.adapt_config import AdaptConfig
 
 
 def refit_references(

@@ -15,9 +15,9 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.data.frames import read_path
 from hff_ase.errors import ConfigError
 from hff_ase.potential import HybridPotential
-from hff_ase.training.adapt.config import AdaptConfig, ReplayConfig
 from hff_ase.training.adapt.dispersion import complete_labels
 from hff_ase.training.adapt.elements import warn_unseen
+from hff_ase.training.adapt_config import AdaptConfig, ReplayConfig
 
 log = logging.getLogger(__name__)
 

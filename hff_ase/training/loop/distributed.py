@@ -74,7 +74,7 @@ def device_of_process(name: str) -> torch.device:
         local = int(os.environ.get("LOCAL_RANK", "0")) if device.index is None else device.index
         if local >= torch.cuda.device_count():
             raise ConfigError(
-                f"expected a CUDA device {local} for precision.device={name!r}, got a machine with "
+                f"expected a CUDA device {local} for device={name!r}, got a machine with "
                 f"{torch.cuda.device_count()}"
             )
         torch.cuda.set_device(local)

@@ -14,7 +14,7 @@ FREE = (
     "output",
     "logging",
     "limits",
-    "precision.device",
+    "device",
     "batching.micro_batch",
     "batching.workers",
     "model",

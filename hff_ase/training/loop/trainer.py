@@ -61,8 +61,8 @@ class Trainer:
         self.config, self.processes = config, processes or Processes()
         self.train, self.validation, self._stop = train, validation, stop
         self.folder = Path(config.output)
-        self.device = device_of_process(config.precision.device)
-        self.potential = potential.set_dtype(PRECISIONS[config.precision.networks]).to(self.device)
+        self.device = device_of_process(config.device)
+        self.potential = potential.set_dtype(PRECISIONS[config.dtype]).to(self.device)
         self.processes.same_everywhere(list(potential.parameters()))
         self.optimizer = make_optimizer(potential, config.optimizer)
         self.average = Average(potential, config.ema.decay)
@@ -72,7 +72,7 @@ class Trainer:
             self.optimizer,
             self.device,
             self.processes,
-            config.precision.gradients,
+            config.gradients,
             config.optimizer.clip,
             config.batching.micro_batch,
             same_frames=isinstance(train, MemoryDataset) and config.batching.workers == 0,

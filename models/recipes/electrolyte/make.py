@@ -20,6 +20,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -36,6 +37,7 @@ from hff_ase.data.frames import frames_text
 from hff_ase.errors import StructureError
 from hff_ase.files import write_whole
 from hff_ase.labels.clusters import cut_clusters
+from hff_ase.training.config import TrainConfig
 
 CONFIG = Path(__file__).with_name("config.yaml")
 MEMBERS = 2
@@ -59,8 +61,8 @@ def train_members(args: argparse.Namespace, number: int, hours: float, members: 
         models.append(output / "model.hff")
         if models[-1].exists():
             continue
-        settings = {
-            "output": output,
+        settings: dict[str, Any] = {
+            "output": str(output),
             "seed": seed,
             "data.train": [str(path) for path in sets],
             "data.validation": [str(args.work / "validation.db")],
@@ -68,10 +70,12 @@ def train_members(args: argparse.Namespace, number: int, hours: float, members: 
         }
         if number > 0:
             before = args.work / f"round-{number - 1}-seed-{seed}" / "model.hff"
-            settings |= {"model.terms": "null", "model.elements": "null", "model.start": before}
+            settings["model.start"] = str(before)
             settings |= CONTINUED
-        command = [sys.executable, "-m", "hff_ase", "train", str(CONFIG), "--resume"]
-        command += [f"--set={key}={value}" for key, value in settings.items()]
+        asked = args.work / f"{output.name}.yaml"
+        asked.write_text(TrainConfig.load(CONFIG, settings).to_yaml())
+        command = [sys.executable, "-m", "hff_ase", "train", "--config", str(asked)]
+        command += ["--resume", str(output)]
         environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads)}
         jobs.append(subprocess.Popen(command, env=environment))
     if any(job.wait() for job in jobs):

@@ -46,7 +46,7 @@ def run(
         replicas = ReplicaRun.resume(folder.path)
     else:
         own = {"output": str(folder.path), "stages": [stage], "seed": SEED, **settings}
-        replicas = ReplicaRun.start(ReplicaConfig.from_settings(own), boxes)
+        replicas = ReplicaRun.start(ReplicaConfig.load(own), boxes)
     replicas.run()
     return [replica_folder(folder, k) for k in range(len(boxes))]
 
