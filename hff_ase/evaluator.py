@@ -70,7 +70,7 @@ class Evaluator:
         self,
         batch: AtomsBatch,
         *,
-        pairs: PairIndex | None = None,
+        pairs: PairIndex | PairSource | None = None,
         reach: float | None = None,
         owned: Tensor | None = None,
         halo: Halo | None = None,
@@ -85,8 +85,9 @@ class Evaluator:
 
         Args:
             batch: the systems; its tensors are not changed.
-            pairs: of the batch, found by a host (each once or in both directions); None searches.
-            reach: Angstrom, up to which these are complete.
+            pairs: of the batch, found by a host (each once or in both directions), or a source of
+                them that is kept while they fit; None searches.
+            reach: Angstrom, up to which pairs of a host are complete.
             owned: bool [n_atoms], whose energies count, the others being ghosts: forces are then
                 the derivative of the owned energies, also on ghosts, where a host adds them to
                 their owners'. Without a halo ghosts must be there up to `HybridPotential.reach`.
@@ -170,7 +171,7 @@ class Evaluator:
         parts: Collection[str] | None,
         owned: Tensor | None,
         halo: Halo | None,
-        pairs: PairIndex | None,
+        pairs: PairIndex | PairSource | None,
     ) -> Wanted:
         unknown = [name for name in derivatives if name not in DERIVATIVES]
         if unknown:
@@ -189,7 +190,11 @@ class Evaluator:
             memory=self.memory,
         )
 
-    def _given(self, batch: AtomsBatch, pairs: PairIndex, reach: float | None) -> PairSource:
+    def _given(
+        self, batch: AtomsBatch, pairs: PairIndex | PairSource, reach: float | None
+    ) -> PairSource:
+        if isinstance(pairs, PairSource):
+            return pairs
         if reach is None:
             raise ConfigError("expected the reach of given pairs in Angstrom, got none")
         terms = [term for _, term in self.potential.named_terms()]

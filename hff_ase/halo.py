@@ -21,11 +21,15 @@ class Halo(Protocol):
 
     Attributes:
         n_own: number of own atoms.
+        n_atoms: number of own atoms and ghosts.
         n_total: number of atoms of the whole system, over all processes.
+        share: this process's part of what all compute alike, 0 for one without atoms; the sum is 1.
     """
 
     n_own: int
+    n_atoms: int
     n_total: int
+    share: float
 
     def forward(self, own: Tensor) -> Tensor:
         """Values of own atoms [n_own, ...] to own atoms and ghosts [n_atoms, ...]."""
@@ -37,6 +41,10 @@ class Halo(Protocol):
     def allreduce(self, values: Tensor) -> Tensor:
         """The sum over all processes, of a tensor of the same shape in each."""
 
+    def within(self, cutoff: float) -> Halo:
+        """The exchange with ghosts that may lie within a distance of own atoms (Angstrom) only:
+        the first ones of all ghosts, or all of them."""
+
     def reciprocal(
         self, positions: Tensor, cell: Tensor, charges: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -46,8 +54,9 @@ class Halo(Protocol):
             positions: [n_own, 3], Angstrom; cell: [1, 3, 3]; charges: [n_own], e.
 
         Returns:
-            phi [n_own], e/Angstrom; dE/dx [n_own, 3] and the share of dE/dcell [1, 3, 3] of this
-            process (their sum over processes is the whole), of E = 1/2 sum_i q_i phi_i, e^2/A^2.
+            phi [n_own], e/Angstrom; dE/dx [n_own, 3] and the part of dE/dcell [1, 3, 3] of this
+            process (their sum over processes with atoms is the whole), of
+            E = 1/2 sum_i q_i phi_i, e^2/A^2.
         """
 
 
@@ -88,11 +97,16 @@ class _Reciprocal(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
         d_positions, d_cell, phi = ctx.gradients
-        # own atoms count alike, their energies being summed; who has none still has a part of the
-        # cell's derivative
-        factor = grads[0][0] if len(phi) else grads[0].new_ones(())
+        # own atoms count alike, their energies being summed
+        factor = grads[0][0] if len(phi) else grads[0].new_zeros(())
         d_positions = _with_ghosts(factor * d_positions, ctx.n_ghosts)
         return d_positions, factor * d_cell, _with_ghosts(factor * phi, ctx.n_ghosts), None
+
+
+def at_home(everything: Tensor, halo: Halo) -> Tensor:
+    """Values [n_atoms, ...] of own atoms and ghosts added up at the owners, zero for ghosts; no
+    graph."""
+    return _with_ghosts(halo.reverse(everything), everything.shape[0] - halo.n_own)
 
 
 def _with_ghosts(own: Tensor, n_ghosts: int) -> Tensor:

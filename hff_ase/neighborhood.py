@@ -28,6 +28,7 @@ class Source(Protocol):
 
     skin: float
     trims: bool
+    divided: bool
 
     def rows(self, request: PairRequest) -> Rows:
         """Pairs in rows, those within the skin included."""
@@ -74,8 +75,15 @@ class Neighborhood:
     @property
     def fast(self) -> bool:
         """Whether kernels may give energies with ready-made derivatives: those are of the energies
-        of whole systems."""
-        return self.kernels is not None and self.owned is None
+        of whole systems, or of all pairs of a process where these are divided among processes."""
+        if self.owned is None:
+            return self.kernels is not None
+        return self.kernels == "numba" and self.halo is not None and self.source.divided
+
+    @property
+    def n_own(self) -> int | None:
+        """Own atoms of a process that has ghosts of others behind them; None without a halo."""
+        return None if self.halo is None else self.halo.n_own
 
     def leaves_out(self, term: nn.Module, part: str) -> bool:
         """Whether a part of a term is not wanted."""

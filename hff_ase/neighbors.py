@@ -41,6 +41,9 @@ class PairSource(ABC):
     Attributes:
         n_builds: how often it was built.
         trims: whether pairs beyond the cutoff may be dropped before terms see them.
+        divided: of a process that has a part of a system: whether `rows` of half lists hold each
+            pair in one process only, so that what ghosts get is to be brought to their owners
+            (`view` holds pairs with ghosts in the processes of both).
 
     Raises:
         ConfigError: a negative skin.
@@ -57,7 +60,7 @@ class PairSource(ABC):
         self.requests = tuple(dict.fromkeys(requests))
         self.skin = skin
         self.n_builds = 0
-        self.trims = True
+        self.trims, self.divided = True, False
         self._planners = tuple(planners)
         self._plans: dict[Planner, Any] = {}
         self._views: dict[PairRequest, PairIndex] = {}

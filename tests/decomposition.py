@@ -108,7 +108,7 @@ class Exchange:
 
     def share(self, rank: int, value: Tensor) -> list[Tensor]:
         """Every rank's value."""
-        self.table[rank] = value
+        self.table[rank] = value.clone()  # whoever gave it goes on and writes there
         self.barrier.wait()
         found = [self.table[k] for k in range(len(self.domains))]
         self.barrier.wait()
@@ -122,6 +122,10 @@ class ThreadHalo:
         self.exchange, self.rank, self.coulomb = exchange, rank, coulomb
         self.domain = exchange.domains[rank]
         self.n_own, self.n_total = self.domain.n_own, len(exchange.rank)
+        self.n_atoms, self.share = len(self.domain.origin), 1.0 / len(exchange.domains)
+
+    def within(self, cutoff: float) -> ThreadHalo:
+        return self
 
     def forward(self, own: Tensor) -> Tensor:
         values = self.exchange.share(self.rank, own)

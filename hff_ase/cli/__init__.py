@@ -28,6 +28,7 @@ from hff_ase.cli.import_byteff import import_byteff
 from hff_ase.cli.info import info
 from hff_ase.cli.ipi_path import ipi_path
 from hff_ase.cli.label import app as label
+from hff_ase.cli.lammps import lammps
 from hff_ase.cli.md import md
 from hff_ase.cli.models import models
 from hff_ase.cli.pimd import pimd
@@ -48,6 +49,7 @@ app.command(rich_help_panel=SIMULATE)(build)
 app.command(rich_help_panel=SIMULATE)(equilibrate)
 app.command(rich_help_panel=SIMULATE)(md)
 app.command(rich_help_panel=SIMULATE)(pimd)
+app.command(rich_help_panel=SIMULATE)(lammps)
 app.command(name="ipi-path", rich_help_panel=SIMULATE)(ipi_path)
 app.command(rich_help_panel=PROPERTIES)(analyse)
 app.command(rich_help_panel=PROPERTIES)(report)

@@ -19,21 +19,25 @@ class _GivenGradient(torch.autograd.Function):
         system: Tensor,
         first_atom: Tensor,
         gradients: tuple[Tensor | None, Tensor | None, Tensor | None],
+        n_own: int | None,
         positions: Tensor,
         cell: Tensor,
         charges: Tensor | None,
     ) -> Tensor:
         ctx.system, ctx.first_atom, ctx.gradients = system, first_atom, gradients
+        ctx.n_own = n_own
         return energies.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
         factor = grads[0].index_select(0, ctx.first_atom)  # [n_systems], dL/dE of each system
-        factor = _whole_systems_only(grads[0], factor.index_select(0, ctx.system), factor)
+        own = slice(ctx.n_own)  # the energies of ghosts count with their owners
+        factor = _whole_systems_only(grads[0][own], factor.index_select(0, ctx.system[own]), factor)
         per_atom = factor.index_select(0, ctx.system)
         d_positions, d_cell, d_charges = ctx.gradients
         return (
+            None,
             None,
             None,
             None,
@@ -69,6 +73,7 @@ def given_gradient(
     d_cell: Tensor | None = None,
     charges: Tensor | None = None,
     d_charges: Tensor | None = None,
+    n_own: int | None = None,
 ) -> Tensor:
     """Atomic energies with ready-made derivatives of each system's sum of them.
 
@@ -80,6 +85,9 @@ def given_gradient(
         batch: whose positions and cell the derivatives belong to.
         d_positions: [n_atoms, 3] and d_cell: [n_systems, 3, 3], of the sum of energies.
         charges: [n_atoms], a further input, with d_charges [n_atoms].
+        n_own: of a process that has a part of one system, its own atoms, which come first: the sum
+            over all processes of what they count is differentiated, and the derivatives are this
+            process's part of it.
     """
     if not torch.is_grad_enabled():
         return energies
@@ -89,6 +97,7 @@ def given_gradient(
         batch.system,
         batch.first_atom,
         gradients,
+        n_own,
         batch.positions,
         batch.cell,
         charges,

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from hff_ase.backends import Backend
 from hff_ase.batch import AtomsBatch
+from hff_ase.halo import Halo
 from hff_ase.kept import LiveParameters
 from hff_ase.nets.e3 import E3Net
 from hff_ase.nets.get import GET
@@ -31,6 +32,7 @@ class FusedNetwork(Protocol):
         rows: Rows,
         backend: Backend,
         parameters: LiveParameters | None = None,
+        halo: Halo | None = None,
     ) -> Tensor:
         """Scalar node features [n_atoms, channels], equal to those of ``net`` to rounding.
 
@@ -44,12 +46,15 @@ class FusedNetwork(Protocol):
             rows: a full list of at least the network's cutoff; pairs beyond it count nothing.
             backend: which kernels.
             parameters: of this training step; only for backends of `differentiable_parameters`.
+            halo: to the owners of the ghosts, whose rows hold their own-atom neighbours.
         """
 
 
-def fused_form(net: nn.Module, backend: Backend | None) -> FusedNetwork | None:
-    """The fused form of a network; None where it has none."""
-    if backend is None:
+def fused_form(
+    net: nn.Module, backend: Backend | None, halo: Halo | None = None
+) -> FusedNetwork | None:
+    """The fused form of a network; None where it has none, or none that exchanges with others."""
+    if backend is None or (halo is not None and (backend != "numba" or not isinstance(net, GET))):
         return None
     if isinstance(net, GET) and all(net.options.get(part, True) for part in ABLATED):
         from hff_ase.kernels.get.network import fused_get  # numba takes a while to import

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
+from hff_ase.halo import Halo
 from hff_ase.longrange.lattice import (
     SmoothSum,
     cell_gradient,
@@ -34,26 +35,38 @@ def splitting_parameter(cutoff: float, tolerance: float) -> float:
     return x / cutoff
 
 
-def potential_corrections(batch: AtomsBatch, charges: Tensor, alpha: float) -> Tensor:
+def potential_corrections(
+    batch: AtomsBatch, charges: Tensor, alpha: float, total: Tensor | None = None
+) -> Tensor:
     """Self term and neutralising background, [n_atoms] in e/Angstrom.
 
     phi_i = -2 alpha q_i / sqrt(pi) - pi Q / (alpha^2 V).
+
+    Args:
+        total: Q of each system [n_systems] where the batch has a part of its atoms.
     """
     _, volume = reciprocal_lattice(batch.cell)
-    background = math.pi / alpha**2 * batch.system_sum(charges) / volume
+    total = batch.system_sum(charges) if total is None else total
+    background = math.pi / alpha**2 * total / volume
     return -2.0 * alpha / math.sqrt(math.pi) * charges - background[batch.system]
 
 
 @torch.no_grad()
-def explicit_corrections(batch: AtomsBatch, charges: Tensor, alpha: float) -> SmoothSum:
-    """`potential_corrections` of the periodic systems with the derivatives of their energy.
+def explicit_corrections(
+    batch: AtomsBatch, charges: Tensor, alpha: float, halo: Halo | None = None
+) -> SmoothSum:
+    """`potential_corrections` of the periodic systems with the derivatives of their energy; with a
+    halo of the own atoms of one process, with an equal share of the cell's derivative.
 
     The self term does not depend on the cell; the background's energy - pi Q^2/(2 alpha^2 V) has
     dV/dh = V h^-T.
     """
     reciprocal, volume = reciprocal_lattice(batch.cell)
-    phi = potential_corrections(batch, charges, alpha)
-    background = 0.5 * math.pi / alpha**2 * batch.system_sum(charges).square() / volume
+    total, share = batch.system_sum(charges), 1.0
+    if halo is not None:
+        total, share = halo.allreduce(total), halo.share
+    phi = potential_corrections(batch, charges, alpha, total)
+    background = 0.5 * math.pi / alpha**2 * total.square() / volume * share
     if not batch.all_periodic:
         phi = torch.where(batch.periodic[batch.system], phi, 0.0)
         background = torch.where(batch.periodic, background, 0.0)
@@ -119,8 +132,11 @@ class ReciprocalEwald:
         return batch.unpad(phi[..., 0])
 
     @torch.no_grad()
-    def explicit(self, batch: AtomsBatch, charges: Tensor, plan: EwaldPlan) -> SmoothSum:
-        """phi, and the derivatives of E = 1/2 sum_i q_i phi_i; zero for molecules.
+    def explicit(
+        self, batch: AtomsBatch, charges: Tensor, plan: EwaldPlan, halo: Halo | None = None
+    ) -> SmoothSum:
+        """phi, and the derivatives of E = 1/2 sum_i q_i phi_i; zero for molecules. With a halo the
+        batch is the own atoms of one process, and the virial its equal share.
 
         dE/dx_i = q_i sum_k w k [cos(k r_i) S_sin - sin(k r_i) S_cos] over half space, and as for
         a mesh dE/dstrain_ab = sum_k P (1/k^2 + 1/4 alpha^2) k_a k_b - E delta_ab.
@@ -130,6 +146,8 @@ class ReciprocalEwald:
         cos, sin, weight = self.waves(batch, plan)
         q = batch.pad(charges)
         s_cos, s_sin = (q[:, None, :] @ cos)[:, 0], (q[:, None, :] @ sin)[:, 0]
+        if halo is not None:
+            s_cos, s_sin = halo.allreduce(torch.stack([s_cos, s_sin])).unbind(0)
         at_cos, at_sin = weight * s_cos, weight * s_sin
         phi = (cos @ at_cos[..., None] + sin @ at_sin[..., None])[..., 0]
         field = cos @ (at_sin[..., None] * k) - sin @ (at_cos[..., None] * k)
@@ -139,6 +157,8 @@ class ReciprocalEwald:
         virial = k.mT @ (moment[..., None] * k)
         one = torch.eye(3, dtype=virial.dtype, device=virial.device)
         virial = virial - 0.5 * power.sum(-1)[:, None, None] * one
+        if halo is not None:
+            virial = virial * halo.share
         d_cell = cell_gradient(batch, reciprocal, virial, d_positions)
         return SmoothSum(batch.unpad(phi), d_positions, d_cell)
 

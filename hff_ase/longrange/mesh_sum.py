@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hff_ase.backends import backend_for
 from hff_ase.batch import AtomsBatch
+from hff_ase.halo import Halo
 from hff_ase.longrange.bspline import BOTH, VALUE, Stencil
 from hff_ase.longrange.lattice import SmoothSum, cell_gradient, reciprocal_lattice
 from hff_ase.longrange.mesh import MeshGroup, square_waves, wave_metric
@@ -57,15 +58,24 @@ class MeshSum:
         return phi
 
     @torch.no_grad()
-    def explicit(self, charges: Tensor) -> SmoothSum:
-        """phi, and dE/dx and dE/dcell of E = 1/2 sum_i q_i phi_i; zero for molecules."""
+    def explicit(self, charges: Tensor, halo: Halo | None = None) -> SmoothSum:
+        """phi, and dE/dx and dE/dcell of E = 1/2 sum_i q_i phi_i; zero for molecules.
+
+        With a halo the batch is the own atoms of one process: the meshes of all are added up, each
+        transforms the whole and gives an equal share of the virial.
+        """
         batch = self.batch
         values = charges.new_zeros((batch.n_atoms, 4))  # phi, then dE/dx
         virial = torch.zeros_like(batch.cell)
         for group, stencil in self._parts:
             q = group.of_atoms(charges)
-            spectrum = torch.fft.rfftn(stencil.spread(q[:, None], VALUE), dim=(1, 2, 3))
+            density = stencil.spread(q[:, None], VALUE)
+            if halo is not None:
+                density = halo.allreduce(density)
+            spectrum = torch.fft.rfftn(density, dim=(1, 2, 3))
             part_virial = self._convolve(group, spectrum)
+            if halo is not None:
+                part_virial = part_virial * halo.share
             part = stencil.interpolate(mesh_of(spectrum, group), BOTH)
             part[:, 1:] = q[:, None] * self._per_length(group, part[:, 1:])
             if group.atoms is None or group.systems is None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
+from hff_ase.halo import Halo
 from hff_ase.longrange.bspline import BOTH, VALUE, Grid, Interpolate, SpreadCharges, Stencil
 from hff_ase.longrange.lattice import SmoothSum, reciprocal_lattice, refuse_huge
 from hff_ase.longrange.mesh import (
@@ -64,9 +65,12 @@ class ReciprocalPME:
         """The sum at this configuration, for any charges, without a graph."""
         return MeshSum(batch, plan, self.alpha)
 
-    def explicit(self, batch: AtomsBatch, charges: Tensor, plan: list[MeshGroup]) -> SmoothSum:
-        """phi and the derivatives of 1/2 sum_i q_i phi_i by one pass through the mesh."""
-        return self.bind(batch, plan).explicit(charges)
+    def explicit(
+        self, batch: AtomsBatch, charges: Tensor, plan: list[MeshGroup], halo: Halo | None = None
+    ) -> SmoothSum:
+        """phi and the derivatives of 1/2 sum_i q_i phi_i by one pass through the mesh; with a halo
+        of the charges of all processes (`MeshSum.explicit`)."""
+        return self.bind(batch, plan).explicit(charges, halo)
 
     def potential(self, batch: AtomsBatch, charges: Tensor, plan: list[MeshGroup]) -> Tensor:
         """phi_i of the smooth part [n_atoms], e/Angstrom, self-interaction included."""

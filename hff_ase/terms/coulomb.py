@@ -14,7 +14,7 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.constants import is_live
 from hff_ase.declared import Declared
 from hff_ase.errors import ConfigError
-from hff_ase.halo import reciprocal_energies
+from hff_ase.halo import Halo, reciprocal_energies
 from hff_ase.kept import Kept
 from hff_ase.kernels.explicit import given_gradient
 from hff_ase.kernels.pair import pair_sums
@@ -46,8 +46,11 @@ class ReciprocalSum(Protocol):
     def potential(self, batch: AtomsBatch, charges: Tensor, plan: Any) -> Tensor:
         """phi [n_atoms] in e/Angstrom, self-interaction included."""
 
-    def explicit(self, batch: AtomsBatch, charges: Tensor, plan: Any) -> SmoothSum:
-        """The same with the derivatives of its energy, without a graph."""
+    def explicit(
+        self, batch: AtomsBatch, charges: Tensor, plan: Any, halo: Halo | None = None
+    ) -> SmoothSum:
+        """The same with the derivatives of its energy, without a graph; with a halo of the own
+        atoms of one process among the charges of all."""
 
 
 def reciprocal_sum(method: str, alpha: float, tolerance: float) -> ReciprocalSum:
@@ -166,9 +169,12 @@ class Coulomb(Term):
             phi = phi + self._smooth_potential(batch, charges, neighbors)
         energies = 0.5 * self.prefactor * charges * phi
         if smooth and neighbors.halo is not None:
-            far = reciprocal_energies(batch.positions, batch.cell, charges, neighbors.halo)
-            energies = energies + self.prefactor * far
+            energies = energies + self._far(batch, charges, neighbors.halo)
         return energies
+
+    def _far(self, batch: AtomsBatch, charges: Tensor, halo: Halo) -> Tensor:
+        """The smooth part's energies [n_atoms], from all processes."""
+        return self.prefactor * reciprocal_energies(batch.positions, batch.cell, charges, halo)
 
     def refuses_owned(self, neighbors: Neighborhood) -> str | None:
         """Without a halo the other charges of the lattice sum are not known."""
@@ -243,6 +249,7 @@ class Coulomb(Term):
                 # Pairs never cross systems: without charges, those of molecules count nothing.
                 in_box = torch.where(batch.periodic[batch.system], q, 0.0)
             parts.append(self._pairs(batch, in_box, neighbors, real))
+        if batch.any_periodic and neighbors.halo is None:
             smooth = self.reciprocal.explicit(batch, q, neighbors.plan(self))
             smooth = smooth + explicit_corrections(batch, q, self.alpha)
             parts.append(
@@ -251,8 +258,11 @@ class Coulomb(Term):
         if not batch.all_periodic:
             parts.append(self._pairs(batch, q, neighbors, isolated))
         phi, d_positions, d_cell = (sum(part[1:], part[0]) for part in zip(*parts, strict=True))
-        energies = 0.5 * q * phi
-        return given_gradient(energies, batch, d_positions, d_cell, charges, phi)
+        derivatives = d_positions, d_cell, charges, phi
+        energies = given_gradient(0.5 * q * phi, batch, *derivatives, n_own=neighbors.n_own)
+        if batch.any_periodic and neighbors.halo is not None:
+            energies = energies + self._far(batch, charges, neighbors.halo)
+        return energies
 
     def _pairs(
         self, batch: AtomsBatch, charges: Tensor, neighbors: Neighborhood, request: PairRequest

@@ -71,7 +71,8 @@ class ElementPairTerm(Term):
         if needed is None:
             return self.pair_energies(batch, neighbors)
         sums = pair_sums(batch, neighbors, self.pair_request, None, None, *needed)
-        return given_gradient(sums.energy, batch, sums.d_positions, sums.d_cell)
+        derivatives = sums.d_positions, sums.d_cell
+        return given_gradient(sums.energy, batch, *derivatives, n_own=neighbors.n_own)
 
 
 def following_pair_term(

@@ -96,11 +96,10 @@ class ShortRange(Term):
     def features(self, species: Tensor, batch: AtomsBatch, neighbors: Neighborhood) -> Tensor:
         """The network's scalar node features [n_atoms, channels], fused where that is possible."""
         request = self.requests()[0]
-        # fused layers are one operation: there is nothing to exchange in between
-        fused = None if neighbors.halo else fused_form(self.net, neighbors.kernels)
+        fused = fused_form(self.net, neighbors.kernels, neighbors.halo)
         if fused is not None and neighbors.kernels is not None:
-            rows, live = neighbors.rows(request), neighbors.parameters
-            return fused(self.net, species, batch, rows, neighbors.kernels, live)
+            how = neighbors.kernels, neighbors.parameters, neighbors.halo
+            return fused(self.net, species, batch, neighbors.rows(request), *how)
         pairs = neighbors.pairs(request)
         vector = pairs.vector.to(self.net.dtype)
         return self.net(species, pairs.i, pairs.j, vector, neighbors.halo)

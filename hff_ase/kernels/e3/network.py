@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hff_ase.backends import Backend
 from hff_ase.batch import AtomsBatch
+from hff_ase.halo import Halo
 from hff_ase.kept import LiveParameters
 from hff_ase.kernels.e3.edges import EdgeVectors, edges_within
 from hff_ase.kernels.e3.table import kept_tables, live_tables
@@ -28,8 +29,11 @@ def fused_e3(
     rows: Rows,
     backend: Backend,
     parameters: LiveParameters | None = None,
+    halo: Halo | None = None,
 ) -> Tensor:
-    """E3Net as a `hff_ase.kernels.networks.FusedNetwork`."""
+    """E3Net as a `hff_ase.kernels.networks.FusedNetwork`, without an exchange between layers."""
+    if halo is not None:
+        raise RuntimeError("expected a fused E3Net on whole systems, got a halo")
     if backend != "numba":
         raise RuntimeError(f"expected numba for a fused E3Net, got {backend}")
     if parameters is None:

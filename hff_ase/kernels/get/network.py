@@ -20,6 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from hff_ase.backends import Backend
 from hff_ase.batch import AtomsBatch
+from hff_ase.halo import Halo
 from hff_ase.kept import LiveParameters
 from hff_ase.kernels.cubics import training_intervals
 from hff_ase.kernels.get.weights import Weights, fused_weights, live_weights
@@ -70,6 +71,7 @@ def fused_get(
     rows: Rows,
     backend: Backend,
     parameters: LiveParameters | None = None,
+    halo: Halo | None = None,
 ) -> Tensor:
     """GET as a `hff_ase.kernels.networks.FusedNetwork`."""
     if parameters is not None:
@@ -79,7 +81,8 @@ def fused_get(
     if backend == "numba":
         from hff_ase.kernels.get.cpu import NumbaPass
 
-        evaluation = NumbaPass(weights, species, batch, rows)
+        halo = None if halo is None else halo.within(net.cutoff)
+        evaluation = NumbaPass(weights, species, batch, rows, halo)
     else:
         from hff_ase.kernels.get import gpu
         from hff_ase.kernels.get.layers import TritonPass

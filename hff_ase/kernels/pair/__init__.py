@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
+from hff_ase.halo import at_home
 from hff_ase.kernels.pair.tables import Table
 from hff_ase.neighborhood import Neighborhood
 from hff_ase.pairs import PairRequest
@@ -99,6 +100,9 @@ def pair_sums(
 ) -> PairSums:
     """One pass over the pairs of a request, which all tables share as their cutoff.
 
+    With a halo, what ghosts get of potential and energy is brought to their owners; derivatives
+    stay this process's part.
+
     Args:
         charges: float64 [n_atoms], with the one function of ``coulomb``.
         elements: functions per pair of elements, with coefficients from ``c6`` or 1.
@@ -112,6 +116,9 @@ def pair_sums(
         if c6 is not None:
             rows = backend.rows_for(batch, neighbors, c6.request)
             backend.add_count_slopes(batch, rows, c6.request.cutoff, c6.counting, sums)
+        if neighbors.halo is not None:
+            both = at_home(torch.stack([sums.phi, sums.energy], 1), neighbors.halo)
+            sums.phi, sums.energy = both.unbind(1)
     return sums
 
 

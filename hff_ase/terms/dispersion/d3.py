@@ -198,7 +198,10 @@ class D3Dispersion(ElementPairTerm):
         return share_pairs(energy, pairs, batch.n_atoms)
 
     def kernel_input(self, batch: AtomsBatch, neighbors: Neighborhood) -> KernelInput | None:
-        """Tables for the elements at hand; C6 from coordination numbers, a pass of their own."""
+        """Tables for the elements at hand; C6 from coordination numbers, a pass of their own, for
+        whole systems."""
+        if neighbors.halo is not None:
+            return None
         plan = self._plan(batch, neighbors)
         present = plan.present
         if not present.few:

@@ -1,0 +1,119 @@
+"""What LAMMPS has: its units, its box, its atoms, and the elements of its types."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ase import units
+from ase.data import atomic_masses, atomic_numbers, chemical_symbols
+
+from hff_ase.dynamics.lammps.domain import Frame
+from hff_ase.errors import ConfigError, StructureError
+
+# eV in LAMMPS' unit of energy; both have Angstrom and e
+ENERGY = {"metal": 1.0, "real": units.mol / units.kcal}
+SAME_MASS = 0.05  # amu, within which a mass says which element a type is
+
+
+def energy_unit(lmp: Any) -> float:
+    """An eV in the units of a LAMMPS.
+
+    Raises:
+        ConfigError: units without Angstrom.
+    """
+    name = lmp.extract_global("units")
+    if name not in ENERGY:
+        raise ConfigError(f"expected LAMMPS units {' or '.join(ENERGY)}, got {name}")
+    return ENERGY[name]
+
+
+def check_box(lmp: Any, n_processes: int) -> None:
+    """Refuse what the long range cannot be right for.
+
+    Raises:
+        ConfigError: no box, one that is not periodic along all axes, fewer atoms than processes, or
+            atoms without IDs.
+    """
+    if not lmp.extract_setting("box_exist"):
+        raise ConfigError("expected a LAMMPS box with atoms before the force field, got no box")
+    periodic = lmp.extract_global("periodicity")
+    if not all(periodic):
+        axes = " ".join(name for name, along in zip("xyz", periodic, strict=True) if not along)
+        raise ConfigError(
+            f"expected a box that is periodic along x, y and z, got an end along {axes}"
+        )
+    n_atoms = int(lmp.get_natoms())
+    if n_atoms < n_processes:
+        raise ConfigError(
+            f"expected at least as many atoms as MPI ranks, got {n_atoms} on {n_processes}"
+        )
+
+
+def box_of(lmp: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The box's origin [3] and its cell [3, 3], rows, Angstrom."""
+    low, high, xy, yz, xz, *_ = lmp.extract_box()
+    x, y, z = np.subtract(high, low)
+    return np.array(low), np.array([[x, 0.0, 0.0], [xy, y, 0.0], [xz, yz, z]])
+
+
+def frame_of(lmp: Any) -> Frame:
+    """Own atoms and copies of this process, as they are now."""
+    low, cell = box_of(lmp)
+    n_own, n_all = lmp.extract_setting("nlocal"), lmp.extract_setting("nall")
+    x, tag, kind = (_atoms(lmp, name, n_all) for name in ("x", "id", "type"))
+    return Frame(x.reshape(-1, 3) - low, tag.astype(np.int64), kind.astype(np.int64), n_own, cell)
+
+
+def _atoms(lmp: Any, name: str, n: int) -> np.ndarray:
+    if not n:
+        return np.empty(0)
+    return np.asarray(lmp.numpy.extract_atom(name, nelem=n))[:n]
+
+
+def numbers_of_types(lmp: Any, types: Sequence[str] | None, known: Sequence[str]) -> np.ndarray:
+    """Atomic number of each type, int64 [n_types + 1] (types count from 1).
+
+    Args:
+        types: chemical symbols in the order of the types; None reads them off the masses.
+        known: what the model knows.
+
+    Raises:
+        ConfigError: symbols that are none, too few or too many of them, or a mass that tells no
+            element.
+        StructureError: an element that the model does not know.
+    """
+    n_types = lmp.extract_setting("ntypes")
+    if types is None:
+        types = [_element_of(lmp, kind, known) for kind in range(1, n_types + 1)]
+    if len(types) != n_types:
+        raise ConfigError(
+            f"expected an element for each of {n_types} atom types, got {len(types)}: "
+            f"{' '.join(types)}"
+        )
+    for kind, symbol in enumerate(types, 1):
+        if symbol not in atomic_numbers or symbol == "X":
+            raise ConfigError(f"expected a chemical symbol for type {kind}, got {symbol!r}")
+        if symbol not in known:
+            raise StructureError(
+                f"model knows {' '.join(known)}; LAMMPS has {symbol} (atom type {kind})"
+            )
+    numbers = [atomic_numbers[symbol] for symbol in types]
+    return np.array([numbers[-1], *numbers], np.int64)  # no atom is of type 0
+
+
+def _element_of(lmp: Any, kind: int, known: Sequence[str]) -> str:
+    masses = lmp.numpy.extract_atom("mass")
+    if masses is None:
+        raise ConfigError("expected elements of the atom types (types=), got none and no masses")
+    mass = float(np.asarray(masses).ravel()[kind])
+    fits = [
+        s for s in chemical_symbols[1:] if abs(atomic_masses[atomic_numbers[s]] - mass) < SAME_MASS
+    ]
+    if len(fits) != 1:
+        raise ConfigError(
+            f"expected a mass of {' '.join(known)} for atom type {kind}, got {mass:g}: name the "
+            "elements of all types"
+        )
+    return fits[0]
