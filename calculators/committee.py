@@ -23,6 +23,8 @@ from hff_ase.errors import ConfigError, StructureError
 from hff_ase.shared_evaluators import SharedEvaluators
 from hff_ase.structures import total_charge
 
+__all__ = ["Committee", "Spread"]
+
 Results = dict[str, Any]
 AVERAGED = (
     "energy", "free_energy", "energies", "forces", "stress", "charges", "dipole",
@@ -145,6 +147,11 @@ class Committee(Calculator):
     ) -> Committee:
         """Shipped models by name, or .hff files by path.
 
+        Args:
+            paths: of the members, as `HybridFF.load` takes them.
+            drive: as the constructor.
+            device, dtype: of every member, as `HybridFF`.
+
         Raises:
             CheckpointError, ConfigError: as `HybridFF.load` and the constructor.
         """
@@ -190,7 +197,8 @@ class Committee(Calculator):
         return changes
 
     def evaluate_members(self, structures: Sequence[Atoms], skip: int = 0) -> list[list[Results]]:
-        """Results [structure][member] of all members but the first `skip`, in batched passes.
+        """Results [structure][member] of all members but the first ``skip``, in batched passes over
+        ``structures``.
 
         What members of this package computed before has no influence, to the last bit; other
         calculators are asked as they are, with what lists they keep.

@@ -23,6 +23,8 @@ from hff_ase.models import model_path
 from hff_ase.potential import HybridPotential
 from hff_ase.structures import total_charge
 
+__all__ = ["HybridFF"]
+
 OF_CHARGES = ("charges", "dipole")  # properties of models with a term that gives charges
 
 
@@ -101,7 +103,11 @@ class HybridFF(Calculator):
         skin: float = 1.0,
         kernels: str = "auto",
     ) -> HybridFF:
-        """A shipped model by name (see `hff_ase.available_models`) or any .hff file by path.
+        """A shipped model by name or an .hff file by path.
+
+        Args:
+            name_or_path: one of `hff_ase.available_models`, or a file.
+            device, dtype, without, skin, kernels: as the constructor.
 
         Raises:
             CheckpointError: no such model, or the file is damaged, newer, or fails its own check.
@@ -138,7 +144,9 @@ class HybridFF(Calculator):
         Args:
             charge_response: True makes forces and stress the exact gradient of the energy; False
                 takes them at fixed charges, as published.
+            path: the file.
             coulomb_method, tolerance: how long-range electrostatics is summed in boxes.
+            device, dtype, without, skin, kernels: as the constructor.
 
         Raises:
             CheckpointError: the file cannot be read or lacks arrays.
@@ -169,6 +177,10 @@ class HybridFF(Calculator):
 
     def save(self, path: str | Path, references: Sequence[Atoms]) -> None:
         """Write the model as an .hff file with the results of some small reference structures.
+
+        Args:
+            path: where to; an old file is replaced whole.
+            references: structures that are evaluated again whenever the file is loaded.
 
         Raises:
             CheckpointError: it cannot be written.

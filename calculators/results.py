@@ -16,6 +16,8 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError
 from hff_ase.potential import Evaluation
 
+__all__ = ["results_to_atoms"]
+
 
 def results_to_atoms(
     structures: Sequence[Atoms], results: Sequence[Mapping[str, Any]]

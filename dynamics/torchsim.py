@@ -26,6 +26,8 @@ from hff_ase.evaluator import Evaluator
 from hff_ase.potential import Evaluation
 from hff_ase.structures import check_cell
 
+__all__ = ["HybridTorchSimModel"]
+
 try:
     from torch_sim.models.interface import ModelInterface
     from torch_sim.typing import MemoryScaling

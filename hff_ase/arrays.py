@@ -17,6 +17,8 @@ from torch import Tensor
 
 from hff_ase.errors import ConfigError
 
+__all__ = ["Declaration", "declare"]
+
 Scope = Literal["atom", "system", "bond", "molecule"]
 
 
@@ -57,6 +59,10 @@ ALWAYS = ("positions", "numbers", "system", "cell", "periodic", "charge")  # in 
 
 def declare(name: str, declaration: Declaration) -> None:
     """Make a further array known, so that batches can carry it (`AtomsBatch.further`).
+
+    Args:
+        name: under which batches hold it.
+        declaration: what it has rows for and what its values mean.
 
     Raises:
         ConfigError: the name stands for another array already.

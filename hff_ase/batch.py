@@ -17,6 +17,8 @@ from hff_ase.layout import Layout
 from hff_ase.reduce import segment_sum
 from hff_ase.structures import check_structure, total_charge
 
+__all__ = ["AtomsBatch"]
+
 FIXED = tuple(ARRAYS)  # those with a field of their own
 
 
@@ -144,6 +146,11 @@ class AtomsBatch:
     ) -> AtomsBatch:
         """A batch of arrays by name.
 
+        Args:
+            arrays: as the attributes, or declared (`hff_ase.arrays`).
+            order: int64 [n_atoms], where each atom was when the batch was made; None for as it is.
+            layout: what is known of the systems on the host; None to find it.
+
         Raises:
             ConfigError: an array that nobody declared.
         """
@@ -189,7 +196,8 @@ class AtomsBatch:
         return replace(self, **fixed)
 
     def moved(self, positions: Tensor, cell: Tensor | None = None) -> AtomsBatch:
-        """The same systems at other positions (and cells)."""
+        """The same systems at other ``positions`` [n_atoms, 3], and in another ``cell``
+        [n_systems, 3, 3] where one is given, Angstrom."""
         return replace(self, positions=positions, cell=self.cell if cell is None else cell)
 
     def detached(self) -> AtomsBatch:
@@ -261,7 +269,7 @@ class AtomsBatch:
     def from_atoms(
         cls, atoms: Atoms | Sequence[Atoms], device: str | torch.device = "cpu"
     ) -> AtomsBatch:
-        """Make a batch from one or more ase.Atoms.
+        """Make a batch from one or more ase.Atoms, on a ``device``.
 
         The total charge is ``atoms.info["charge"]`` (0 where absent); ``atoms.arrays["molecule"]``
         (any integers, one value per molecule) and masses that differ from the standard ones are

@@ -33,6 +33,8 @@ from hff_ase.files import write_whole
 from hff_ase.potential import HybridPotential
 from hff_ase.terms import TERMS
 
+__all__ = ["ModelInfo", "load_model", "save_model"]
+
 FORMAT_VERSION = 1
 # Agreement asked of the reference results: float32 networks on another CPU or GPU.
 ENERGY_TOLERANCE = 1e-4  # eV per atom
@@ -76,6 +78,9 @@ def save_model(
     """Write an .hff file, whole or not at all.
 
     Args:
+        path: where to.
+        potential: what is saved; its weights as they are.
+        info: name, licence, provenance and domain.
         references: small structures whose results are stored and checked whenever it is loaded.
 
     Raises:
@@ -113,6 +118,7 @@ def load_model(
     """Read an .hff file and check it.
 
     Args:
+        path: of the file.
         dtype: precision of the networks.
         verify: recompute the stored reference results (a fraction of a second).
 

@@ -25,6 +25,8 @@ from hff_ase.parameter_gradients import parameter_gradients
 from hff_ase.place import build_at, check_state, place_of
 from hff_ase.potential import Evaluation, HybridPotential, Wanted
 
+__all__ = ["Evaluator"]
+
 DERIVATIVES = ("positions", "cell", "molecules", "parameters")
 USUAL = frozenset({"positions", "cell"})
 

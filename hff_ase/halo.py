@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+__all__ = ["Halo", "allreduce", "exchange", "reciprocal_energies"]
+
 
 class Halo(Protocol):
     """The exchange between processes. Own atoms come first in every process, then the ghosts.
@@ -115,16 +117,35 @@ def _with_ghosts(own: Tensor, n_ghosts: int) -> Tensor:
 
 
 def exchange(values: Tensor, halo: Halo | None) -> Tensor:
-    """Values [n_atoms, ...] with those of ghosts replaced by their owners'."""
+    """Values with those of ghosts replaced by their owners', with its adjoint as backward pass.
+
+    Args:
+        values: [n_atoms, ...], own atoms first.
+        halo: the exchange; None for one process alone, where nothing changes.
+    """
     return values if halo is None else _Exchange.apply(values, halo)
 
 
 def allreduce(values: Tensor, halo: Halo | None) -> Tensor:
-    """The sum over all processes."""
+    """The sum over all processes, with its adjoint as backward pass.
+
+    Args:
+        values: of one shape in all processes.
+        halo: the exchange; None for one process alone.
+    """
     return values if halo is None else _AllReduce.apply(values, halo)
 
 
 def reciprocal_energies(positions: Tensor, cell: Tensor, charges: Tensor, halo: Halo) -> Tensor:
-    """Energies q_i phi_i / 2 [n_atoms] of own atoms in the smooth part of 1/r, e^2/Angstrom; zero
-    for ghosts."""
+    """Energies q_i phi_i / 2 of own atoms in the smooth part of 1/r, zero for ghosts.
+
+    Args:
+        positions: [n_atoms, 3], Angstrom, own atoms first.
+        cell: [1, 3, 3], of the whole system.
+        charges: [n_atoms], e.
+        halo: whose `Halo.reciprocal` sums over all processes' charges.
+
+    Returns:
+        float64 [n_atoms], e^2/Angstrom.
+    """
     return _Reciprocal.apply(positions, cell, charges, halo)

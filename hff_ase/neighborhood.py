@@ -15,6 +15,8 @@ from hff_ase.kept import LiveParameters
 from hff_ase.memory import Memory
 from hff_ase.pairs import PairIndex, PairRequest, Pairs, Rows
 
+__all__ = ["Neighborhood"]
+
 
 class Planner(Protocol):
     """Something that prepares for a batch whenever its neighbours are searched anew."""

@@ -10,16 +10,20 @@ from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
 
+__all__ = ["PairIndex", "PairRequest", "Pairs"]
+
 PairKind = Literal["full", "half", "isolated"]
 
 
 @dataclass(frozen=True)
 class PairRequest:
-    """What a term wants: pairs within ``cutoff`` (Angstrom).
+    """Which pairs a term wants.
 
-    ``full``: both directions of each pair, sorted by receiver ``i`` (message passing).
-    ``half``: each pair once (pair terms). ``isolated``: each pair of a system without periods once,
-    at any distance (direct sums); periodic systems have none.
+    Attributes:
+        cutoff: Angstrom.
+        kind: ``full``: both directions of each pair, sorted by receiver ``i`` (message passing);
+            ``half``: each pair once (pair terms); ``isolated``: each pair of a system without
+            periodic boundaries once, at any distance (direct sums; periodic systems have none).
     """
 
     cutoff: float
@@ -85,9 +89,16 @@ class PairIndex:
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Pairs of one evaluation: indices [n_pairs], ``vector`` r_j - r_i [n_pairs, 3] and
-    ``distance`` [n_pairs], float64 and differentiable. Pairs beyond the cutoff may be among them
-    (a padded list): a term must give exactly zero for those."""
+    """Pairs of one evaluation, differentiable in positions and cell.
+
+    Pairs beyond the cutoff may be among them (a padded list): a term must give exactly zero for
+    those.
+
+    Attributes:
+        i, j: int64 [n_pairs], atoms of the batch.
+        vector: float64 [n_pairs, 3], r_j - r_i, Angstrom.
+        distance: float64 [n_pairs], Angstrom.
+    """
 
     i: Tensor
     j: Tensor

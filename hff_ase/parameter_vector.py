@@ -15,6 +15,8 @@ from hff_ase.declared import Declared
 from hff_ase.errors import ConfigError
 from hff_ase.potential import HybridPotential
 
+__all__ = ["ParameterVector"]
+
 Array = NDArray[np.float64]
 WEIGHT_WIDTH = 0.1  # prior width of a network's weights, in root mean squares of their tensor
 

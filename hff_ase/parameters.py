@@ -21,6 +21,8 @@ from hff_ase.errors import ConfigError
 from hff_ase.potential import HybridPotential
 from hff_ase.terms.short_range import ShortRange
 
+__all__ = ["declared", "matching", "parameter_names"]
+
 SCALE = "scale"
 SCALE_DECLARED = Declared("1", "log", 0.1, "a factor of the term's energy")
 

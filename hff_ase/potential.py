@@ -23,6 +23,8 @@ from hff_ase.pairs import PairRequest
 from hff_ase.precision import full_precision
 from hff_ase.terms.term import Fields, Term
 
+__all__ = ["Evaluation", "HybridPotential"]
+
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}  # of networks
 
 
@@ -138,7 +140,8 @@ class HybridPotential(nn.Module):
         return self
 
     def backend(self, device: torch.device, create_graph: bool = False) -> Backend | None:
-        """The kernels that an evaluation on this device uses; None for the reference."""
+        """The kernels that an evaluation on this device uses; None for the reference, which a graph
+        for further derivatives (``create_graph``) always takes."""
         if create_graph or self.kernels == "reference" or self.dtype != torch.float32:
             return None
         return backend_for(device)
@@ -232,7 +235,13 @@ class HybridPotential(nn.Module):
         return self.compute(neighbors.follow(batch), neighbors, Wanted(**wanted))
 
     def compute(self, batch: AtomsBatch, neighbors: PairSource, wanted: Wanted) -> Evaluation:
-        """`forward` with a list as it is, for a batch in its order."""
+        """Evaluate with a list of neighbours as it is.
+
+        Args:
+            batch: its atoms in the order of the list.
+            neighbors: complete up to `cutoff` at these positions; nothing is searched here.
+            wanted: what to compute.
+        """
         with full_precision(batch.device):
             return self._compute(batch, neighbors, wanted)
 
@@ -276,8 +285,13 @@ class HybridPotential(nn.Module):
     def evaluate_terms(
         self, batch: AtomsBatch, neighbors: PairSource, wanted: Wanted | None = None
     ) -> tuple[Fields, dict[str, Tensor]]:
-        """Fields and atomic energies (float64 [n_atoms] per term that counts) in the batch's own
-        graph.
+        """Fields and atomic energies (float64 [n_atoms], eV, per term that counts) in the batch's
+        own graph.
+
+        Args:
+            batch: its atoms in the order of the list.
+            neighbors: as for `compute`.
+            wanted: parts, kernels and the rest; None for all terms in an open graph.
 
         With kernels only the sum of all terms over whole systems may be differentiated, and only
         once; in networks' parameters only with ``wanted.parameters``. By default the reference

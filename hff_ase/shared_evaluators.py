@@ -12,6 +12,8 @@ from hff_ase.neighbors import NeighborList
 from hff_ase.place import build_at, check_state, place_of
 from hff_ase.potential import Evaluation, HybridPotential
 
+__all__ = ["SharedEvaluators"]
+
 MEMBER = "member{}_"  # before the names of a member's arrays in a checkpoint
 
 

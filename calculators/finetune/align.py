@@ -35,6 +35,8 @@ from hff_ase.errors import ConfigError
 from hff_ase.files import write_whole
 from hff_ase.potential import HybridPotential
 
+__all__ = ["align"]
+
 REPORT, MODEL, STATE = "alignment.json", "model.hff", "training.safetensors"
 
 

@@ -23,6 +23,8 @@ from hff_ase.calculators.hybrid import HybridFF
 from hff_ase.errors import ConfigError
 from hff_ase.parameter_vector import ParameterVector
 
+__all__ = ["calibrate"]
+
 Array = NDArray[np.float64]
 DAMPINGS = (0.0, *(10.0**k for k in range(-3, 7)))
 HALVINGS = 4  # of a step that makes matters worse

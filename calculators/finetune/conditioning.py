@@ -30,6 +30,8 @@ from hff_ase.calculators.hybrid import HybridFF
 from hff_ase.errors import ConfigError
 from hff_ase.parameter_vector import ParameterVector
 
+__all__ = ["conditioning"]
+
 Array = NDArray[np.float64]
 ALONG = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # of the step, where effective samples are looked at
 LARGEST = 8  # entries of a singular vector that are named

@@ -25,6 +25,8 @@ from hff_ase.potential import HybridPotential
 from hff_ase.topology import perceive
 from hff_ase.units import BAR
 
+__all__ = ["Ensemble"]
+
 Array = NDArray[np.float64]
 LEAST = 20  # samples: with fewer there is no covariance to speak of
 AT_ONCE = 2000  # atoms in a batch
@@ -89,6 +91,13 @@ class Ensemble:
     ) -> Ensemble:
         """From the structures of several runs.
 
+        Args:
+            runs: frames of each, of the same atoms in the same order.
+            liquid: its name.
+            temperature: K.
+            pressure: bar; None at constant volume.
+            interval: between frames, ps.
+
         Raises:
             ConfigError: no structures, or others than in the first.
         """
@@ -150,7 +159,7 @@ class Ensemble:
     def reduced(
         self, energy: Array, temperature: float | None = None, pressure: float | None = None
     ) -> Array:
-        """beta (U + P V) [n] of energies in eV, at this or another temperature and pressure."""
+        """beta (U + P V) [n] of each ``energy`` [n], eV, at any temperature and pressure."""
         kelvin = self.temperature if temperature is None else temperature
         bar = self.pressure if pressure is None else pressure
         work = 0.0 if self.pressure is None or bar is None else bar * BAR * self.volumes

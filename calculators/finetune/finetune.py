@@ -89,8 +89,12 @@ def train_from_scratch(
 ) -> HybridFF:
     """Train a model with the terms of another one, from random weights, on some frames.
 
-    Arguments, results and errors are those of `finetune`, ``dispersion`` that of `AdaptConfig`.
-    Reference energies are fitted first.
+    Reference energies are fitted first. Results and errors are those of `finetune`.
+
+    Args:
+        calc: whose terms are taken; its weights are not.
+        dispersion: that of `AdaptConfig`.
+        frames, validation, settings, output, resume, stop: as for `finetune`.
     """
     start = calc if isinstance(calc, HybridFF) else HybridFF.load(calc)
     terms = {name: {"kind": t.kind, **t.config()} for name, t in start.potential.named_terms()}

@@ -14,6 +14,8 @@ import yaml
 
 from hff_ase.errors import ConfigError
 
+__all__ = ["Target"]
+
 
 @dataclass(frozen=True)
 class Quantity:

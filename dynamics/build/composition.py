@@ -33,9 +33,12 @@ MAX_COMPRESSION = 1.5
 
 @dataclass(frozen=True)
 class Composition:
-    """Whole numbers of formula units at a density: ``counts`` by name of salt or solvent.
+    """Whole numbers of formula units at a density; everything else follows from these.
 
-    ``density`` in g/cm3; everything else follows from these three.
+    Attributes:
+        recipe: that they were made for.
+        counts: formula units by name of salt or solvent.
+        density: g/cm3.
     """
 
     recipe: Recipe
@@ -76,6 +79,7 @@ class Composition:
 
     @property
     def n_atoms(self) -> int:
+        """Atoms in the box."""
         return sum(len(molecule) * n for molecule, n in self.molecules)
 
     @property

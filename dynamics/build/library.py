@@ -26,10 +26,11 @@ FILE_PREFIX = "file:"
 
 @dataclass(frozen=True, eq=False)
 class Molecule:
-    """One molecule or ion.
+    """One molecule or ion, by ``name`` and, where there is one, ``smiles``.
 
-    ``positions`` [n_atoms, 3] in Angstrom; ``charge`` in e; ``molar_volume`` in cm3/mol (liquid
-    for a solvent, apparent in solution for an ion); ``source`` says where the volume is from.
+    ``symbols`` of its atoms; ``positions`` [n_atoms, 3] in Angstrom; ``charge`` in e;
+    ``molar_volume`` in cm3/mol (liquid for a solvent, apparent in solution for an ion); ``source``
+    says where the volume is from.
     """
 
     name: str

@@ -32,7 +32,7 @@ class SaltAmount:
 
 @dataclass(frozen=True)
 class Additive:
-    """A solvent or salt by name and its share of the whole solution in per cent.
+    """A solvent or salt by name and its share of the whole solution, ``percent``.
 
     ``unit`` is "wt%", "vol%" or "mol%" (of formula units).
     """

@@ -13,7 +13,8 @@ from .library import Molecule, ions, spellings
 class Salt:
     """A neutral formula unit, such as Li PF6 or Mg (TFSI)2.
 
-    ``n_cations`` and ``n_anions`` are the numbers of ions in it.
+    ``name`` is how recipes call it; ``n_cations`` of ``cation`` and ``n_anions`` of ``anion`` make
+    it neutral.
     """
 
     name: str

@@ -22,7 +22,8 @@ def smallest(
 ) -> Composition:
     """The fewest molecules that meet every concentration, ratio and per cent of a recipe.
 
-    ``within`` is the largest relative deviation, 0.02 for 2 %; the box holds at least ``n_atoms``
+    ``within`` is the largest relative deviation, 0.02 for 2 %; ``density`` in g/cm3 replaces the
+    expected one; the box holds at least ``n_atoms``
     atoms and is wider than its longest molecule. Raises RecipeError as `compose`, and where a
     million atoms are not enough.
     """

@@ -47,7 +47,14 @@ MAY_CHANGE = (*NOT_PHYSICS, "max_time")  # when an equilibration is resumed
 
 
 class EquilibrationRun(Run):
-    """An equilibration in its folder; make one with `start` or `resume`, then call `run`."""
+    """An equilibration in its folder; make one with `start` or `resume`, then call `run`.
+
+    Args:
+        folder: of the run, which holds its checkpoint.
+        config: the settings.
+        calc: what gives the forces; None for a run that is finished.
+        console: where to show progress.
+    """
 
     def __init__(
         self,

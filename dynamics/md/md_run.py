@@ -54,7 +54,15 @@ if TYPE_CHECKING:  # torch is imported only where the calculator uses it
 
 
 class MDRun(Run):
-    """A run in its folder; make one with `start` or `resume`, then call `run`."""
+    """A run in its folder; make one with `start` or `resume`, then call `run`.
+
+    Args:
+        folder: of the run, which holds its checkpoint.
+        config: the settings.
+        calc: what gives the forces; None for a run that is finished.
+        console: where to show progress.
+        committee: of ``calc`` and further models, which watches the run.
+    """
 
     def __init__(
         self,

@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike
 from hff_ase.errors import StructureError
 from hff_ase.units import GRAM_PER_CM3
 
+__all__ = ["mass_density"]
+
 MIN_BLOCKS = 8  # with fewer blocks the estimate of the error is itself mostly noise
 
 

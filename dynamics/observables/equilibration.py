@@ -21,6 +21,8 @@ from scipy.stats import t as student
 from hff_ase.dynamics.observables.correlation import autocovariance, integrated_correlation
 from hff_ase.dynamics.observables.statistics import as_replicas
 
+__all__ = ["Equilibration", "detect_equilibration", "equilibration_time"]
+
 Array = NDArray[np.float64]
 N_STARTS = 60  # that are tried
 LATEST = 0.8  # of the run: nothing later is tried

@@ -32,6 +32,8 @@ from hff_ase.dynamics.reporters.statistics import PLANES, read_statistics
 from hff_ase.errors import ConfigError, SimulationError
 from hff_ase.units import BAR
 
+__all__ = ["Viscosity", "viscosity", "viscosity_of_run"]
+
 WEIGHTS = (1.0, 1.0, 1.0, 2.0, 2.0, 2.0)  # of xx ... xy in the sum over nine elements
 TOO_NOISY = 0.4  # error over integral where the fit ends
 N_FITTED = 200  # points of the integral that the fit looks at

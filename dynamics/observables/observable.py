@@ -9,6 +9,8 @@ from typing import Any
 
 from scipy.stats import t as student
 
+__all__ = ["Observable", "combine", "refuse"]
+
 ONE_SIGMA = 0.6827  # probability of the interval value +- error
 
 
@@ -92,7 +94,8 @@ class Observable:
         return f"not converged: needs about {_times(factor)} longer for {percent}{note}"
 
     def scaled(self, factor: float, unit: str | None = None) -> Observable:
-        """The same quantity times an exact number, such as a conversion of units."""
+        """The same quantity times an exact ``factor``, such as a conversion to another ``unit``
+        (None keeps it)."""
         return replace(
             self,
             value=self.value * factor,
@@ -165,7 +168,13 @@ def combine(
 
 
 def refuse(unit: str, method: str, reason: str, **known: Any) -> Observable:
-    """A quantity that this run cannot give, with the reason; ``known`` are further attributes."""
+    """A quantity that this run cannot give: no number without an honest error.
+
+    Args:
+        unit, method: as of an `Observable`.
+        reason: why not, in words.
+        known: further attributes of it, such as ``length``.
+    """
     known = {"value": math.nan, "samples": 0.0} | known
     return Observable(error=math.nan, unit=unit, method=method, reason=reason, **known)
 

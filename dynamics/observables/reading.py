@@ -25,6 +25,8 @@ from hff_ase.dynamics.observables.unwrapping import Unwrapper
 from hff_ase.dynamics.observables.xtc import check_xtc
 from hff_ase.errors import ConfigError, SimulationError
 
+__all__ = ["stream"]
+
 Array = NDArray[np.float64]
 Frame = tuple[Array, Array, float]  # positions, cell, time
 CHUNK = 200

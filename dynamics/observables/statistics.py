@@ -31,6 +31,8 @@ from hff_ase.dynamics.observables.density import block_average
 from hff_ase.dynamics.observables.observable import Observable, one_sigma, refuse
 from hff_ase.errors import ConfigError
 
+__all__ = ["mean_with_error"]
+
 Array = NDArray[np.float64]
 ENOUGH = 20.0  # independent samples: with fewer the correlation time itself is not known
 WIDENED = 200.0  # over N^2: see above

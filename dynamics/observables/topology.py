@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from hff_ase.errors import ConfigError, HFFError
 from hff_ase.labels.molecules import find_molecules, formal_charge
 
+__all__ = ["Topology", "topology_of"]
+
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 

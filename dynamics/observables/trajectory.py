@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from hff_ase.dynamics.observables.topology import Topology
 from hff_ase.errors import ConfigError
 
+__all__ = ["Trajectory", "centres", "check_transport"]
+
 Array = NDArray[np.float64]
 SAME_CELL = 1e-6  # relative change of a cell that is rounding
 SAME_STEP = 1e-3  # relative change of the time between frames that is rounding

@@ -81,6 +81,10 @@ class PIMDRun:
     def create(cls, config: PIMDConfig, force: bool = False) -> PIMDRun:
         """Write input.xml and all that it needs; nothing is started.
 
+        Args:
+            config: all settings.
+            force: replace a run that is in the folder.
+
         Raises:
             SimulationError: the folder holds a run (without ``force``).
             StructureError: the structure cannot be read, or the model does not know an element.
@@ -145,6 +149,10 @@ class PIMDRun:
 
     def run(self, progress: bool = True, console: Console | None = None) -> dict[str, Any]:
         """Run i-PI from the start or from the newest checkpoint, to the end; the summary.
+
+        Args:
+            progress: show a progress bar.
+            console: where to show it.
 
         Raises:
             SimulationError: i-PI or the driver failed; the message says why.

@@ -40,7 +40,14 @@ from hff_ase.settings import Given
 
 
 class ReplicaRun(Run):
-    """A run of replicas in its folder; make one with `start` or `resume`, then call `run`."""
+    """A run of replicas in its folder; make one with `start` or `resume`, then call `run`.
+
+    Args:
+        folder: of the run, which holds its checkpoint.
+        config: the settings.
+        calc: what gives the forces; None for a run that is finished.
+        console: where to show progress.
+    """
 
     def __init__(
         self,

@@ -25,6 +25,8 @@ from hff_ase.dynamics.replicas.config import asks_for_replicas
 from hff_ase.dynamics.reporters.run_folder import CONFIG, FAILED, INPUT, STATISTICS, TRAJECTORY
 from hff_ase.errors import ConfigError, HFFWarning
 
+__all__ = ["read_ensembles"]
+
 Array = NDArray[np.float64]
 VOLUME, DENSITY, POTENTIAL, TIME = "volume[A^3]", "density[g/cm^3]", "potential[eV]", "time[ps]"
 

@@ -29,6 +29,8 @@ from hff_ase.terms.predicted_charges import PredictedCharges
 from hff_ase.terms.short_range import ShortRange
 from hff_ase.units import KCAL_PER_MOL
 
+__all__ = ["from_bamboo"]
+
 # The checkpoint's tables have rows for elements that were never trained.
 ELEMENTS = ("H", "Li", "C", "N", "O", "F", "P", "S")
 K_E = 332.06349451357806 * KCAL_PER_MOL  # the checkpoint's Coulomb constant, eV Angstrom / e^2

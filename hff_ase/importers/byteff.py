@@ -29,6 +29,8 @@ from hff_ase.terms.exp6 import ChargeTransfer, Exp6
 from hff_ase.terms.fixed_charges import FixedCharges
 from hff_ase.terms.induced_dipoles import InducedDipoles
 
+__all__ = ["from_byteff"]
+
 KCAL = 0.0433641042418  # eV
 KJ = KCAL / 4.184
 NM = 10.0  # Angstrom

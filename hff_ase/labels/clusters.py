@@ -19,6 +19,8 @@ from hff_ase.labels.molecules import (
     formal_charge,
 )
 
+__all__ = ["clusters_of", "cut_clusters"]
+
 Image = tuple[int, int, int, int]  # a molecule and the cell shift of its image
 
 

@@ -12,11 +12,18 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError
 from hff_ase.potential import HybridPotential
 
+__all__ = ["choose_diverse", "cluster_features"]
+
 
 def cluster_features(
     potential: HybridPotential, structures: Sequence[Atoms], *, batch_size: int = 32
 ) -> np.ndarray:
     """One vector per structure: the network's node features, averaged element by element.
+
+    Args:
+        potential: with a network.
+        structures: any number; their elements are known to the network.
+        batch_size: structures that are evaluated together.
 
     Returns:
         float64 [n_structures, n_elements * channels + n_elements]: for each element that occurs

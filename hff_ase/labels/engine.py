@@ -15,6 +15,8 @@ from hff_ase.labels.labeller import Label, Labeller, check_threads, failed, job_
 from hff_ase.labels.store import LabelStore
 from hff_ase.labels.workers import dask_client
 
+__all__ = ["label_frames"]
+
 Progress = Callable[[int, int, int], None]  # finished, failed, total
 
 

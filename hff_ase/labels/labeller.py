@@ -13,6 +13,8 @@ from ase import Atoms
 
 from hff_ase.errors import ConfigError
 
+__all__ = ["Label", "Labeller"]
+
 
 @dataclass(frozen=True)
 class Label:
@@ -46,14 +48,19 @@ class Labeller(Protocol):
         """JSON-able settings on which the labels depend (not threads, not versions)."""
 
     def check(self, atoms: Atoms) -> None:
-        """Refuse what can never be labelled (before any work is done).
+        """Refuse ``atoms`` that can never be labelled (before any work is done).
 
         Raises:
             StructureError: why not.
         """
 
     def label(self, atoms: Atoms, threads: int = 1) -> Label:
-        """Label one structure; a calculation that does not converge is a failed label."""
+        """Label one structure; a calculation that does not converge is a failed label.
+
+        Args:
+            atoms: with ``info["charge"]``, and ``info["spin"]`` where there is one.
+            threads: of this calculation.
+        """
 
 
 def failed(error: str, **info: Any) -> Label:

@@ -18,6 +18,8 @@ from hff_ase.files import write_whole
 from hff_ase.labels.electrons import closed_shell_charge
 from hff_ase.labels.labeller import Label
 
+__all__ = ["write_labelled"]
+
 RESULTS = ("energy", "forces", "stress", "charges", "dipole")
 SUFFIXES = (".extxyz", ".xyz", ".db")
 
@@ -63,6 +65,11 @@ def write_labelled(path: str | Path, frames: Sequence[Atoms], labels: Sequence[L
 
     ``.extxyz`` leaves the grid of the potential out (tens of thousands of numbers per
     structure); ``.db``, an ASE database, keeps it as well (`hff_ase.data` reads both).
+
+    Args:
+        path: with one of these suffixes.
+        frames: the structures.
+        labels: of each.
 
     Raises:
         ConfigError: another suffix, or a file that cannot be written.

@@ -20,6 +20,8 @@ from hff_ase.labels.labeller import Label, check_threads, failed
 from hff_ase.structures import check_structure
 from hff_ase.units import BOHR, HARTREE
 
+__all__ = ["PySCFLabeller"]
+
 CHARGES = ("chelpg", "mulliken", "iao")
 DISPERSION = ("none", "d3bj")
 
@@ -105,7 +107,7 @@ class PySCFLabeller:
             ) from None
 
     def label(self, atoms: Atoms, threads: int = 1) -> Label:
-        """Label one molecule; an SCF that does not converge in any way is a failed label."""
+        """Label ``atoms`` on so many ``threads``; where no SCF converges, a failed label."""
         from pyscf import lib
 
         check_threads(threads)

@@ -17,6 +17,8 @@ from hff_ase.labels.labeller import Label, check_threads, failed
 from hff_ase.structures import check_structure
 from hff_ase.units import BOHR, HARTREE
 
+__all__ = ["XTBLabeller"]
+
 METHODS = {"GFN2-xTB": "d4", "GFN1-xTB": "d3bj"}  # and the dispersion that each contains
 MIXING = (("damping 0.4", 0.4), ("damping 0.1", 0.1))
 
@@ -68,9 +70,9 @@ class XTBLabeller:
         closed_shell_charge(atoms)
 
     def label(self, atoms: Atoms, threads: int = 1) -> Label:
-        """Label one structure; an SCF that does not converge in any way is a failed label.
+        """Label ``atoms``; where no SCF converges, a failed label.
 
-        tblite takes its threads from OMP_NUM_THREADS, which workers of the engine have set.
+        tblite takes its ``threads`` from OMP_NUM_THREADS, which workers of the engine have set.
         """
         from tblite.exceptions import TBLiteRuntimeError
 

@@ -10,6 +10,8 @@ from hff_ase.domain import Domain
 from hff_ase.domain_json import domain_from_dict
 from hff_ase.errors import CheckpointError
 
+__all__ = ["available_models", "model_path"]
+
 FOLDER = Path(__file__).parent
 
 

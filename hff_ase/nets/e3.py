@@ -22,6 +22,8 @@ from hff_ase.nets.e3_layers import ElementLinear, Linear, Product, RadialNetwork
 from hff_ase.nets.network import Network
 from hff_ase.nets.radial import BesselBasis, Envelope, ExpNormalBasis, Shape
 
+__all__ = ["E3Net"]
+
 BASES = {"bessel": BesselBasis, "exp-normal": ExpNormalBasis}
 
 

@@ -18,6 +18,8 @@ from hff_ase.halo import Halo, exchange
 from hff_ase.nets.network import Network
 from hff_ase.nets.radial import Envelope, ExpNormalBasis, Shape
 
+__all__ = ["GET"]
+
 
 class GET(Network):
     """Graph equivariant transformer: species and edge vectors to scalar node features.

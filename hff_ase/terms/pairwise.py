@@ -17,6 +17,8 @@ from hff_ase.neighborhood import Neighborhood
 from hff_ase.pairs import PairRequest, Pairs
 from hff_ase.terms.term import Fields, Term
 
+__all__ = ["share_pairs", "switch_off"]
+
 
 def switch_off(distance: Tensor, start: Tensor | float, stop: Tensor | float) -> Tensor:
     """1 up to ``start``, 0 from ``stop`` on, with two continuous derivatives in between.
@@ -32,7 +34,13 @@ def switch_off(distance: Tensor, start: Tensor | float, stop: Tensor | float) ->
 
 
 def share_pairs(energy: Tensor, pairs: Pairs, n_atoms: int) -> Tensor:
-    """Atomic energies [n_atoms]: half of each energy of a half list [n_pairs] to either atom."""
+    """Atomic energies [n_atoms], eV: half of each pair's energy to either atom.
+
+    Args:
+        energy: [n_pairs], eV.
+        pairs: a half list.
+        n_atoms: of the batch.
+    """
     half = 0.5 * energy
     return energy.new_zeros(n_atoms).index_add(0, pairs.i, half).index_add(0, pairs.j, half)
 

@@ -12,6 +12,8 @@ from hff_ase.declared import Declared
 from hff_ase.neighborhood import Neighborhood
 from hff_ase.pairs import PairRequest
 
+__all__ = ["Term"]
+
 Fields = dict[str, Tensor]
 
 
