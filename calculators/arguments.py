@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
 from hff_ase.checkpoint import ModelInfo
 from hff_ase.errors import ConfigError, HFFWarning
 from hff_ase.potential import PRECISIONS, HybridPotential
+from hff_ase.structures import CHARGES
 
 
 def precision_of(name: str) -> torch.dtype:
@@ -64,3 +66,16 @@ def without_terms(
             stacklevel=3,
         )
     return potential.subset([name for name in names if name not in without])
+
+
+def refuse_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse what ``calc.set(...)`` was given: ASE would keep it, and nothing would come of it.
+
+    Raises:
+        ConfigError: any setting.
+    """
+    for name in settings:
+        remedy = "give it to HybridFF.load"
+        if name in CHARGES:
+            remedy = "the total charge is atoms.info['charge']"
+        raise ConfigError(f"expected no settings of a loaded calculator, got {name}: {remedy}")

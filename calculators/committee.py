@@ -17,6 +17,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from hff_ase.batch import AtomsBatch
+from hff_ase.calculators.arguments import refuse_settings
 from hff_ase.calculators.hybrid import HybridFF
 from hff_ase.calculators.results import split_results
 from hff_ase.errors import ConfigError, StructureError
@@ -157,6 +158,16 @@ class Committee(Calculator):
         """
         members = [HybridFF.load(path, device=device, dtype=dtype) for path in paths]
         return cls(members, drive=drive)
+
+    def set(self, **kwargs: Any) -> dict[str, Any]:
+        """Nothing can be changed afterwards, as in `HybridFF.set`.
+
+        Raises:
+            ConfigError: any argument.
+        """
+        refuse_settings(kwargs)
+        changed: dict[str, Any] = super().set()
+        return changed
 
     def calculate(
         self,

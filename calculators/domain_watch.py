@@ -1,4 +1,4 @@
-"""A calculator's look at its model's domain: each set of unknown molecules is said once."""
+"""A calculator's look at what it is given: unknown molecules and doubtful charges, said once."""
 
 from __future__ import annotations
 
@@ -8,43 +8,55 @@ from collections.abc import Iterable
 from ase import Atoms
 
 from hff_ase.domain import Domain, Outside, names_in, not_trained_on
-from hff_ase.errors import OutsideDomainWarning
+from hff_ase.errors import HFFWarning, OutsideDomainWarning
+from hff_ase.stated import charge_doubt, other_doubts
+from hff_ase.structures import total_charge
+from hff_ase.topology import Topology, perceive
 
 
 class DomainWatch:
-    """Warns of molecules that a model was not trained on, once for each set of them.
+    """Warns of molecules that a model was not trained on, and of charges that do not fit them.
 
-    Structures with the elements of one that was looked at, in the same order, are taken for the
-    same molecules: a trajectory costs one look.
+    Each set of molecules, and each doubt, is said once. Structures with the elements of one that
+    was looked at, in the same order, and its charge are taken for the same: a trajectory costs one
+    look.
     """
 
     def __init__(self, name: str, domain: Domain | None) -> None:
         self.name, self.domain = name, domain
-        self._seen: set[bytes] = set()
-        self._said: set[frozenset[str]] = set()
+        self._seen: set[tuple[bytes, float]] = set()
+        self._said: set[frozenset[str] | str] = set()
 
     def look(self, structures: Iterable[Atoms]) -> None:
-        """Warn (`OutsideDomainWarning`) of what is new in some structures."""
-        if self.domain is None:
-            return
+        """Warn (`OutsideDomainWarning`, `HFFWarning`) of what is new in some structures."""
         for atoms in structures:
             if self.first_time(atoms):
-                unknown = unknown_molecules(self.domain, atoms)
-                kinds = frozenset(outside.formula for outside in unknown)
-                if unknown and kinds not in self._said:
-                    self._said.add(kinds)
-                    message = not_trained_on(self.name, unknown)
-                    warnings.warn(message, OutsideDomainWarning, stacklevel=4)
+                topology = perceive(atoms)
+                if self.domain is not None:
+                    self._molecules(atoms, topology, self.domain)
+                doubt = charge_doubt(atoms, self.domain, topology)
+                for message in (*([doubt] if doubt else []), *other_doubts(atoms)):
+                    if message not in self._said:
+                        self._said.add(message)
+                        warnings.warn(message, HFFWarning, stacklevel=4)
+
+    def _molecules(self, atoms: Atoms, topology: Topology, domain: Domain) -> None:
+        unknown = unknown_molecules(domain, atoms, topology)
+        kinds = frozenset(outside.formula for outside in unknown)
+        if unknown and kinds not in self._said:
+            self._said.add(kinds)
+            message = not_trained_on(self.name, unknown)
+            warnings.warn(message, OutsideDomainWarning, stacklevel=5)
 
     def first_time(self, atoms: Atoms) -> bool:
-        """Whether these elements, in this order, were not looked at before; they are now."""
-        key = atoms.numbers.tobytes()
+        """Whether these elements and charge were not looked at before; they are now."""
+        key = (atoms.numbers.tobytes(), total_charge(atoms))
         new = key not in self._seen
         self._seen.add(key)
         return new
 
 
-def unknown_molecules(domain: Domain, atoms: Atoms) -> list[Outside]:
+def unknown_molecules(domain: Domain, atoms: Atoms, topology: Topology) -> list[Outside]:
     """Molecules of a structure that a domain does not hold, each kind once."""
-    found = domain.check(atoms, names_in(atoms))
+    found = domain.check(topology, names_in(atoms))
     return [outside for outside in found if outside.kind == "molecule"]

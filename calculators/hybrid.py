@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 
 from hff_ase.batch import AtomsBatch
-from hff_ase.calculators.arguments import device_of, precision_of, without_terms
+from hff_ase.calculators.arguments import device_of, precision_of, refuse_settings, without_terms
 from hff_ase.calculators.domain_watch import DomainWatch
 from hff_ase.calculators.results import split_results
 from hff_ase.checkpoint import ModelInfo, load_model, save_model
@@ -21,6 +21,7 @@ from hff_ase.evaluator import Evaluator
 from hff_ase.importers.bamboo import from_bamboo, published_domain
 from hff_ase.models import model_path
 from hff_ase.potential import HybridPotential
+from hff_ase.precision import on_usual_device
 from hff_ase.structures import total_charge
 
 __all__ = ["HybridFF"]
@@ -61,6 +62,7 @@ class HybridFF(Calculator):
 
     _evaluator: Evaluator
 
+    @on_usual_device
     def __init__(
         self,
         potential: HybridPotential,
@@ -126,6 +128,7 @@ class HybridFF(Calculator):
         )
 
     @classmethod
+    @on_usual_device
     def from_bamboo(
         cls,
         path: str | Path,
@@ -187,6 +190,7 @@ class HybridFF(Calculator):
         """
         save_model(path, self.potential, self.info, references)
 
+    @on_usual_device
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -247,6 +251,7 @@ class HybridFF(Calculator):
             changes.append("charge")
         return changes
 
+    @on_usual_device
     def evaluate(self, structures: Sequence[Atoms]) -> list[dict[str, Any]]:
         """Results of many structures in one batched pass, in order.
 
@@ -267,11 +272,22 @@ class HybridFF(Calculator):
         self.domain_watch.look(structures)
         return split_results(result, batch)
 
+    def set(self, **kwargs: Any) -> dict[str, Any]:
+        """Nothing can be changed afterwards; without arguments ASE's own call.
+
+        Raises:
+            ConfigError: any argument: ASE would keep it, and nothing would come of it.
+        """
+        refuse_settings(kwargs)
+        changed: dict[str, Any] = super().set()
+        return changed
+
     def get_state(self) -> dict[str, np.ndarray]:
         """What a restart needs to go on bit for bit: where the neighbour list was built."""
         with self._lock:
             return self._evaluator.get_state()
 
+    @on_usual_device
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Rebuild the neighbour list where `get_state` found it.
 
@@ -288,6 +304,7 @@ class HybridFF(Calculator):
         del state["_evaluator"], state["_lock"]
         return state | {"_evaluated_at": self.get_state()}
 
+    @on_usual_device
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A copy goes on with its own neighbour list, bit for bit as the original."""
         self.__dict__.update({k: v for k, v in state.items() if k != "_evaluated_at"})

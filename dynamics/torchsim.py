@@ -24,6 +24,7 @@ from hff_ase.calculators.hybrid import HybridFF
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.evaluator import Evaluator
 from hff_ase.potential import Evaluation
+from hff_ase.precision import on_usual_device
 from hff_ase.structures import check_cell
 
 __all__ = ["HybridTorchSimModel"]
@@ -84,6 +85,7 @@ class HybridTorchSimModel(ModelInterface):
         ConfigError: another dtype.
     """
 
+    @on_usual_device
     def __init__(self, calculator: HybridFF, dtype: torch.dtype = torch.float64) -> None:
         super().__init__()
         if dtype not in DTYPES:
@@ -157,6 +159,7 @@ class HybridTorchSimModel(ModelInterface):
         # Running out of memory must stay torch's own error: autobatchers look for it.
         self._evaluator = Evaluator(self.potential, self.skin, own_memory_errors=False)
 
+    @on_usual_device
     def forward(self, state: Any, **kwargs: Any) -> dict[str, Tensor]:
         """Evaluate every system of a state in one pass; the state is not changed.
 

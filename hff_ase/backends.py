@@ -31,15 +31,27 @@ def available(backend: Backend) -> bool:
 
     The results are the same without it, only slower.
     """
-    if find_spec(backend) is not None:
+    if find_spec(backend) is None:
+        message = (
+            f"{backend} is not installed: the slower reference operations are used "
+            f"(pip install {backend})"
+        )
+    elif backend == "numba" and _compiles_nothing():
+        message = (
+            "numba is told to compile nothing: the slower reference operations are used "
+            "(unset NUMBA_DISABLE_JIT)"
+        )
+    else:
         return True
-    warnings.warn(
-        f"{backend} is not installed: the slower reference operations are used "
-        f"(pip install {backend})",
-        HFFWarning,
-        stacklevel=2,
-    )
+    warnings.warn(message, HFFWarning, stacklevel=2)
     return False
+
+
+def _compiles_nothing() -> bool:
+    """NUMBA_DISABLE_JIT, for debuggers and coverage: intrinsics cannot run as plain Python."""
+    from numba import config
+
+    return bool(getattr(config, "DISABLE_JIT", False))
 
 
 def backend_for(device: torch.device) -> Backend | None:

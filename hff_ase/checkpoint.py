@@ -31,6 +31,7 @@ from hff_ase.domain_json import domain_from_dict, domain_to_dict
 from hff_ase.errors import CheckpointError, ConfigError
 from hff_ase.files import write_whole
 from hff_ase.potential import HybridPotential
+from hff_ase.precision import on_usual_device
 from hff_ase.terms import TERMS
 
 __all__ = ["ModelInfo", "load_model", "save_model"]
@@ -69,6 +70,7 @@ class ModelInfo:
     domain: Domain | None = None
 
 
+@on_usual_device
 def save_model(
     path: str | Path,
     potential: HybridPotential,
@@ -112,6 +114,7 @@ def save_model(
     _write(Path(path), description, tensors)
 
 
+@on_usual_device
 def load_model(
     path: str | Path, dtype: torch.dtype = torch.float32, verify: bool = True
 ) -> tuple[HybridPotential, ModelInfo]:

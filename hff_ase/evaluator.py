@@ -24,6 +24,7 @@ from hff_ase.pairs import PairIndex
 from hff_ase.parameter_gradients import parameter_gradients
 from hff_ase.place import build_at, check_state, place_of
 from hff_ase.potential import Evaluation, HybridPotential, Wanted
+from hff_ase.precision import on_usual_device
 
 __all__ = ["Evaluator"]
 
@@ -68,6 +69,7 @@ class Evaluator:
         self.memory = Memory() if self._trajectory else None
         self._checked_build = 0  # the search whose closest pair was looked at
 
+    @on_usual_device
     def evaluate(
         self,
         batch: AtomsBatch,
@@ -127,6 +129,7 @@ class Evaluator:
             result = replace(result, parameter_gradients=found)
         return result
 
+    @on_usual_device
     def evaluate_prepared(self, batch: AtomsBatch) -> Evaluation:
         """Energy, forces and stress with the pairs as they are, without a look from the host."""
         wanted = Wanted(memory=self.memory)
@@ -153,6 +156,7 @@ class Evaluator:
             return {}
         return place_of(self.neighbors) | (self.memory.state() if self.memory else {})
 
+    @on_usual_device
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on where `get_state` was taken; an empty state starts anew.
 

@@ -1,18 +1,23 @@
-"""Full precision of float32 products, whatever the surrounding program has asked torch for.
+"""Our own settings of torch, whatever the surrounding program has asked it for.
 
 `torch.set_float32_matmul_precision` and autocast are settings of the whole process; with them a
-network's forces are off by up to some 0.04 eV/Angstrom on processors with bfloat16 units.
+network's forces are off by up to some 0.04 eV/Angstrom on processors with bfloat16 units. With
+`torch.set_default_device`, what is made without a device lands on another one than the rest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import wraps
 from threading import Lock
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
+P = ParamSpec("P")
+R = TypeVar("R")
+CPU = torch.device("cpu")
 FULL = "highest"
 IEEE = "ieee"  # the same in torch's newer, per-backend settings
 
@@ -69,3 +74,19 @@ def _held_backend(library: Any) -> Callable[[], None]:
     before = library.matmul.fp32_precision
     library.matmul.fp32_precision = IEEE
     return lambda: setattr(library.matmul, "fp32_precision", before)
+
+
+def usual_device() -> AbstractContextManager[Any]:
+    """Tensors made without a device are on the CPU, as they are unless a program asks otherwise."""
+    return nullcontext() if torch.get_default_device() == CPU else CPU
+
+
+def on_usual_device(function: Callable[P, R]) -> Callable[P, R]:
+    """Run a function with `usual_device`."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        with usual_device():
+            return function(*args, **kwargs)
+
+    return call

@@ -9,9 +9,9 @@ from ase import Atoms
 from ase.io import read
 
 from hff_ase.errors import StructureError
+from hff_ase.structures import one_charge, stated_charges
 
 MASSES = ("mass", "masses")  # of columns, in any case; ASE itself reads "masses" alone
-CHARGES = ("charge", "total_charge", "net_charge")  # of the whole structure, in any case
 SUFFIXES = (".extxyz", ".xyz", ".traj", ".cif", ".pdb", ".db", ".vasp")
 
 
@@ -47,21 +47,18 @@ def with_own_names(atoms: Atoms, place: str = "") -> Atoms:
         StructureError: two names with different values, or masses that are none.
     """
     masses = [key for key in atoms.arrays if key.lower() in MASSES and key != "masses"]
-    charges = [key for key in atoms.info if str(key).lower() in CHARGES and key != "charge"]
-    if not masses and not charges:
+    charges = stated_charges(atoms)
+    if not masses and set(charges) <= {"charge"}:
         return atoms
     renamed = atoms.copy()
     renamed.calc = atoms.calc
     for key in masses:
         _set_masses(renamed, key, place)
-    for key in charges:
-        value = renamed.info.pop(key)
-        known = renamed.info.setdefault("charge", value)
-        if not np.array_equal(known, value):
-            raise StructureError(
-                f"expected one total charge, got charge {known!r:.30} and {key} {value!r:.30}"
-                f"{place}"
-            )
+    if charges:
+        value = one_charge(charges, place)
+        for key in charges:
+            del renamed.info[key]
+        renamed.info["charge"] = value
     return renamed
 
 

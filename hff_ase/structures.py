@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
@@ -10,28 +13,55 @@ from hff_ase.errors import StructureError
 
 FARTHEST_ATOM = 1e7  # Angstrom from the origin; beyond it float64 keeps less than 1e-9 Angstrom
 DENSEST = 0.1  # Angstrom^3 per atom; diamond has 5.7
+CHARGES = ("charge", "total_charge", "net_charge")  # of the whole structure, in any case
+
+
+def stated_charges(atoms: Atoms) -> dict[str, Any]:
+    """What a structure states as its total charge, by the name that it uses."""
+    return {
+        key: value for key, value in atoms.info.items() if key in CHARGES or _lower(key) in CHARGES
+    }
 
 
 def total_charge(atoms: Atoms) -> float:
-    """Total charge of a structure in e: ``atoms.info["charge"]``, 0 where absent.
+    """Total charge of a structure in e: ``atoms.info["charge"]`` (or one of `CHARGES`), else 0.
 
     Raises:
-        StructureError: the entry is not a finite number.
+        StructureError: the entry is not a finite number, or two of them differ.
     """
-    value = atoms.info.get("charge", 0.0)
+    stated = stated_charges(atoms)
+    name, value = next(iter(stated.items()), ("charge", 0.0))
+    if len(stated) > 1:
+        name, value = "charge", one_charge(stated)
     try:
         charge = float(value)
     except (TypeError, ValueError):
         charge = np.nan
     if not np.isfinite(charge):
         got = " ".join(repr(value).split())
-        raise StructureError(f"expected atoms.info['charge'] to be a finite number, got {got:.60}")
+        raise StructureError(f"expected atoms.info[{name!r}] to be a finite number, got {got:.60}")
     if abs(charge) > max(len(atoms), 1) * 8:
         raise StructureError(
             f"expected a total charge of at most 8 e per atom, got {charge:g} e on {len(atoms)} "
-            "atoms (atoms.info['charge'])"
+            f"atoms (atoms.info[{name!r}])"
         )
     return charge
+
+
+def one_charge(stated: Mapping[str, Any], place: str = "") -> Any:
+    """The one value of several statements of a total charge.
+
+    Raises:
+        StructureError: they differ.
+    """
+    (name, value), *others = stated.items()
+    for other, another in others:
+        if not np.array_equal(value, another):
+            raise StructureError(
+                f"expected one total charge, got {name} {value!r:.30} and {other} {another!r:.30}"
+                f"{place}"
+            )
+    return value
 
 
 def check_structure(atoms: Atoms, place: str = "") -> None:
@@ -83,3 +113,7 @@ def check_cell(cell: np.ndarray, place: str = "") -> None:
             f"expected a right-handed cell, got one with volume {volume:g} A^3; swap two lattice "
             f"vectors{place}"
         )
+
+
+def _lower(key: Any) -> str:
+    return key.lower() if isinstance(key, str) else ""

@@ -46,11 +46,12 @@ def boxes(n: int = 12, seed: int = 0) -> list[Atoms]:
         atoms.pbc = True
         atoms.rattle(0.05, rng=rng)
         charges = rng.normal(size=len(atoms)) * 0.3
+        forces = rng.normal(size=(len(atoms), 3))
         energy = sum(ENERGY[s] for s in atoms.get_chemical_symbols()) + 0.02 * rng.normal()
         atoms.calc = SinglePointCalculator(
             atoms,
             energy=energy,
-            forces=rng.normal(size=(len(atoms), 3)),
+            forces=forces - forces.mean(0),
             stress=rng.normal(size=6) * 1e-3,
             charges=charges - charges.mean(),
         )

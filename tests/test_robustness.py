@@ -479,7 +479,7 @@ def test_bad_commands(hff, arguments, says):
     Path("empty.xyz").touch()
     Path("nan.xyz").write_text("1\n\nH nan 0 abc\n")
     write("gold.xyz", Atoms("LiAu", [[0, 0, 0], [0, 0, 3.0]]))
-    write("close.xyz", Atoms("Li2", [[0, 0, 0], [0, 0, 0.01]]))
+    write("close.xyz", Atoms("H2", [[0, 0, 0], [0, 0, 0.01]]))
     if arguments[0] == "build" and "-o" not in arguments:
         arguments = ("build", "-o", "new.extxyz", *arguments[1:])
     refused(hff, arguments, says)

@@ -46,6 +46,7 @@ from hff_ase.dynamics.start.loading import (
     with_heavy_hydrogen,
 )
 from hff_ase.errors import ConfigError
+from hff_ase.precision import on_usual_device
 from hff_ase.reading import with_own_names
 from hff_ase.settings import Given
 
@@ -77,6 +78,7 @@ class MDRun(Run):
         self._committee = committee
 
     @classmethod
+    @on_usual_device
     def start(
         cls,
         config: MDConfig,
@@ -140,6 +142,7 @@ class MDRun(Run):
         return cls(folder, config, calc, console, together)
 
     @classmethod
+    @on_usual_device
     def resume(
         cls,
         folder: str | Path,

@@ -35,6 +35,7 @@ from hff_ase.dynamics.start.loading import (
     with_heavy_hydrogen,
 )
 from hff_ase.errors import HFFError, SimulationError
+from hff_ase.precision import on_usual_device
 from hff_ase.reading import with_own_names
 from hff_ase.settings import Given
 
@@ -60,6 +61,7 @@ class ReplicaRun(Run):
         self.config = config
 
     @classmethod
+    @on_usual_device
     def start(
         cls,
         config: ReplicaConfig,
@@ -109,6 +111,7 @@ class ReplicaRun(Run):
         return cls(folder, config, calc, console)
 
     @classmethod
+    @on_usual_device
     def resume(
         cls,
         folder: str | Path,

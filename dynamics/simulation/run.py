@@ -19,6 +19,7 @@ from hff_ase.dynamics.simulation.simulation import Simulation
 from hff_ase.dynamics.simulation.stopping import StopRequest, stop_on_signals
 from hff_ase.dynamics.simulation.summary import read_summary
 from hff_ase.errors import SimulationError
+from hff_ase.precision import on_usual_device
 from hff_ase.settings import to_yaml
 
 
@@ -49,6 +50,7 @@ class Run(ABC):
         checkpoint."""
         return None
 
+    @on_usual_device
     def run(self) -> dict[str, Any]:
         """Go on to the end; what summary.yaml holds. A finished run is left as it is, unless it
         was made longer.

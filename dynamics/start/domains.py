@@ -11,6 +11,7 @@ from ase import Atoms
 from hff_ase.domain import Domain, Outside, not_trained_on
 from hff_ase.dynamics.build.naming import name_of
 from hff_ase.errors import OutsideDomainError, OutsideDomainWarning
+from hff_ase.stated import charge_doubt, other_doubts
 
 
 def domain_of_calculator(calc: Any) -> tuple[str, Domain | None]:
@@ -47,11 +48,14 @@ def check_domains(
     """Refuse molecules that a model was not trained on; name each once.
 
     With ``allowed`` they are only said, as unusual shares of molecules and temperatures (K) are in
-    any case. A model without a domain is taken to know everything.
+    any case. A model without a domain is taken to know everything; a total charge that is not that
+    of the molecules is refused in the same way with any.
 
     Raises:
-        OutsideDomainError: a molecule outside a domain, and not ``allowed``.
+        OutsideDomainError: a molecule outside a domain or another charge, and not ``allowed``.
     """
+    for atoms in structures:
+        _check_charge(atoms, list(domains.values()), allowed)
     for name, domain in domains.items():
         if domain is None:
             continue
@@ -70,6 +74,15 @@ def check_domains(
             unusual += domain.check_conditions(temperature=temperature)
         for outside in unusual:
             _warn(f"{name}: {outside}")
+
+
+def _check_charge(atoms: Atoms, domains: Sequence[Domain | None], allowed: bool) -> None:
+    known = next((domain for domain in domains if domain is not None), None)
+    doubt = charge_doubt(atoms, known)
+    if doubt and not allowed:
+        raise OutsideDomainError(f"{doubt}; or go on at your own risk with --outside-domain")
+    for message in (*([doubt] if doubt else []), *other_doubts(atoms)):
+        _warn(message)
 
 
 def _once(found: list[Outside]) -> list[Outside]:

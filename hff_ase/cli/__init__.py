@@ -138,6 +138,8 @@ def _flush() -> str | None:
 
     A reader that has gone (``hff models | head``) has seen what it wanted: no failure.
     """
+    if sys.stdout is None:  # closed before Python started: >&-, some daemons
+        return None
     try:
         sys.stdout.flush()
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 
@@ -10,9 +11,11 @@ from ase import Atoms
 from ase.stress import full_3x3_to_voigt_6_stress
 from vesin import NeighborList
 
+from hff_ase.data.agreement import check_agreement
+from hff_ase.data.doubts import doubts
 from hff_ase.data.labels import labels_of, result_of, source_of
-from hff_ase.data.outliers import check_energies, check_magnitudes
-from hff_ase.errors import StructureError
+from hff_ase.data.outliers import check_energies, check_limits, check_magnitudes
+from hff_ase.errors import HFFWarning, StructureError
 from hff_ase.structures import check_structure, total_charge
 
 CLOSEST = 0.3  # Angstrom: nuclei nearer than this are no configuration
@@ -27,7 +30,8 @@ def check_frames(frames: Sequence[Atoms]) -> None:
     Each frame alone: structure, overlapping atoms, shapes of labels, NaN or infinity inside a
     label, charges that do not sum to the total charge, a stress with the sign of the virial. All
     together: energies far from the sum of element energies that fits most frames, forces and
-    stresses of another order of magnitude. A label that is NaN as a whole is a missing one.
+    stresses of another order of magnitude, forces of another unit or sign than the energies. A
+    label that is NaN as a whole is a missing one. What is doubtful only is said in a warning.
 
     Raises:
         StructureError: names the frame (``info["source"]``), what is wrong, and the unit that it
@@ -45,6 +49,10 @@ def check_frames(frames: Sequence[Atoms]) -> None:
     check_energies(frames)
     check_magnitudes(frames, "forces", "eV/A", least=15.0)
     check_magnitudes(frames, "stress", "eV/A^3", least=1.0)
+    check_limits(frames)
+    check_agreement(frames)
+    for message in doubts(frames):
+        warnings.warn(message, HFFWarning, stacklevel=2)
 
 
 def check_dataset_metadata(frames: Sequence[Atoms]) -> dict[str, int]:

@@ -14,6 +14,8 @@ from hff_ase.errors import StructureError
 FAR = 5.0  # eV/atom from what most frames agree on: no thermal or chemical difference
 NOTICEABLE = 0.1  # eV/atom; with the ratio of two units, this is already suspicious
 BOUND = 30.0  # eV/atom, more than any solid's atoms are bound by
+# RMS of most frames' labels that no condensed matter has; 1 eV/A^3 is 160 GPa, or 1.6 million bar.
+LIMITS = {"forces": (100.0, "eV/A"), "stress": (1.0, "eV/A^3")}
 # How many times larger the number is that stands in place of eV, and what that suggests.
 RATIOS = {
     1000.0: "meV in place of eV",
@@ -57,12 +59,7 @@ def check_magnitudes(frames: Sequence[Atoms], name: str, unit: str, least: float
     Raises:
         StructureError: names the frame and the unit its labels might be in.
     """
-    labelled, sizes = [], []
-    for atoms in frames:
-        value = result_of(atoms, name)
-        if value is not None and len(atoms) > 1 and np.isfinite(value).all():
-            labelled.append(atoms)
-            sizes.append(float(np.sqrt(np.mean(np.square(value)))))
+    labelled, sizes = _sizes(frames, name)
     if not sizes:
         return
     size, median = np.array(sizes), float(np.median(sizes))
@@ -74,6 +71,22 @@ def check_magnitudes(frames: Sequence[Atoms], name: str, unit: str, least: float
             f"{size[wrong[0]]:.3g}, about {ratio:.3g} times as much{_suggestion(ratio, 0.4)}, "
             f"in frame {_named(labelled, wrong)}"
         )
+
+
+def check_limits(frames: Sequence[Atoms]) -> None:
+    """Refuse forces and stresses that no matter under ordinary conditions has: another unit.
+
+    Raises:
+        StructureError: names the label and the units that it might be in.
+    """
+    for name, (limit, unit) in LIMITS.items():
+        labelled, sizes = _sizes(frames, name)
+        if sizes and float(np.median(sizes)) > limit:
+            others = "GPa, kbar or bar" if name == "stress" else "meV/A or kJ/mol/nm"
+            raise StructureError(
+                f"expected {name} in {unit}, got RMS {float(np.median(sizes)):.3g} {unit} in the "
+                f"median over {len(sizes)} frames (in {others}?); first: {source_of(labelled[0])}"
+            )
 
 
 def element_fractions(frames: Sequence[Atoms]) -> tuple[np.ndarray, np.ndarray]:
@@ -93,6 +106,17 @@ def robust_fit(design: np.ndarray, target: np.ndarray, n_iterations: int = 60) -
         weight = 1.0 / np.maximum(np.abs(design @ x - target), 1e-8 * scale)
         weight /= weight.max()
     return x
+
+
+def _sizes(frames: Sequence[Atoms], name: str) -> tuple[list[Atoms], list[float]]:
+    """Frames of more than one atom with such a label, and its RMS in each."""
+    labelled, sizes = [], []
+    for atoms in frames:
+        value = result_of(atoms, name)
+        if value is not None and len(atoms) > 1 and np.isfinite(value).all():
+            labelled.append(atoms)
+            sizes.append(float(np.sqrt(np.mean(np.square(value)))))
+    return labelled, sizes
 
 
 def _check_systems(systems: Sequence[Atoms]) -> None:

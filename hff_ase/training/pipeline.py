@@ -3,6 +3,7 @@ scratch and distillation are configurations of it."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +16,12 @@ from rich.console import Console
 from hff_ase.checkpoint import ModelInfo
 from hff_ase.data.counts import described
 from hff_ase.data.dataset import DatabaseDataset, Dataset, MemoryDataset
+from hff_ase.data.doubts import leak
 from hff_ase.domain import Domain
-from hff_ase.errors import ConfigError
+from hff_ase.errors import ConfigError, HFFWarning
 from hff_ase.files import write_whole
 from hff_ase.potential import HybridPotential
+from hff_ase.precision import on_usual_device
 from hff_ase.training.adapt import complete_labels, merge, training_frames
 from hff_ase.training.adapt.fixed import split_fixed
 from hff_ase.training.config import DataSection, ModelSection, TrainConfig
@@ -83,6 +86,7 @@ class Trained:
     first: bool
 
 
+@on_usual_device
 def run(
     config: TrainConfig,
     *,
@@ -122,6 +126,7 @@ def run(
         return Trained(potential, info, _reference(prepared.train), group.first)
 
 
+@on_usual_device
 def prepare(
     config: TrainConfig, *, start: Start | None = None, frames: Split | None = None
 ) -> Prepared:
@@ -158,6 +163,8 @@ def with_frames(
     check_frames_known(whole, [*new, *held_out])
     if data.check:
         check_by_method([*new, *held_out])
+        if message := leak(held_out, new, "validation"):
+            warnings.warn(message, HFFWarning, stacklevel=2)
     if adapt is not None and start is not None:
         used, mode = training_frames(new, start.potential, whole, adapt), adapt.dispersion
         check_frames_known(whole, used)  # what is replayed as well
