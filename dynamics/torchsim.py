@@ -264,8 +264,7 @@ class HybridTorchSimModel(ModelInterface):
         self.potential.check_elements(batch)
         for index in torch.nonzero(_odd(batch)).flatten().tolist():
             check_cell(batch.cell[index].cpu().numpy(), f" (system {index})")
-        if self.domain_watch.domain is not None:
-            self.domain_watch.look(_structures(batch))
+        self.domain_watch.look(_structures(batch))
         return Systems(
             numbers=state.atomic_numbers.clone(),
             system=system.clone(),
@@ -284,7 +283,9 @@ def _structures(batch: AtomsBatch) -> Iterator[Atoms]:
     for index, (start, end) in enumerate(pairwise([0, *ends])):
         pbc = bool(batch.periodic[index])
         cell = cells[index] if pbc else None
-        yield Atoms(numbers[start:end], positions[start:end], cell=cell, pbc=pbc)
+        atoms = Atoms(numbers[start:end], positions[start:end], cell=cell, pbc=pbc)
+        atoms.info["charge"] = float(batch.charge[index])
+        yield atoms
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:

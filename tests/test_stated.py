@@ -208,3 +208,11 @@ def test_commands_run_without_a_standard_output() -> None:
         [sys.executable, "-c", command, "--version"], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_commands_refuse_to_run_without_assertions() -> None:
+    """ASE reads the second line of extended xyz in one: frames would be misread."""
+    command = (sys.executable, "-O", "-m", "hff_ase", "--version")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("hff: expected Python with assertions, got -O")

@@ -86,6 +86,8 @@ def _options(
 
 def main() -> None:
     """Run the command line: what a user did wrong is one line on stderr and exit code 2."""
+    if not __debug__:  # ASE's reader of extended xyz skips its second line in an assertion
+        _stop("expected Python with assertions, got -O or PYTHONOPTIMIZE: ASE needs them", 2)
     warnings.showwarning = _show_warning
     # OpenMP's threads wait for each other at full load for long by default: where other work has
     # one of the cores, a step of molecular dynamics then takes many times as long. Not waiting at
