@@ -38,9 +38,10 @@ def labelled(potential: HybridPotential, seed: int = 0) -> list[Atoms]:
         atoms.info["source"] = f"{'water' if k % 3 == 2 else 'salt'}:{k}"
         result = potential(AtomsBatch.from_atoms(atoms))
         stress = result.stress[0].numpy()[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+        noise = rng.normal(size=(len(atoms), 3))
         results = {
             "energy": float(result.energy) + len(atoms) * 0.1 * rng.normal(),
-            "forces": result.forces.numpy() + 0.1 * rng.normal(size=(len(atoms), 3)),
+            "forces": result.forces.numpy() + 0.1 * (noise - noise.mean(0)),
             "charges": result.fields["charges"].numpy(),
         }
         if atoms.pbc.all():

@@ -538,6 +538,7 @@ def test_no_folder_is_left_for_a_training_that_was_not_asked_for(
     frames = rattled(salt_box(), teacher_of(start.potential), 2, 1)
     module = sys.modules[compare.__module__]
     monkeypatch.setattr(module, "finetune", lambda *given, **options: start)
-    compare(start, frames, frames, from_scratch=False, output=tmp_path)
+    with pytest.warns(HFFWarning, match="2 of 2 test frames are also trained on"):
+        compare(start, frames, frames, from_scratch=False, output=tmp_path)
     assert (tmp_path / "finetuned").is_dir()
     assert not (tmp_path / "from_scratch").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +14,12 @@ import numpy as np
 import torch
 from ase import Atoms
 
-from hff_ase.calculators.finetune.finetune import Frames, finetune, train_from_scratch
+from hff_ase.calculators.finetune.finetune import Frames, finetune, read, train_from_scratch
 from hff_ase.calculators.hybrid import HybridFF
 from hff_ase.data.dataset import MemoryDataset
+from hff_ase.data.doubts import leak
 from hff_ase.data.labels import to_device
-from hff_ase.errors import ConfigError
+from hff_ase.errors import ConfigError, HFFWarning
 from hff_ase.files import write_whole
 from hff_ase.potential import HybridPotential
 from hff_ase.training.adapt import AdaptConfig, complete_labels
@@ -108,6 +110,9 @@ def compare(
     tested = read_all([test]) if isinstance(test, (str, Path)) else list(test)
     if not tested:
         raise ConfigError("expected frames to test on, got none")
+    frames = read(frames)
+    if message := leak(tested, frames, "test"):
+        warnings.warn(message, HFFWarning, stacklevel=2)
     folders: dict[str, Path | None] = {"from_scratch": None, "finetuned": None}
     if output is not None:
         wanted = ("from_scratch", "finetuned") if from_scratch else ("finetuned",)
