@@ -99,7 +99,7 @@ class RunSettings(ModelSettings):
     progress: bool = setting(True, "Show progress on the screen.", panel=OUTPUT)
     max_hours: float | None = setting(
         None,
-        "Time on the clock after which a sitting stops as by SIGTERM, to be resumed.",
+        "Wall-clock limit: the run then stops as by SIGTERM and can be resumed.",
         unit="hours",
         panel=SAFETY,
         gt=0,

@@ -53,7 +53,7 @@ class HFFDriver(Dummy_driver):
         beads: refuse batches of another size; 0 takes any.
 
     Raises:
-        ConfigError: an option that there is none of, or is missing.
+        ConfigError: an unknown option, or a required one that is missing.
         CheckpointError, StructureError: a model or template that cannot be used.
 
     Warns:

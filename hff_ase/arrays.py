@@ -76,7 +76,7 @@ def check_declared(name: str) -> Declaration:
     """The declaration of an array.
 
     Raises:
-        ConfigError: there is none of this name.
+        ConfigError: no array of this name is declared.
     """
     if name not in ARRAYS:
         raise ConfigError(f"expected one of the arrays {sorted(ARRAYS)}, got {name!r}")

@@ -61,7 +61,7 @@ class Wanted:
     Attributes:
         forces, stress, molecular_stress: which derivatives.
         create_graph: keep the graph of the derivatives (losses on forces and stress).
-        parameters: of a training step that runs fused kernels, in any precision.
+        parameters: fused weights of a training step; kernels then run in any precision.
         parts: names of the terms whose energies count, or parts of them ("coulomb.real"); None for
             all. What feeds them is evaluated along.
         owned: bool [n_atoms] in the order of the batch, whose energies count; None for all.

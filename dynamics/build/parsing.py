@@ -150,7 +150,7 @@ def _mixture_of_percent(amounts: list[Amount]) -> Mixture:
 
 
 def _amount(part: str, shown: str) -> Amount:
-    """A salt or an additive; what is none is refused with what it may have meant."""
+    """A salt or an additive; anything else is refused, with what it may have meant."""
     amount = read_amount(part)
     if amount is not None and amount.unit != "%":
         return amount

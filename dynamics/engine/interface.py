@@ -18,7 +18,7 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Sample:
-    """What is known of one step.
+    """The numbers of one time step, for statistics and guards.
 
     Attributes:
         potential, kinetic, conserved: eV (conserved is nan where there is none).
@@ -47,7 +47,7 @@ class Sample:
 
 
 class Engine(Protocol):
-    """Moves one structure, one stage after another."""
+    """Moves one structure through the stages of a run."""
 
     @property
     def atoms(self) -> Atoms:
@@ -55,13 +55,19 @@ class Engine(Protocol):
 
     @property
     def results(self) -> Mapping[str, Any]:
-        """ASE's results for it."""
+        """ASE's results for `atoms`: energy (eV), forces (eV/Angstrom), and more by calculator."""
 
     def begin(self, ensemble: str, step: int, state: Arrays) -> None:
-        """Start a stage after this many steps of the run, or take it up with its `get_state`."""
+        """Start a stage.
+
+        Args:
+            ensemble: its name, such as "npt".
+            step: steps of the run so far.
+            state: as `get_state` gave it, to resume a stage; empty for a new one.
+        """
 
     def sample(self) -> Sample:
-        """What is known of the atoms as they are."""
+        """The numbers of the present state."""
 
     def advance(self, n_steps: int) -> list[Sample]:
         """Take one to ``n_steps`` steps; only the last may be anything but harmless.
@@ -71,10 +77,10 @@ class Engine(Protocol):
         """
 
     def get_state(self) -> Arrays:
-        """The integrator's variables."""
+        """Variables of thermostat and barostat by name, which a checkpoint keeps."""
 
     def get_surroundings(self) -> Arrays:
-        """What else the next step depends on, bit for bit (where neighbours were searched)."""
+        """What else the next step depends on, bit for bit: where neighbours were searched."""
 
 
 def choose_engine(config: MDConfig, calc: Any) -> MDConfig:

@@ -103,7 +103,7 @@ def summarize(config: PIMDConfig, atoms: Atoms, columns: Columns, seconds: float
     Args:
         config, atoms: of the run; atoms at the start.
         columns: from `read_properties`.
-        seconds: wall time of the last sitting.
+        seconds: wall time since the run was last started or resumed.
     """
     steps = int(columns["step"][-1]) if len(columns["step"]) else 0
     means = averages(columns)

@@ -36,7 +36,7 @@ def replica_summary(
         replica: its number and settings.
         config: of the whole run.
         state: of the whole run at the end.
-        speed: ns/day of the last sitting.
+        speed: ns/day since the run was last started or resumed.
         status: see `hff_ase.dynamics.simulation.summary.summarize`.
     """
     summary = summarize(atoms, replica.config, state, statistics, speed, status)
@@ -101,7 +101,7 @@ def run_summary(
         config: of the run.
         state: at the end.
         summaries: of the replicas that came to the end, by number.
-        speed: of each, ns/day in the last sitting.
+        speed: of each, ns/day since the run was last started or resumed.
         status: see `hff_ase.dynamics.simulation.summary.summarize`.
     """
     conditions = [of_condition(config, k, summaries) for k in range(config.n_combinations)]

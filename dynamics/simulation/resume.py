@@ -1,4 +1,4 @@
-"""What may change when a run is resumed: what is no physics, and that it becomes longer.
+"""What may change when a run is resumed: settings without influence on the physics, and its length.
 
 A run becomes longer when its last stage does, or when further stages follow.
 
@@ -42,7 +42,7 @@ def extend_stages(stages: Sequence[str], by: str) -> list[str]:
 
 
 def with_stages(run: Sequence[str], settings: Mapping[str, Any]) -> Given:
-    """What is asked of a run that is resumed, ``extend`` and ``time`` made into stages.
+    """Settings asked of a resumed run, with ``extend`` and ``time`` translated into stages.
 
     Args:
         run: stages of the run, such as ``npt:20ps``.
@@ -71,7 +71,7 @@ def with_stages(run: Sequence[str], settings: Mapping[str, Any]) -> Given:
 
 
 def goes_on(run: Sequence[str], asked: Sequence[str], timestep: float) -> bool:
-    """Whether stages are those of a run, the last one perhaps longer, others perhaps behind it."""
+    """Whether stages continue those of a run: the last may be longer, others may follow."""
     before, now = steps_of(run, timestep), steps_of(asked, timestep)
     if now[: len(before) - 1] != before[:-1] or len(now) < len(before):
         return False
@@ -80,7 +80,7 @@ def goes_on(run: Sequence[str], asked: Sequence[str], timestep: float) -> bool:
 
 
 def edited(config: Path, run: Mapping[str, Any]) -> Given:
-    """What somebody changed in the config.yaml of a run, to be asked for when it is resumed."""
+    """What was edited in the config.yaml of a run since it was written."""
     if not config.is_file():
         return Given({})
     found = Given.of(config)
@@ -100,7 +100,7 @@ def asked_of(config: Path, run: Mapping[str, Any], settings: Mapping[str, Any]) 
 
 
 def take_changes(checkpoint: Checkpoint, resolved: Mapping[str, Any], cell: bool) -> bool:
-    """Let a checkpoint be that of a run with these settings; whether it became longer.
+    """Adapt a checkpoint to a run that was made longer; returns whether it was.
 
     Args:
         checkpoint: changed in place; one at the end of shorter stages becomes one within longer.
@@ -114,7 +114,7 @@ def take_changes(checkpoint: Checkpoint, resolved: Mapping[str, Any], cell: bool
     before = checkpoint.config
     old = steps_of(before["stages"], before["timestep"])
     new = steps_of(resolved["stages"], resolved["timestep"])
-    if old == new:  # the rest, such as max_hours, is of one sitting
+    if old == new:  # the rest, such as max_hours, is not in the checkpoint
         return False
     checkpoint.config = {**before, "stages": resolved["stages"], "pressure": resolved["pressure"]}
     if not cell and any(stage.ensemble.startswith("npt") for stage in new):

@@ -90,7 +90,7 @@ class Simulation(ABC):
 
     @abstractmethod
     def _prepare(self) -> None:
-        """Everything before the first step; killed in here, it is done again from the start."""
+        """Everything before the first step; a run that is killed meanwhile begins again here."""
 
     @abstractmethod
     def _resume(self) -> None:
@@ -119,18 +119,22 @@ class Simulation(ABC):
 
     @abstractmethod
     def _finish(self) -> dict[str, Any]:
-        """Write what is written at the end; the summary."""
+        """Write the final structure and what else is written at the end; returns the summary."""
 
     @abstractmethod
     def _tell(self, status: str) -> dict[str, Any]:
-        """Write the summary and the plot of the run so far; the summary."""
+        """Write summary and plot of the run so far; returns the summary."""
 
     @abstractmethod
     def _close(self) -> None:
         """Close all files."""
 
     def _check_resumed(self) -> None:
-        """Warn where this machine or model may not give the bits of the one before."""
+        """Warn where this machine or these versions may give other last bits than before.
+
+        Raises:
+            SimulationError: the energy is another: not the model of the run.
+        """
         state = self._state
         before, now = state.environment, environment()
         for key in now:
@@ -191,7 +195,7 @@ class Simulation(ABC):
         self._saved = time.perf_counter()
 
     def _report(self, status: str) -> None:
-        """Summary and plot of the run so far. A disk that is full is the checkpoint's to say."""
+        """Summary and plot of the run so far. A full disk is reported by the next checkpoint."""
         started = time.perf_counter()
         with contextlib.suppress(OSError, WriteError):
             self._tell(status)

@@ -55,7 +55,7 @@ def summarize(
         config: of the run.
         state: at the end.
         statistics: columns of the statistics file.
-        speed: ns/day of the last sitting.
+        speed: ns/day since the run was last started or resumed.
         status: ``finished``, or ``running``, ``stopped``, ``failed``: stages that have not begun
             have no averages then.
     """

@@ -84,10 +84,10 @@ def time_dynamics(
 
 
 def check_ensembles(names: Sequence[str]) -> None:
-    """Refuse what is none.
+    """Refuse unknown ensembles.
 
     Raises:
-        ConfigError: names it.
+        ConfigError: names the first one.
     """
     for name in names:
         if name not in INTEGRATORS:

@@ -38,7 +38,7 @@ class Template:
         """From ``{name, numbers, bonds}`` as configurations hold it.
 
         Raises:
-            ConfigError: entries are missing, or a bond names an atom that there is not.
+            ConfigError: entries are missing, or a bond names an atom that does not exist.
         """
         try:
             numbers = tuple(int(z) for z in entry["numbers"])

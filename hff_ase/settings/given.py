@@ -81,7 +81,7 @@ class Given(Mapping[str, Any]):
         return f"{self.places[name]}: " if name in self.places else ""
 
     def check_names(self, known: Sequence[str]) -> None:
-        """Refuse what is none of these settings.
+        """Refuse unknown settings.
 
         Raises:
             ConfigError: says where it stands, and what is spelt alike.

@@ -1,4 +1,4 @@
-"""Every system of a batch twice, displaced forth and back along a direction, and their pairs."""
+"""Every system of a batch twice, displaced forwards and backwards along a direction."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def shipped(
 
 
 def check_save_as(section: ModelSection, names: list[str]) -> None:
-    """Refuse a ``save_as`` for a term that there is not and that says no kind, before training.
+    """Refuse, before training, a ``save_as`` for an unknown term without a ``kind``.
 
     Raises:
         ConfigError: names it.

@@ -55,7 +55,7 @@ class ASEEngine:
             self._integrator.set_state(state)
 
     def advance(self, n_steps: int) -> list[Sample]:
-        """One step."""
+        """Take one step, whatever ``n_steps`` is: ASE's integrators run on the host."""
         positions, cell = self._atoms.positions.copy(), np.array(self._atoms.cell)
         self._integrator.step()
         if self._integrator.moves_cell:

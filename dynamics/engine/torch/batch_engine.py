@@ -78,13 +78,23 @@ class BatchEngine:
 
     @property
     def loop(self) -> StepLoop:
-        """The loop of this stage."""
+        """The loop of steps of the present stage.
+
+        Raises:
+            RuntimeError: no stage has begun.
+        """
         if self._loop is None:
             raise RuntimeError("expected a stage that has begun, got none")
         return self._loop
 
     def begin(self, ensemble: str, step: int, state: Arrays) -> None:
-        """A new integrator, or one with the variables of `get_state`."""
+        """Start a stage: a new integrator, or one with the variables of `get_state`.
+
+        Args:
+            ensemble: name of the stage's ensemble, such as "npt".
+            step: steps of the run so far.
+            state: variables to go on with; empty for a new stage.
+        """
         self._ensemble = ensemble
         before = self._start if self._loop is None else self._loop.state
         integrator = integrator_of(ensemble, self._conditions, self._config)
@@ -109,12 +119,13 @@ class BatchEngine:
         )
 
     def get_state(self) -> Arrays:
-        """Thermostats and barostats."""
+        """Variables of thermostats and barostats by name, each [n_systems, ...]."""
         tensors = self.loop.state.tensors()
         return {name: tensors[name].cpu().numpy().copy() for name in VARIABLES}
 
     def get_surroundings(self) -> Arrays:
-        """Where neighbours were last searched."""
+        """Positions and cells of the last neighbour search: what a restart needs besides the
+        state to give the same bits."""
         return self._forces.get_state()
 
 

@@ -19,17 +19,24 @@ class Forces(Protocol):
     """What the loop needs of a potential; an `Evaluator` has it."""
 
     def outdated(self, batch: AtomsBatch) -> Tensor:
-        """Whether `evaluate_prepared` may be wrong here, bool [], without a look from the host."""
+        """Whether the neighbour list no longer holds for ``batch``, bool [] on its device: nothing
+        is copied to the host."""
 
     def evaluate_prepared(self, batch: AtomsBatch) -> Evaluation:
-        """Energy, forces and stress with what is prepared, unchecked, without a look either."""
+        """Energy, forces and stress with the neighbour list as it is; results are not checked, and
+        nothing is copied to the host."""
 
     def evaluate(self, batch: AtomsBatch) -> Evaluation:
-        """The same bits where not outdated, else with new preparations; refuses bad results."""
+        """Energy, forces and stress, with a new neighbour search where the list is outdated; else
+        the same bits as `evaluate_prepared`.
+
+        Raises:
+            HFFError: an unknown element, overlapping atoms, or a result that is not finite.
+        """
 
     @property
     def version(self) -> int:
-        """Goes up by one whenever `evaluate` prepares anew."""
+        """How many neighbour searches there were."""
 
     @property
     def layout(self) -> Hashable:
@@ -55,7 +62,7 @@ class SplitForces(Evaluator):
         self.inner = Evaluator(inner, skin)
 
     def forget(self) -> None:
-        """Start anew, both."""
+        """Drop both neighbour lists and what solvers remember."""
         super().forget()
         if hasattr(self, "inner"):
             self.inner.forget()
@@ -67,16 +74,16 @@ class SplitForces(Evaluator):
 
     @property
     def layout(self) -> Hashable:
-        """Changes with that of either."""
+        """That of both evaluators."""
         return super().layout, self.inner.layout
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """Where neighbours were last searched, for both."""
+        """Positions and cells of the last neighbour search of both evaluators, by name."""
         inner = {INNER + name: value for name, value in self.inner.get_state().items()}
         return super().get_state() | inner
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Search where `get_state` found the lists."""
+        """Search neighbours where they were searched when `get_state` gave ``state``."""
         mine = {name: value for name, value in state.items() if not name.startswith(INNER)}
         super().set_state(mine)
         inner = {k.removeprefix(INNER): v for k, v in state.items() if k.startswith(INNER)}

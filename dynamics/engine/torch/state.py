@@ -42,7 +42,7 @@ class State:
     p_chain: Tensor
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor by name."""
+        """Every tensor of the state by the name of its attribute."""
         return {entry.name: getattr(self, entry.name) for entry in fields(self)}
 
 
@@ -74,12 +74,12 @@ class Conditions:
 
     @property
     def thermal(self) -> Tensor:
-        """Momenta that carry temperature, 3N - 3, [n_systems]."""
+        """Thermal degrees of freedom 3N - 3, float64 [n_systems]: the centre of mass is at rest."""
         return 3.0 * self.batch.counts.double() - 3.0
 
     @property
     def kt(self) -> Tensor:
-        """[n_systems], eV."""
+        """Thermal energies k_B T, [n_systems], eV."""
         return units.kB * self.temperature
 
     def sum(self, per_atom: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ class Conditions:
         return per_system.index_select(0, self.batch.system)[:, None]
 
     def kinetic(self, momenta: Tensor) -> Tensor:
-        """Kinetic energies [n_systems], eV."""
+        """Kinetic energies [n_systems], eV, of ``momenta`` [n_atoms, 3], amu * ASE velocity."""
         return 0.5 * self.sum((momenta.square() / self.masses).sum(-1))
 
     def without_drift(self, vectors: Tensor) -> Tensor:
@@ -115,12 +115,19 @@ class Conditions:
         return vectors - self.masses * share.index_select(0, self.batch.system)
 
     def moved(self, state: State) -> AtomsBatch:
-        """The batch at the positions and cells of a state."""
+        """The batch of atoms at the positions and in the cells of ``state``, for the potential."""
         return self.batch.moved(state.positions, state.cell)
 
 
 def begin(conditions: Conditions, positions: Tensor, momenta: Tensor, cell: Tensor) -> State:
-    """A state before its forces are known; the momenta of each system must add up to zero."""
+    """A state before its forces are known.
+
+    Args:
+        conditions: what is held constant.
+        positions: [n_atoms, 3], Angstrom.
+        momenta: [n_atoms, 3], amu * ASE velocity; those of each system must add up to zero.
+        cell: [n_systems, 3, 3], rows, Angstrom.
+    """
     n_systems = conditions.batch.n_systems
     zero = positions.new_zeros(n_systems)
     return State(
@@ -147,19 +154,31 @@ def volume(cell: Tensor) -> Tensor:
 def with_forces(
     state: State, conditions: Conditions, energy: Tensor, forces: Tensor, stress: Tensor
 ) -> State:
-    """A state with what the potential gave at its positions."""
+    """A state with what the potential gave at its positions.
+
+    Args:
+        state: positions and cells as they were evaluated.
+        conditions: whose masses share out the net force of each system.
+        energy: [n_systems], eV.
+        forces: [n_atoms, 3], eV/Angstrom.
+        stress: [n_systems, 3, 3], eV/Angstrom^3.
+    """
     forces = conditions.without_drift(forces.double())
     return replace(state, energy=energy, forces=forces, stress=stress)
 
 
 def with_evaluation(state: State, conditions: Conditions, evaluation: Evaluation) -> State:
-    """`with_forces`, from an evaluation."""
+    """`with_forces` of an evaluation of the potential, which must have forces and a stress."""
     forces, stress = forces_and_stress(evaluation)
     return with_forces(state, conditions, evaluation.energy, forces, stress)
 
 
 def forces_and_stress(evaluation: Evaluation) -> tuple[Tensor, Tensor]:
-    """Forces and stress of an evaluation that has them."""
+    """Forces [n_atoms, 3], eV/Angstrom, and stress [n_systems, 3, 3], eV/Angstrom^3.
+
+    Raises:
+        ValueError: the evaluation has none.
+    """
     if evaluation.forces is None or evaluation.stress is None:
         raise ValueError("expected forces and a stress, got an evaluation without")
     return evaluation.forces, evaluation.stress

@@ -15,7 +15,6 @@ from hff_ase.kernels.explicit import given_gradient
 from hff_ase.kernels.induction import cpu as kernels
 from hff_ase.kernels.induction.table import boys_table
 from hff_ase.kernels.threads import FEWEST, share
-from hff_ase.longrange.induction.pairs import Sites
 from hff_ase.pairs import Rows
 
 _cpu: Any = kernels  # typed loosely: argument lists are kept as tuples
@@ -34,7 +33,8 @@ class FusedDipolePairs:
 
     Args:
         batch: the configuration, in a graph or not.
-        sites: what its atoms are.
+        volume: [n_atoms], damping volumes, A^3.
+        thole: Thole's a.
         rows: a half list.
         included: bool [n_systems], the systems whose pairs count.
         alpha: splitting parameter, 1/Angstrom; 0 for the whole interaction.
@@ -44,19 +44,19 @@ class FusedDipolePairs:
     def __init__(
         self,
         batch: AtomsBatch,
-        sites: Sites,
+        volume: Tensor,
+        thole: float,
         rows: Rows,
         included: Tensor,
         alpha: float,
         cutoff: float,
     ) -> None:
         self._batch = batch
-        shape = sites.volume.rsqrt()
+        shape = volume.rsqrt()
         arrays = (batch.positions, batch.cell, batch.system, included, shape)
         geometry = (_array(x) for x in arrays)
         pairs = (_array(x) for x in (rows.start, rows.count, rows.j, rows.shift))
         self._start = _array(rows.start)
-        thole = float(sites.thole)
         self._arguments = (*geometry, thole, *pairs, alpha, cutoff, _table())
         n_atoms, n_slots = batch.n_atoms, rows.j.shape[0]
         kept, partner = np.zeros(n_atoms, np.int32), np.empty(n_slots, np.int32)

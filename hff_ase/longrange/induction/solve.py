@@ -91,7 +91,8 @@ class Problem(NamedTuple):
         for request, alpha in self.sums():
             rows = self.part.rows(self.neighbors.rows(request))
             included = batch.periodic if alpha > 0 else ~batch.periodic
-            found.append(FusedDipolePairs(batch, sites, rows, included, alpha, request.cutoff))
+            what = sites.volume, float(sites.thole), rows, included, alpha, request.cutoff
+            found.append(FusedDipolePairs(batch, *what))
         return found
 
     def smooth(self) -> SmoothDipoles | None:

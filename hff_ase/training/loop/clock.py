@@ -1,4 +1,4 @@
-"""Time that a training has used, over all its sittings, and what of its limits that is."""
+"""Time that a training has used since its first start, resumes included, and its limits."""
 
 from __future__ import annotations
 

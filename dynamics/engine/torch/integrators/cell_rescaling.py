@@ -43,7 +43,7 @@ COMPRESSIBILITY = 1.0 / units.GPa  # Angstrom^3/eV; organic liquids have 0.5 to 
 
 
 class CellRescaling(Langevin):
-    """Constant pressure and temperature, without oscillations of the volume.
+    """Isothermal-isobaric ensemble by a first-order barostat: the volume does not oscillate.
 
     The piston's noise is the fourth random number of the first atom of its system. The cell scales
     bonds as well, and their pressure answers with some 100 GPa at once: the piston's step is stable
@@ -105,7 +105,7 @@ class CellRescaling(Langevin):
         )
 
     def conserved(self, state: State) -> Tensor:
-        """Enthalpy and the piston's energy, less the heat of both thermostats."""
+        """Enthalpy and the piston's energy, less heat from both thermostats, [n_systems], eV."""
         space = volume(state.cell)
         moving = 0.5 * state.p_volume.square() / self._mass
         free = self.conditions.pressure * space - 0.5 * self.conditions.kt * torch.log(space)

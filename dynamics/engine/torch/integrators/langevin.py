@@ -30,7 +30,12 @@ class Langevin(Integrator):
         self._strength = torch.sqrt(variance)  # [n_atoms, 1]
 
     def middle(self, state: State, noise: Tensor | None) -> State:
-        """A step of the Ornstein-Uhlenbeck process, exactly."""
+        """A time step of the Ornstein-Uhlenbeck process, exact; the kinetic energy that it adds is
+        counted as heat. ``noise`` [n_atoms, 3] is standard normal.
+
+        Raises:
+            ValueError: no noise.
+        """
         if noise is None:
             raise ValueError("expected noise for Langevin dynamics, got none")
         conditions = self.conditions
@@ -41,5 +46,5 @@ class Langevin(Integrator):
         return replace(state, momenta=momenta, kinetic=kinetic, heat=state.heat + kinetic - before)
 
     def conserved(self, state: State) -> Tensor:
-        """Energy less heat."""
+        """Potential and kinetic energy less the heat from the thermostat, [n_systems], eV."""
         return super().conserved(state) - state.heat

@@ -27,7 +27,10 @@ from hff_ase.errors import ConfigError
 
 
 class MTK(Integrator):
-    """Constant pressure and temperature.
+    """Isothermal-isobaric ensemble: isotropic cell, chains on particles and barostat.
+
+    Args:
+        conditions: with the pressure, and time constants ``tdamp`` and ``pdamp``.
 
     Raises:
         ConfigError: a system without a periodic cell.
@@ -48,19 +51,20 @@ class MTK(Integrator):
         self._chains = Chains.make(numbers, kt, damping)
 
     def start(self, state: State) -> State:
-        """Barostat and chains at rest."""
+        """The state at the start of a stage, barostat and chains at rest."""
         rest = torch.zeros_like(self._chains.mass)
         return replace(super().start(state), chain=rest, p_chain=rest.clone())
 
     def kick(self, state: State) -> State:
-        """Half a step of forces, and of the virial's pressure on the cell."""
+        """Half a time step of the forces, and of virial and outer pressure on the barostat."""
         trace = state.stress.diagonal(dim1=-2, dim2=-1).sum(-1)
         push = volume(state.cell) * (-trace - 3.0 * self.conditions.pressure)
         state = super().kick(state)
         return replace(state, p_volume=state.p_volume + 0.5 * self.dt * push)
 
     def push(self, state: State, time: float, forces: Tensor, stress: Tensor) -> State:
-        """Their virial pushes the cell as well; the pressure from outside is in `kick`."""
+        """As `Integrator.push`; the virial of the forces acts on the barostat as well. The outer
+        pressure is in `kick` alone."""
         state = super().push(state, time, forces, stress)
         push = -volume(state.cell) * stress.diagonal(dim1=-2, dim2=-1).sum(-1)
         return replace(state, p_volume=state.p_volume + time * push)
@@ -101,7 +105,7 @@ class MTK(Integrator):
         )
 
     def conserved(self, state: State) -> Tensor:
-        """Enthalpy, and the energy of barostat and chains."""
+        """Enthalpy of the atoms and energies of barostat and chains, [n_systems], eV."""
         held = self._chains.energy(state.chain, state.p_chain)
         moving = 0.5 * state.p_volume.square() / self._mass
         work = self.conditions.pressure * volume(state.cell)

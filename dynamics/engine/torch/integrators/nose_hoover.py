@@ -15,7 +15,7 @@ LENGTH = 3
 
 @dataclass(frozen=True)
 class Chains:
-    """Chains for several quadratic forms of momenta per system.
+    """Nose-Hoover chains, several per system, each coupled to one kinetic energy.
 
     Attributes:
         target: [n_systems, n_chains], number of momenta times kT, eV.
@@ -78,7 +78,11 @@ class Chains:
         return (links[link] * drag + dt * force) * drag
 
     def energy(self, chain: Tensor, p_chain: Tensor) -> Tensor:
-        """What the chains hold, [n_systems], eV."""
+        """Energy of the chains' variables in the conserved quantity, [n_systems], eV.
+
+        Args:
+            chain, p_chain: [n_systems, n_chains, length].
+        """
         moving = 0.5 * (p_chain.square() / self.mass).sum((-1, -2))
         first = (self.target * chain[..., 0]).sum(-1)
         return moving + first + (self.kt * chain[..., 1:].sum(-1)).sum(-1)
@@ -95,12 +99,12 @@ class NoseHoover(Integrator):
         self._chains = Chains.make(conditions.thermal[:, None], conditions.kt, damping)
 
     def start(self, state: State) -> State:
-        """A chain at rest."""
+        """The state at the start of a stage, the chain at rest."""
         rest = torch.zeros_like(self._chains.mass)
         return replace(super().start(state), chain=rest, p_chain=rest.clone())
 
     def middle(self, state: State, noise: Tensor | None) -> State:
-        """A step of the chain."""
+        """A time step of the chain, which scales all momenta of a system by one factor."""
         kinetic = self.conditions.kinetic(state.momenta)
         factor, chain, p_chain = self._chains.step(
             2.0 * kinetic[:, None], state.chain, state.p_chain, self.dt
@@ -114,5 +118,5 @@ class NoseHoover(Integrator):
         )
 
     def conserved(self, state: State) -> Tensor:
-        """Energy of the system and the chain."""
+        """Energy of the atoms and of the chain, [n_systems], eV."""
         return super().conserved(state) + self._chains.energy(state.chain, state.p_chain)

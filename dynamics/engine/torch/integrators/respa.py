@@ -71,17 +71,27 @@ class Respa(Integrator):
         self.moves_cell = self.inner.moves_cell
 
     def start(self, state: State) -> State:
-        """The ensemble's."""
+        """As the inner integrator starts a stage."""
         return self.inner.start(state)
 
     def conserved(self, state: State) -> Tensor:
-        """The ensemble's, in the whole potential."""
+        """The inner integrator's conserved quantity with the whole potential, [n_systems], eV."""
         return self.inner.conserved(state)
 
     def step(
         self, state: State, noise: Tensor | None, forces: Forces, evaluate: Evaluate
     ) -> tuple[State, Evaluation]:
-        """An outer step; noise [inner_steps, n_atoms, 3]."""
+        """An outer time step: the whole potential once, the cheap one at every inner step.
+
+        Args:
+            state: with the cheap potential's share (`split_state`).
+            noise: standard normal numbers [inner_steps, n_atoms, noise_width], or None.
+            forces: of both potentials.
+            evaluate: how the loop has them evaluated.
+
+        Raises:
+            ValueError: a state or forces that are not split.
+        """
         if not isinstance(state, SplitState) or not isinstance(forces, SplitForces):
             raise ValueError(
                 "expected a split state and split forces for inner steps, got "
@@ -107,13 +117,25 @@ class Respa(Integrator):
 
 
 def split_state(state: State, conditions: Conditions, inner: Evaluation) -> SplitState:
-    """A state with its share of the cheap potential, from the evaluation of that one there."""
+    """A state with the cheap potential's share of forces and stress.
+
+    Args:
+        state: with the forces of the whole potential.
+        conditions: what is held constant.
+        inner: the cheap potential's evaluation at the same positions.
+    """
     forces, stress = forces_and_stress(inner)
     fast_forces = conditions.without_drift(forces.double())
     return SplitState(**state.tensors(), fast_forces=fast_forces, fast_stress=stress)
 
 
 def slow_kick(integrator: Integrator, state: SplitState, time: float) -> SplitState:
-    """Some time of what the cheap potential lacks."""
+    """A kick by the slow forces: those of the whole potential less those of the cheap one.
+
+    Args:
+        integrator: of the ensemble, which knows what stress does to the cell.
+        state: with both.
+        time: for which they act, ASE time.
+    """
     forces, stress = state.forces - state.fast_forces, state.stress - state.fast_stress
     return cast(SplitState, integrator.push(state, time, forces, stress))

@@ -35,11 +35,11 @@ class Integrator:
         conditions: what is held constant.
 
     Attributes:
-        draws_noise: `first` needs normal random numbers.
-        noise_width: how many of them per atom.
-        moves_cell: the cell changes.
-        thermostatted: the middle sets ``kinetic``.
-        draws: how many middles a step has, each with its own random numbers.
+        draws_noise: whether a step needs normal random numbers.
+        noise_width: how many of them per atom and draw.
+        moves_cell: whether the cell changes.
+        thermostatted: whether `middle` sets the reported ``kinetic`` energy.
+        draws: how often `middle` runs per step, each time with its own random numbers.
     """
 
     draws_noise = False
@@ -53,7 +53,8 @@ class Integrator:
         self.dt = conditions.timestep
 
     def start(self, state: State) -> State:
-        """A state at the start of this ensemble: thermostat and barostat at rest."""
+        """The state at the start of a stage of this ensemble: thermostat and barostat at rest,
+        no heat exchanged yet; positions, momenta and forces as they are."""
         zero, none = torch.zeros_like(state.energy), state.chain.new_zeros(len(state.cell), 0, 0)
         kinetic = self.conditions.kinetic(state.momenta)
         return replace(
@@ -63,20 +64,24 @@ class Integrator:
     def step(
         self, state: State, noise: Tensor | None, forces: Forces, evaluate: Evaluate
     ) -> tuple[State, Evaluation]:
-        """A whole step.
+        """A whole time step with one evaluation of the potential.
 
         Args:
             state: after the last step.
             noise: standard normal numbers [draws, n_atoms, noise_width] where `draws_noise`.
             forces: of the potential.
-            evaluate: how the loop has them evaluated.
+            evaluate: how the loop has them evaluated (`StepLoop` checks results itself).
+
+        Returns:
+            The state after the step, and the evaluation of the potential at its positions.
         """
         proposal = self.first(state, None if noise is None else noise[0])
         evaluation = evaluate(forces, self.conditions.moved(proposal))
         return self.second(with_evaluation(proposal, self.conditions, evaluation)), evaluation
 
     def first(self, state: State, noise: Tensor | None = None) -> State:
-        """The part of a step before new forces: the state with the new positions and cells.
+        """The part of a step before the potential is evaluated: half a kick, and the drift with
+        the thermostat in its middle. The state has new positions and cells, and old forces.
 
         Args:
             state: after the last step.
@@ -85,29 +90,42 @@ class Integrator:
         return self.drift(self.middle(self.drift(self.kick(state)), noise))
 
     def second(self, state: State) -> State:
-        """The part of a step after new forces."""
+        """The part of a step after the potential was evaluated: the other half of the kick."""
         state = self.kick(state)
         if self.thermostatted:
             return state
         return replace(state, kinetic=self.conditions.kinetic(state.momenta))
 
     def kick(self, state: State) -> State:
-        """Half a step of forces."""
+        """Half a time step of the forces: p -> p + F dt/2 (and, with a barostat, of the virial)."""
         return replace(state, momenta=state.momenta + 0.5 * self.dt * state.forces)
 
     def push(self, state: State, time: float, forces: Tensor, stress: Tensor) -> State:
-        """Some time of forces besides those of the steps, with their stress."""
+        """A kick by other forces than the state's, such as the slow ones of `Respa`.
+
+        Args:
+            state: whose momenta change.
+            time: for which the forces act, ASE time.
+            forces: [n_atoms, 3], eV/Angstrom.
+            stress: [n_systems, 3, 3], eV/Angstrom^3; acts on the cell where there is a barostat.
+        """
         return replace(state, momenta=state.momenta + time * forces)
 
     def drift(self, state: State) -> State:
-        """Half a step of motion."""
+        """Half a time step of free motion: r -> r + p/m dt/2 (and of the cell, with a barostat)."""
         step = 0.5 * self.dt * state.momenta / self.conditions.masses
         return replace(state, positions=state.positions + step)
 
     def middle(self, state: State, noise: Tensor | None) -> State:
-        """A whole step of the thermostat: none here."""
+        """A whole time step of the thermostat; nothing in the microcanonical ensemble.
+
+        Args:
+            state: in the middle of the drift.
+            noise: as for `first`.
+        """
         return state
 
     def conserved(self, state: State) -> Tensor:
-        """What the exact dynamics conserves, [n_systems], eV."""
+        """The quantity that exact dynamics conserves, float64 [n_systems], eV: here potential and
+        kinetic energy. Its drift measures the error of the time step."""
         return state.energy + self.conditions.kinetic(state.momenta)
