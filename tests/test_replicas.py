@@ -23,6 +23,7 @@ from hff_ase.dynamics.engine.momenta import temperature
 from hff_ase.dynamics.engine.torch import Noise
 from hff_ase.dynamics.md import MDRun
 from hff_ase.dynamics.replicas import ReplicaConfig, ReplicaRun
+from hff_ase.dynamics.replicas.config import ReplicaSettings
 from hff_ase.dynamics.replicas.replica_engine import Replica, ReplicaEngine
 from hff_ase.dynamics.replicas.reporter import allow_open_files
 from hff_ase.dynamics.replicas.start import make_replicas
@@ -63,6 +64,34 @@ def test_replicas_are_dealt_over_the_combinations():
 def test_bad_settings(options, message):
     with pytest.raises(ConfigError, match=message):
         config("md", ["nvt:1ps"], **options)
+
+
+def test_lists_may_go_side_by_side(tmp_path):
+    paired = {"combine": "paired", "structure": ["a.xyz", "b.xyz", "a.xyz"]}
+    made = config(tmp_path, ["nvt:10fs"], **paired, temperature=[80, 100, 80], replicas=6)
+    where = [(c.structure, c.temperature) for c in made.conditions]
+    assert where == [(0, 80.0), (1, 100.0), (2, 80.0)]
+    assert [own.temperature for own in made.replica_configs()] == [80, 100, 80] * 2
+    assert ReplicaConfig.load(made.resolved()) == made
+    with pytest.raises(ConfigError, match=r"as many structures.*or one, to pair, got 3 \| 2 \| 1"):
+        config(tmp_path, ["nvt:10fs"], **paired, temperature=[80, 100])
+    with pytest.raises(ConfigError, match="a multiple of 3 replicas"):
+        config(tmp_path, ["nvt:10fs"], **paired, temperature=80, replicas=4)
+
+
+def test_a_paired_replica_is_that_of_a_run_at_its_temperature(tmp_path):
+    """Noise and momenta depend on seed and number: the first replica is the first of any run."""
+    both = {"temperature": "80,120", "combine": "paired"}
+    ReplicaRun.start(config(tmp_path / "both", ["nvt:40fs"], **both), boxes(), calculator()).run()
+    alone = config(tmp_path / "alone", ["nvt:40fs"], temperature=80, replicas=1)
+    ReplicaRun.start(alone, boxes()[:1], calculator()).run()
+    own = "replica-000/final.extxyz"
+    one, other = (read(tmp_path / name / own) for name in ("both", "alone"))
+    np.testing.assert_allclose(one.positions, other.positions, atol=1e-7)
+    np.testing.assert_allclose(one.get_momenta(), other.get_momenta(), atol=1e-6)
+    summary = yaml.safe_load((tmp_path / "both" / "summary.yaml").read_text())
+    kelvins = [(entry["structure"], entry["temperature"]) for entry in summary["conditions"]]
+    assert kelvins == [(1, 80.0), (2, 120.0)]
 
 
 def test_replicas_begin_alike_in_place_and_apart_in_motion():
@@ -297,6 +326,6 @@ def test_every_setting_has_an_option():
     from hff_ase.cli.md import md
 
     options = set(inspect.signature(md).parameters)
-    fields = {*MDConfig.model_fields, "replicas"}
+    fields = {*MDConfig.model_fields, *ReplicaSettings.names()}
     assert options - fields == {"config", "extend", "resume", "force"}
     assert fields <= options

@@ -81,7 +81,9 @@ class EquilibrationSimulation(ReplicaSimulation):
             for replica, atoms in zip(engine.replicas, engine.all_atoms(), strict=True)
         ]
         self._engine_or_none = ReplicaEngine(replicas, self._calc, engine.get_surroundings())
-        kelvin = " and ".join(f"{one * phase.heat:.0f}" for one in self._config.temperatures)
+        kelvin = " and ".join(
+            f"{one * phase.heat:.0f}" for one in sorted(set(self._config.temperatures))
+        )
         self._say(f"{phase.name}: {ensemble} at {kelvin} K, up to {phase.time * 1e-3:g} ps")
         super()._begin_stage(ensemble)
 

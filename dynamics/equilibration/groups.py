@@ -20,7 +20,7 @@ def states(config: ReplicaConfig, structures: Sequence[Atoms]) -> dict[str, list
     for replica in range(config.n_replicas):
         own = conditions[config.combination(replica)]
         name = f"{label(structures[own.structure])}, {own.temperature:g} K"
-        if len(config.pressures) > 1:
+        if len(set(config.pressures)) > 1:
             name += f", {own.pressure:g} bar"
         found.setdefault(name, []).append(replica)
     return found

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hff_ase.dynamics.config import MDConfig
+from hff_ase.dynamics.replicas.lists import Check, files, numbers, repeated, unique
 from hff_ase.errors import ConfigError
 from hff_ase.settings import Given, Section, setting
 
@@ -42,6 +44,12 @@ class ReplicaSettings(Section):
         ge=1,
         le=MOST,
     )
+    combine: Literal["all", "paired"] = setting(
+        "all",
+        "Every structure at every temperature and pressure, or the first at the first, the second "
+        "at the second ... (lists of one go with all).",
+        panel="Many runs in one batch",
+    )
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,7 @@ class ReplicaConfig:
         temperatures: K.
         pressures: bar, or one None.
         asked: number of replicas; None for one per combination.
+        combine: ``all``, or ``paired``: the lists are of one length (or one) and go side by side.
     """
 
     shared: MDConfig
@@ -65,6 +74,7 @@ class ReplicaConfig:
     temperatures: tuple[float, ...]
     pressures: tuple[float | None, ...]
     asked: int | None = None
+    combine: Literal["all", "paired"] = "all"
 
     @classmethod
     def load(
@@ -88,25 +98,25 @@ class ReplicaConfig:
         if overrides:
             given = Given.of(overrides).over(given, MDConfig, ReplicaSettings)
         own, rest = given.take(ReplicaSettings)
-        asked = ReplicaSettings.load(own).replicas
-        structures = files(rest.get("structure"), rest)
+        how = ReplicaSettings.load(own)
+        check: Check = repeated if how.combine == "paired" else unique
+        structures = files(rest.get("structure"), rest, check)
         default = MDConfig.model_fields["temperature"].default
-        temperatures = numbers("temperature", rest.get("temperature", default), rest)
+        temperatures = numbers("temperature", rest.get("temperature", default), rest, check)
         pressures: tuple[float | None, ...] = (None,)
         if rest.get("pressure") is not None:
-            pressures = numbers("pressure", rest["pressure"], rest)
+            pressures = numbers("pressure", rest["pressure"], rest, check)
         refuse_foreign(rest)
-        made = [
-            MDConfig.load(
-                Given(
-                    {"structure": file, "temperature": kelvin, "pressure": bar, "engine": "torch"},
-                ).over(rest)
-            )
-            for file, kelvin, bar in product(structures, temperatures, pressures)
-        ]
-        stride = len(temperatures) * len(pressures)
-        structures = tuple(one.structure for one in made[::stride])  # as absolute paths
-        config = cls(made[0], structures, temperatures, pressures, asked)
+
+        def one(file: str | None, kelvin: float, bar: float | None) -> MDConfig:
+            differing = {"structure": file, "temperature": kelvin, "pressure": bar}
+            return MDConfig.load(Given({**differing, "engine": "torch"}).over(rest))
+
+        made = [one(file, temperatures[0], pressures[0]) for file in structures]
+        for kelvin, bar in product(temperatures, pressures):
+            one(structures[0], kelvin, bar)  # each is checked
+        structures = tuple(config.structure for config in made)  # as absolute paths
+        config = cls(made[0], structures, temperatures, pressures, how.replicas, how.combine)
         config.check_number()
         return config
 
@@ -121,25 +131,39 @@ class ReplicaConfig:
         return config
 
     def check_number(self) -> None:
-        """Refuse a number of replicas that cannot be dealt evenly.
+        """Refuse a number of replicas that cannot be dealt evenly, and lists that do not pair.
 
         Raises:
-            ConfigError: it is no positive multiple of the number of combinations.
+            ConfigError: it is no positive multiple of the number of combinations, or lists that
+                are paired are of different lengths.
         """
-        n = self.n_combinations
-        if self.asked is None:
-            return
-        if self.asked % n:
+        n, numbers = self.n_combinations, (len(each) for each in self._lists)
+        if self.combine == "paired" and not all(number in (1, n) for number in numbers):
+            raise ConfigError(
+                f"expected as many structures, temperatures and pressures, or one, to pair, got "
+                f"{self.described}"
+            )
+        if self.asked is not None and self.asked % n:
             raise ConfigError(
                 f"expected a multiple of {n} replicas (structures x temperatures x pressures: "
-                f"{len(self.structures)} x {len(self.temperatures)} x {len(self.pressures)}), got "
-                f"{self.asked}"
+                f"{self.described}), got {self.asked}"
             )
 
     @property
     def n_combinations(self) -> int:
-        """Structures times temperatures times pressures."""
-        return len(self.structures) * len(self.temperatures) * len(self.pressures)
+        """Structures times temperatures times pressures; pairs, where they are paired."""
+        numbers = [len(each) for each in self._lists]
+        return max(numbers) if self.combine == "paired" else prod(numbers)
+
+    @property
+    def described(self) -> str:
+        """How many structures, temperatures and pressures there are, in words."""
+        sign = "x" if self.combine == "all" else "|"
+        return f" {sign} ".join(str(len(each)) for each in self._lists)
+
+    @property
+    def _lists(self) -> tuple[Sequence[int], tuple[float, ...], tuple[float | None, ...]]:
+        return range(len(self.structures)), self.temperatures, self.pressures
 
     @property
     def n_replicas(self) -> int:
@@ -149,8 +173,18 @@ class ReplicaConfig:
     @property
     def conditions(self) -> list[Condition]:
         """The combinations in the order in which they are dealt."""
-        grid = product(range(len(self.structures)), self.temperatures, self.pressures)
-        return [Condition(*entry) for entry in grid]
+        lists = self._lists
+        if self.combine == "all":
+            return [Condition(*entry) for entry in product(*lists)]
+        structures, temperatures, pressures = lists
+        return [
+            Condition(
+                structures[k % len(structures)],
+                temperatures[k % len(temperatures)],
+                pressures[k % len(pressures)],
+            )
+            for k in range(self.n_combinations)
+        ]
 
     def combination(self, replica: int) -> int:
         """Which combination a replica belongs to."""
@@ -166,7 +200,7 @@ class ReplicaConfig:
                 f"structure {condition.structure + 1}" if file is None else Path(file).stem
             )
         parts.append(f"{condition.temperature:g} K")
-        if len(self.pressures) > 1:
+        if len(set(self.pressures)) > 1:
             parts.append(f"{condition.pressure:g} bar")
         return ", ".join(parts)
 
@@ -194,75 +228,17 @@ class ReplicaConfig:
             "structure": list(self.structures),
             "temperature": list(self.temperatures),
             "replicas": self.n_replicas,
+            **({} if self.combine == "all" else {"combine": self.combine}),
         }
 
 
 def asks_for_replicas(settings: Mapping[str, Any]) -> bool:
     """Whether settings are those of many runs and not of one."""
-    if settings.get("replicas") is not None:
+    if any(settings.get(name) is not None for name in ReplicaSettings.names()):
         return True
     values = [settings.get(name) for name in SEVERAL]
     commas = any(isinstance(value, str) and "," in value for value in values[1:])
     return commas or any(isinstance(value, (list, tuple)) for value in values)
-
-
-def listed(value: object) -> list[Any]:
-    """A list as it is, anything else as a list of one."""
-    if isinstance(value, (list, tuple)):
-        return list(value)
-    return [value]
-
-
-def files(value: object, given: Given) -> tuple[str | None, ...]:
-    """Structure files.
-
-    Args:
-        given: knows where they stand.
-
-    Raises:
-        ConfigError: none, or something that is no text.
-    """
-    found = listed(value)
-    if found == [None] or (found and all(entry is None for entry in found)):
-        return tuple(found)
-    if not found or not all(isinstance(entry, str) for entry in found):
-        raise ConfigError(f"{given.where('structure')}expected structure files, got {value!r}")
-    return unique("structure", found)
-
-
-def numbers(name: str, value: object, given: Given) -> tuple[float, ...]:
-    """One number or several, from a list or a text such as "280,300".
-
-    Args:
-        given: knows where it stands.
-
-    Raises:
-        ConfigError: something else, or a number twice.
-    """
-    parts = value.split(",") if isinstance(value, str) else listed(value)
-    try:
-        found = [float(part) for part in parts]
-    except (TypeError, ValueError):
-        found = []
-    if not found:
-        raise ConfigError(
-            f"{given.where(name)}expected numbers such as 280,300 for {name}, got {value!r}"
-        )
-    return unique(name, found)
-
-
-def unique(name: str, values: list[Any]) -> tuple[Any, ...]:
-    """The values as a tuple.
-
-    Raises:
-        ConfigError: one is there twice.
-    """
-    for value in values:
-        if values.count(value) > 1:
-            raise ConfigError(
-                f"expected every {name} once (replicas makes several of each), got {value} again"
-            )
-    return tuple(values)
 
 
 def refuse_foreign(settings: Mapping[str, Any]) -> None:

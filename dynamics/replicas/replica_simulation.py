@@ -97,7 +97,7 @@ class ReplicaSimulation(Simulation):
         self._folder.write(CONFIG, to_yaml(config.resolved()))
         self._say(
             f"{config.n_replicas} replicas; structures x temperatures x pressures: "
-            f"{len(config.structures)} x {len(config.temperatures)} x {len(config.pressures)}"
+            f"{config.described}"
         )
         if self._settings.minimize and self._settings.minimize_steps > 0:
             done = relax(self._structures, config, self._calc, self._watch_minimization)

@@ -55,7 +55,7 @@ def _start(given: Given, force: bool) -> None:
     else:
         from hff_ase.dynamics.md import MDRun
 
-        MDRun.start(MDConfig.load(given.without("replicas")), force=force).run()
+        MDRun.start(MDConfig.load(given.without(*ReplicaSettings.names())), force=force).run()
 
 
 def _resume(given: Given, folder: Path, extend: str | None) -> None:
