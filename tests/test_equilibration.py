@@ -161,7 +161,7 @@ def test_settings_round_trip():
     assert config.replicas.shared.hydrogen_mass == 3.0
     for wrong, message in (
         ({"ensemble": "nvt"}, "no ensemble for an equilibration"),
-        ({"heat": 0.5}, "heat from 1 to 3"),
+        ({"heat": 0.5}, "heat: expected at least 1"),
         ({"hot": "150ps"}, "hot_max of at least 150ps"),
         ({"soft": "300ps"}, "max_time above soft"),
         ({"lowest": 1.1}, "corridor"),
