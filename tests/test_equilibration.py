@@ -164,7 +164,7 @@ def test_settings_round_trip():
         ({"heat": 0.5}, "heat: expected at least 1"),
         ({"hot": "150ps"}, "hot_max of at least 150ps"),
         ({"soft": "300ps"}, "max_time above soft"),
-        ({"lowest": 1.1}, "corridor"),
+        ({"lowest": 1.1}, "lowest: expected less than 1"),
         ({"soft_pdamp": 50.0}, "pdamp of at least"),
     ):
         with pytest.raises(ConfigError, match=message):
