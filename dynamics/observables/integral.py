@@ -13,6 +13,7 @@ from hff_ase.dynamics.observables.spectrum import periodogram, zero_frequency
 
 Array = NDArray[np.float64]
 ENOUGH = 150.0  # correlation times in a run: with fewer a slow mode is easily overlooked
+FEWEST = 100  # samples: with fewer there is no spectrum to fit
 TOO_NOISY = 0.5  # relative error above which there is no number
 
 
@@ -39,6 +40,9 @@ def integral_of_flux(
         ``details`` has ``frequencies`` [1/ps], ``spectrum`` and ``model`` (in ``unit``).
     """
     shortest = min(run.shape[-1] for run in runs)
+    if shortest < FEWEST:
+        reason = f"{shortest} samples, at least {FEWEST} are needed"
+        return refuse(unit, method, reason, needs=FEWEST / max(shortest, 1))
     series = np.concatenate([run[:, :shortest] for run in runs])
     frequencies, spectrum = periodogram(series, interval)
     found = zero_frequency(frequencies, spectrum, len(series), known_mean)

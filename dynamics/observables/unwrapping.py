@@ -65,12 +65,22 @@ class Unwrapper:
 
     def _whole(self, positions: Array, cell: Array) -> Array:
         """Cell shifts [n_atoms, 3] that make the molecules of the first frame whole."""
-        topology = self._topology
-        if topology.n_molecules == topology.n_atoms:
-            return np.zeros_like(positions)
-        atoms = Atoms(topology.symbols.tolist(), positions, cell=cell, pbc=True)
-        atoms.set_array("molecule", topology.molecule)
-        return find_molecules(atoms).offsets.astype(float)
+        return whole_offsets(positions, cell, self._topology)
+
+
+def whole_offsets(positions: Array, cell: Array, topology: Topology) -> Array:
+    """Cell shifts [n_atoms, 3] that make the molecules of a frame whole.
+
+    Args:
+        positions: [n_atoms, 3], Angstrom.
+        cell: [3, 3], rows.
+        topology: of the atoms.
+    """
+    if topology.n_molecules == topology.n_atoms:
+        return np.zeros_like(positions)
+    atoms = Atoms(topology.symbols.tolist(), positions, cell=cell, pbc=True)
+    atoms.set_array("molecule", topology.molecule)
+    return find_molecules(atoms).offsets.astype(float)
 
 
 def unwrap(positions: Array, cells: Array, topology: Topology) -> Array:

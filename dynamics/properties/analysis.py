@@ -18,7 +18,7 @@ from hff_ase.dynamics.properties.snapshot import snapshot
 from hff_ase.dynamics.properties.state import PRESSURE, VOLUME, StatePoint
 from hff_ase.dynamics.properties.window import Window
 from hff_ase.dynamics.reference.lookup import Measurement, measured
-from hff_ase.errors import ConfigError, RecipeError
+from hff_ase.errors import ConfigError, HFFError, RecipeError, SimulationError
 
 SHARES = (0.1, 0.2, 0.35, 0.5, 0.65, 0.8)  # of each replica, for convergence
 
@@ -48,6 +48,7 @@ class Quantity:
         experiment: what was measured; None where nothing is known.
         convergence: None where it was not looked at.
         replicas: each replica alone; empty for one.
+        doubt: why the runs cannot be trusted to be of equilibrium yet; empty where they can.
     """
 
     plan: str
@@ -56,11 +57,13 @@ class Quantity:
     experiment: Measurement | None = None
     convergence: Convergence | None = None
     replicas: tuple[Observable, ...] = ()
+    doubt: str = ""
 
     @property
     def verdict(self) -> str:
         """Whether it has converged, and how much longer it takes if not."""
-        return self.found.verdict(self.target)
+        own = self.found.verdict(self.target)
+        return f"not settled ({self.doubt}); else {own}" if self.doubt else own
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,8 @@ def _of_state(
         observables |= found
         for key, one in found.items():
             wanted = _measured(plan, key, state)
-            quantities[key] = Quantity(name, one, plan.target, wanted)
+            doubt = _doubt(plan, material)
+            quantities[key] = Quantity(name, one, plan.target, wanted, doubt=doubt)
         if convergence and plan.replays and any(np.isfinite(one.value) for one in found.values()):
             quantities |= _with_convergence(plan, name, material, observables, quantities)
         if plan.curves is not None:
@@ -144,14 +148,15 @@ def _of_state(
                 curves[name] = list(plan.curves(replace(window, found=observables)))
             except ConfigError:
                 curves[name] = []  # what there is no number of cannot be drawn
-    doubts = [f"not settled at constant pressure: {n}: {w}" for n, w in material.doubts.items()]
+    told = any("not settled" in note for note in state.notes)
+    doubts = [] if told else [f"not settled: {n}: {w}" for n, w in material.doubts.items()]
     return StateResult(
         state,
         quantities,
         curves,
         {kind: len(topology.of_kind(kind)) for kind in topology.kinds},
         topology.n_atoms,
-        max(len(state.held(held)) for held in (PRESSURE, VOLUME)),
+        max(material.n_replicas(held) for held in (PRESSURE, VOLUME)),
         (*state.notes, *doubts),
         _last(material),
     )
@@ -167,8 +172,18 @@ def _compute(plan: Plan, name: str, window: Window) -> dict[str, Observable]:
     """The quantities of a plan; what the runs are unfit for, refused with the reason."""
     try:
         return dict(plan.compute(window))
-    except ConfigError as reason:
+    except HFFError as reason:
+        if isinstance(reason, SimulationError):
+            raise  # a damaged file, which no longer run would mend
         return {name: refuse(plan.unit, plan.title, str(reason))}
+
+
+def _doubt(plan: Plan, material: Material) -> str:
+    """Why what constant pressure gives is not of equilibrium yet."""
+    if plan.held != PRESSURE or not material.doubts:
+        return ""
+    name, why = next(iter(material.doubts.items()))
+    return f"{name.partition('[')[0]}: {why}"
 
 
 def _measured(plan: Plan, key: str, state: StatePoint) -> Measurement | None:
@@ -239,8 +254,5 @@ def _length(plan: Plan, window: Window) -> float:
 
 def _replicas(plan: Plan, material: Material) -> Iterator[int]:
     """Places of the replicas, where there are several."""
-    held = plan.held or material.sampled
-    n = len(material.state.held(held))
-    if held == PRESSURE or n > 1:
-        n = min(n, len(material.rows(held)[0])) if material.state.held(held)[0].statistics else n
+    n = material.n_replicas(plan.held or material.sampled)
     yield from range(n if n > 1 else 0)

@@ -156,6 +156,7 @@ def _grouped(
                     own[ROWS],
                     tensor if tensor.is_file() else None,
                     skip,
+                    wrapped=False,  # ours go on across the boundary
                 )
                 groups.setdefault(key, []).append(stretch)
     about = {name: value for name, value in shared.resolved().items() if name in SHOWN}

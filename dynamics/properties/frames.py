@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from ase.io.trajectory import Trajectory as AseFile
 
 from hff_ase.dynamics.observables.reading import CHUNK, stream
 from hff_ase.dynamics.observables.trajectory import Trajectory
+from hff_ase.dynamics.observables.unwrapping import whole_offsets
 from hff_ase.dynamics.observables.xtc import check_xtc
 from hff_ase.dynamics.properties.state import Stretch
 from hff_ase.errors import ConfigError
@@ -67,7 +69,12 @@ class Frames:
             chunk=CHUNK,
             progress=self._progress,
         )
+        offsets = None
         for number, part in enumerate(chunks):
+            if not stretch.wrapped:  # molecules that were not whole at the start never become so
+                if offsets is None:
+                    offsets = whole_offsets(part.positions[0], part.cells[0], part.topology)
+                part = replace(part, positions=part.positions + offsets @ part.cells)
             if number == 0 and self._times is None:
                 begin = float(part.times[0]) + stretch.skip
             first, last = (begin, np.inf) if self._times is None else self._times

@@ -25,6 +25,7 @@ LATEST = 0.5  # of a stretch at constant volume: no later start is taken
 PAIRS_COUNTED = 2e6  # frames times atoms that distances are counted in
 CONTACTS_COUNTED = 2e7  # the same for contacts, of which there are few
 DONORS = ("N", "O", "F", "S", "Cl", "Br", "I", "P")
+WIDTH, WIDE = 0.02, 0.1  # Angstrom, shells of g(r) of atoms, and of the fewer centres
 BINDING, FALLBACK = ("N", "O", "F"), 2.8  # Angstrom: where g(r) has no first minimum yet
 
 
@@ -49,20 +50,32 @@ class Material:
         Raises:
             ConfigError: no stretch of that kind, or none with rows.
         """
-        found = []
-        for stretch in self._stretches(held):
-            if stretch.statistics is None:
-                raise ConfigError("expected rows of volume and energy, got a trajectory alone")
-            table = read_statistics(stretch.statistics)
-            inside = np.isin(table["stage"], stretch.stages)
-            inside &= table["time[ps]"] >= _begin(table, inside) + stretch.skip
-            found.append({name: column[inside] for name, column in table.items()})
-        found = [one for one in found if len(one["step"]) > 1]
-        if not found:
-            raise ConfigError("expected a run that has begun, got no rows yet")
+        if any(one.statistics is None for one in self._stretches(held)):
+            raise ConfigError("expected rows of volume and energy, got a trajectory alone")
+        found = [table for _, table in self._begun(held)]
         interval = float(np.median(np.diff(found[0]["time[ps]"])))
         start = self._start(held, found)
         return [{name: one[start:] for name, one in rows.items()} for rows in found], interval
+
+    @cache  # noqa: B019
+    def _begun(self, held: str) -> list[tuple[Stretch, dict[str, Array]]]:
+        """The stretches of our own runs that have rows, with them.
+
+        Raises:
+            ConfigError: none has.
+        """
+        found = []
+        for stretch in self.state.held(held):
+            if stretch.statistics is None:
+                continue
+            table = read_statistics(stretch.statistics)
+            inside = np.isin(table["stage"], stretch.stages)
+            inside &= table["time[ps]"] >= _begin(table, inside) + stretch.skip
+            if inside.sum() > 1:
+                found.append((stretch, {name: column[inside] for name, column in table.items()}))
+        if not found:
+            raise ConfigError(f"expected a run at constant {held} that has begun, got no rows yet")
+        return found
 
     def _start(self, held: str, rows: list[dict[str, Array]]) -> int:
         """First row from which everything is equilibrated, by its own series."""
@@ -116,6 +129,8 @@ class Material:
             ConfigError: none; says what to run.
         """
         found = list(self.state.held(held))
+        if found and found[0].statistics is not None:
+            return [stretch for stretch, _ in self._begun(held)]
         if found:
             return found
         if held == VOLUME:
@@ -176,7 +191,9 @@ class Material:
         if sites == "centres":
             parts = (centres(part) for part in parts)
         reach = min(10.0, 0.5 * float(self.edge))
-        return pair_distributions(parts, list(names), reach, every=self._every(PAIRS_COUNTED))
+        width = WIDTH if sites == "atoms" else WIDE
+        every = self._every(PAIRS_COUNTED)
+        return pair_distributions(parts, list(names), reach, width, every)
 
     @cached_property
     def edge(self) -> float:
@@ -209,10 +226,18 @@ class Material:
         reach, every = self.cutoffs(kind), self._every(CONTACTS_COUNTED)
         return [find_contacts(one, kind, reach, every) for one in self.frames(self.sampled)]
 
+    def n_replicas(self, held: str) -> int:
+        """Replicas that have something at constant ``pressure`` or ``volume``."""
+        try:
+            return len(self._stretches(held))
+        except ConfigError:
+            return 0
+
     @property
     def last(self) -> Trajectory | None:
         """The last chunk of the first replica's frames; None where there are none."""
-        if all(one.trajectory is None for one in self.state.held(self.sampled)):
+        own = self.state.held(self.sampled)
+        if not self.n_replicas(self.sampled) or all(one.trajectory is None for one in own):
             return None
         part = None
         for part in self.frames(self.sampled)[0]:  # noqa: B007  (the last is wanted)

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from hff_ase.dynamics.properties.folders import read_folder
 from hff_ase.dynamics.properties.foreign import from_trajectories
+from hff_ase.dynamics.properties.request import REQUEST
 from hff_ase.dynamics.properties.state import StatePoint
 from hff_ase.errors import ConfigError
-
-POINTS = "points"  # folder of `PropertyRun` in which its state points stand
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,10 @@ def read_sources(sources: Sequence[Path], given: Reading) -> tuple[list[StatePoi
 
 
 def states_of(folder: Path, given: Reading) -> list[StatePoint]:
-    """State points of a run, or of all state points of ``hff properties``."""
+    """State points of a run, or all of ``hff properties``."""
+    if (folder / REQUEST).is_file():
+        from hff_ase.dynamics.properties.property_run import states_of_run
+
+        return states_of_run(folder)
     options = {"recipe": given.recipe, "charges": given.charges, "skip": given.skip}
     return read_folder(folder, **options)  # type: ignore[arg-type]

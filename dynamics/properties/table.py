@@ -88,7 +88,7 @@ def _state(result: StateResult) -> dict[str, Any]:
 
 def _quantity(quantity: Quantity) -> dict[str, Any]:
     entry = {"property": quantity.plan, **_observable(quantity.found, quantity.target)}
-    entry["target"] = quantity.target
+    entry |= {"target": quantity.target, "verdict": quantity.verdict}
     entry["experiment"] = None if quantity.experiment is None else _experiment(quantity.experiment)
     if quantity.convergence is not None:
         own = quantity.convergence

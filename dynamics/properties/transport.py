@@ -18,7 +18,7 @@ from hff_ase.errors import ConfigError, SimulationError
 Found = dict[str, Observable]
 Array = NDArray[np.float64]
 BLOCKS, LONGEST = 10, 10.0  # of Green and Kubo's integral: blocks at least; ps
-TOO_SHORT = "needs a longer run"
+FEWEST = 40  # frames, for a spectrum of collective motion
 
 
 def viscosity_of(window: Window) -> Found:
@@ -115,4 +115,8 @@ def onsager_of(window: Window) -> Onsager:
     charges = window.topology.kind_charges()
     if not any(charges.values()):
         raise ConfigError(f"expected ions, got {', '.join(charges)} without charge")
-    return onsager_matrix(window.centres(), window.temperature)
+    runs = window.centres()
+    shortest = min(map(len, runs))
+    if shortest < FEWEST:
+        raise ConfigError(f"expected {FEWEST} frames for collective motion, got {shortest}")
+    return onsager_matrix(runs, window.temperature)

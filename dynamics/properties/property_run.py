@@ -1,0 +1,309 @@
+"""``hff properties``: from recipes to properties.json and report.html, resumed where it stopped.
+
+request = Request(("DMC",), (298.15,), model="electrolyte", budget=3.0)
+PropertyRun.start("run", request).run()
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from hff_ase.dynamics.config import parse_time
+from hff_ase.dynamics.properties.analysis import Analysis, analyse
+from hff_ase.dynamics.properties.fits import fits_of
+from hff_ase.dynamics.properties.folders import read_folder
+from hff_ase.dynamics.properties.page.render import write_report
+from hff_ase.dynamics.properties.planning import Lengths, lengths_of, measure_speed
+from hff_ase.dynamics.properties.request import REQUEST, Point, Request, read_request
+from hff_ase.dynamics.properties.stages import (
+    EQUILIBRATE,
+    NPT,
+    NVT,
+    Builder,
+    at_constant_pressure,
+    at_constant_volume,
+    build,
+    equilibrated,
+    packed,
+)
+from hff_ase.dynamics.properties.state import PRESSURE, VOLUME, StatePoint
+from hff_ase.dynamics.properties.table import as_dict, write_analysis
+from hff_ase.dynamics.reporters.growing_file import write_atomically
+from hff_ase.dynamics.reporters.run_folder import CONFIG
+from hff_ase.errors import ConfigError, SimulationError, StoppedError
+
+PROGRESS = "progress.json"
+
+
+class PropertyRun:
+    """A request in its folder; make one with `start` or `resume`, then call `run`.
+
+    Args:
+        folder: of everything.
+        request: what is asked.
+        calc: a HybridFF; None loads the model where it is needed.
+        builder: makes a box of a recipe, a number of atoms and a seed.
+        console: where to show progress.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        request: Request,
+        calc: Any = None,
+        builder: Builder = build,
+        console: Console | None = None,
+    ) -> None:
+        self.folder, self.request = Path(folder), request
+        self._given, self._builder = calc, builder
+        self._console = console or Console()
+        self._started = time.monotonic()
+
+    @classmethod
+    def start(
+        cls,
+        folder: str | Path,
+        request: Request,
+        calc: Any = None,
+        *,
+        builder: Builder = build,
+        console: Console | None = None,
+    ) -> PropertyRun:
+        """Check what can be checked, and put the request into the folder.
+
+        Raises:
+            SimulationError: the folder holds such a run.
+            RecipeError: a recipe that cannot be read.
+        """
+        place = Path(folder)
+        if (place / REQUEST).exists():
+            raise SimulationError(
+                f"expected a folder without a run of hff properties, got {place}; go on with it by "
+                f"--resume {place}"
+            )
+        if builder is build:
+            from hff_ase.dynamics.build import parse_recipe
+
+            recipes = tuple(str(parse_recipe(one)) for one in request.recipes)
+            request = replace(request, recipes=recipes)
+        place.mkdir(parents=True, exist_ok=True)
+        request.write(place)
+        return cls(place, request, calc, builder, console)
+
+    @classmethod
+    def resume(
+        cls,
+        folder: str | Path,
+        calc: Any = None,
+        *,
+        settings: Mapping[str, Any] | None = None,
+        builder: Builder = build,
+        console: Console | None = None,
+    ) -> PropertyRun:
+        """Take up the request in a folder.
+
+        Args:
+            folder: where it is.
+            calc, builder, console: as for the class.
+            settings: ``npt``, ``nvt`` (longer), ``budget``, ``properties`` that are asked for now.
+
+        Raises:
+            ConfigError: no such run, or a setting that may not change.
+        """
+        request = read_request(folder)
+        changed = dict(settings or {})
+        foreign = set(changed) - {"npt", "nvt", "budget", "properties"}
+        if foreign:
+            raise ConfigError(
+                f"expected the request of {folder}, got another {min(foreign)}; only npt, nvt, "
+                "budget and properties may change"
+            )
+        if changed:
+            request = replace(request, **changed)
+            request.write(Path(folder))
+        return cls(folder, request, calc, builder, console)
+
+    def place(self, point: Point) -> Path:
+        """The folder of a state point."""
+        liquid = re.sub(r"[^A-Za-z0-9.]+", "-", point.recipe).strip("-")
+        return self.folder / f"{liquid}-{point.temperature:g}K"
+
+    def run(self) -> Analysis:
+        """Go on with every state point to its end, analyse and write the page.
+
+        Raises:
+            StoppedError: stopped by a signal; what is there can be taken up.
+            SimulationError: as the runs themselves.
+        """
+        points = self.request.points
+        for number, point in enumerate(points):
+            self._say(f"{point.name} ({number + 1} of {len(points)})")
+            self._go_on(point, self._hours_left(len(points) - number))
+            self.analyse()
+        return self.analyse(tell=True)
+
+    def analyse(self, tell: bool = False) -> Analysis:
+        """Analyse what is there and write properties.json, curves.json and report.html."""
+        found = analyse(self.states(), self.request.properties)
+        states = as_dict(found)["states"]
+        about = {
+            "request": REQUEST,
+            "hours": round(self._spent(), 4),
+            "fits": [fit.as_dict() for fit in fits_of(states)],
+        }
+        analysis = replace(found, about=about)
+        write_analysis(analysis, self.folder)
+        page = write_report(self.folder)
+        if tell:
+            self._say(str(page))
+        return analysis
+
+    def states(self) -> list[StatePoint]:
+        """What the state points have given so far.
+
+        Raises:
+            SimulationError: nothing yet.
+        """
+        return states_of_run(self.folder, self.request)
+
+    # --- one state point ----------------------------------------------------------------------
+
+    def _go_on(self, point: Point, hours: float | None) -> None:
+        """Every stage of a state point that is not finished."""
+        place, before = self.place(point), self._spent()
+        place.mkdir(parents=True, exist_ok=True)
+        boxes = packed(place, point, self.request, self._builder)
+        lengths = self._lengths(place, boxes, hours)
+        request = self.request.with_lengths(lengths.npt, lengths.nvt)
+        if lengths.settle is not None and "max_time" not in request.equilibration:
+            longest = {**request.equilibration, "max_time": lengths.settle}
+            request = replace(request, equilibration=longest)
+        notes = self._notes(place)
+        calc = self._calculator()
+        if "equilibrate" not in notes:
+            told = equilibrated(place, boxes, point, request, calc, self._console)
+            self._note(place, "equilibrate", told)
+            if told != "settled":
+                self._say(f"going on all the same: {told}")
+        for name, carry_on in ((NPT, at_constant_pressure), (NVT, at_constant_volume)):
+            if name == NVT and not self.request.needs_volume:
+                continue
+            left = None if hours is None else hours - (self._spent() - before)
+            last = name == NVT or not self.request.needs_volume
+            try:
+                carry_on(place, point, request, calc, self._console, left if last else None)
+            except StoppedError as error:
+                if "max_hours" not in str(error):
+                    raise
+                self._say(f"{name} ends with the budget: {error}")
+
+    def _lengths(self, place: Path, boxes: list[Any], hours: float | None) -> Lengths:
+        """Lengths of production, chosen once for a state point and kept in its folder."""
+        kept = self._notes(place).get("lengths")
+        if kept is not None:
+            return Lengths(**kept)
+        request = self.request
+        if hours is None or (request.npt and (request.nvt or not request.needs_volume)):
+            lengths = Lengths(request.npt or "100ps", request.nvt or "100ps", None)
+        else:
+            speed = measure_speed(self._calculator(), boxes)
+            lengths = lengths_of(request, hours, speed)
+            self._say(
+                f"{1e3 * speed:.3g} ms/step for {len(boxes)} boxes: {lengths.npt} at constant "
+                f"pressure, {lengths.nvt} at constant volume"
+            )
+        self._note(place, "lengths", vars(lengths))
+        return lengths
+
+    # --- bookkeeping --------------------------------------------------------------------------
+
+    def _calculator(self) -> Any:
+        if self._given is None:
+            from hff_ase.calculators import HybridFF
+
+            names = ("device", "dtype")
+            options = {name: self.request.md[name] for name in names if name in self.request.md}
+            self._given = HybridFF.load(self.request.model, **options)
+        return self._given
+
+    def _hours_left(self, n_points: int) -> float | None:
+        """Of the budget, for each of the points that are left."""
+        if self.request.budget is None:
+            return None
+        return max((self.request.budget - self._spent()) / n_points, 1e-3)
+
+    def _spent(self) -> float:
+        """Hours of this sitting."""
+        return (time.monotonic() - self._started) / 3600.0
+
+    def _notes(self, place: Path) -> dict[str, Any]:
+        """What is known of a state point."""
+        try:
+            return dict(json.loads((place / PROGRESS).read_text(encoding="utf-8")))
+        except OSError:
+            return {}
+
+    def _note(self, place: Path, name: str, value: Any) -> None:
+        content = {**self._notes(place), name: value}
+        write_atomically(place / PROGRESS, (json.dumps(content, indent=1) + "\n").encode())
+
+    def _say(self, message: str) -> None:
+        if self.request.md.get("progress", True):
+            self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def states_of_run(folder: Path, request: Request | None = None) -> list[StatePoint]:
+    """State points of a run of ``hff properties``, as far as they have come.
+
+    Raises:
+        ConfigError: no such run.
+        SimulationError: nothing has been run yet.
+    """
+    asked = request or read_request(folder)
+    run = PropertyRun(folder, asked)
+    found = [state for point in asked.points if (state := _state(run, point)) is not None]
+    if not found:
+        raise SimulationError(f"expected runs that have begun in {folder}, got none yet")
+    return found
+
+
+def _state(run: PropertyRun, point: Point) -> StatePoint | None:
+    """What there is of one point; None where no stage has written anything."""
+    place, parts = run.place(point), {}
+    for name in (EQUILIBRATE, NPT, NVT):
+        if (place / name / CONFIG).is_file():
+            skip = 1e-3 * parse_time(run.request.settle) if name == NVT else 0.0
+            parts[name] = read_folder(place / name, recipe=point.recipe, skip=skip)[0]
+    if not parts:
+        return None
+    pressure = parts.get(NPT) or parts.get(EQUILIBRATE)
+    stretches = tuple(pressure.held(PRESSURE)) if pressure else ()
+    notes = [note for note in (pressure.notes if pressure else ()) if "have not settled" in note]
+    about = dict(next(reversed(parts.values())).about)
+    if NVT in parts:
+        stretches += parts[NVT].held(VOLUME)
+    told = run._notes(place).get("equilibrate", "settled")
+    if told != "settled":
+        notes.append(told)
+    about["stages"] = {name: part.about["stages"] for name, part in parts.items()}
+    about["folder"] = str(place)
+    return StatePoint(
+        point.name,
+        point.temperature,
+        stretches,
+        point.recipe,
+        run.request.pressure,
+        about,
+        tuple(dict.fromkeys(notes)),
+    )
+
+
+__all__ = ["PropertyRun", "Request", "states_of_run"]

@@ -1,0 +1,77 @@
+"""Quick runs of ``hff properties`` for the tests, and one of them as a program.
+
+The program (``python toy_properties.py FOLDER``) starts or resumes a run, so that tests can kill
+it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+from toy_equilibration import SETTINGS, calculator
+from toy_md import argon
+
+from hff_ase.dynamics.properties.property_run import PropertyRun
+from hff_ase.dynamics.properties.request import Request
+from hff_ase.errors import ConfigError
+
+SETTLING = {k: v for k, v in SETTINGS.items() if k != "temperature"} | {"max_time": "3ps"}
+
+
+def builder(recipe: str, n_atoms: int, seed: int) -> Atoms:
+    """32 atoms of argon that know their recipe."""
+    box = argon(2)
+    box.positions += 0.01 * seed
+    box.info["recipe"] = recipe
+    return box
+
+
+def request(**options: Any) -> Request:
+    base: dict[str, Any] = {
+        "recipes": ("argon",),
+        "temperatures": (95.0,),
+        "model": "toy",
+        "properties": ("density", "viscosity", "diffusion"),
+        "replicas": 2,
+        "pressure": 300.0,
+        "npt": "1ps",
+        "nvt": "1ps",
+        "timestep": 4.0,
+        "settle": "0.2ps",
+        "equilibration": SETTLING,
+        "md": {
+            "dtype": "float64",
+            "progress": False,
+            "statistics_interval": 5,
+            "checkpoint_interval": 50,
+            "trajectory_format": "traj",
+            "trajectory_interval": 50,
+            "pressure_interval": 5,
+        },
+    }
+    return Request(**{**base, **options})
+
+
+def start(folder: Path | str, **options: Any) -> PropertyRun:
+    return PropertyRun.start(folder, request(**options), calculator(), builder=builder)
+
+
+def resume(folder: Path | str, **settings: Any) -> PropertyRun:
+    return PropertyRun.resume(folder, calculator(), settings=settings, builder=builder)
+
+
+def main() -> None:
+    """Start the run, or take it up if it is there."""
+    folder = sys.argv[1]
+    try:
+        run = resume(folder)
+    except ConfigError:
+        run = start(folder)
+    run.run()
+
+
+if __name__ == "__main__":
+    main()
