@@ -26,7 +26,7 @@ from hff_ase.dynamics.properties.request import at_concentrations, read_request
 from hff_ase.dynamics.properties.stages import at_density
 from hff_ase.dynamics.properties.table import read_properties
 from hff_ase.dynamics.reporters.statistics import read_statistics
-from hff_ase.errors import ConfigError, SimulationError
+from hff_ase.errors import ConfigError, SimulationError, StoppedError
 
 PROGRAM = Path(__file__).with_name("toy_properties.py")
 POINT = "argon-95K"
@@ -109,6 +109,28 @@ def test_a_finished_run_goes_on_where_more_is_asked(whole, tmp_path):
     assert read_request(folder).nvt == "2ps"
     with pytest.raises(ConfigError, match="another replicas"):
         resume(folder, replicas=3)
+
+
+def test_a_signal_names_the_command_that_goes_on(whole, tmp_path, monkeypatch):
+    import shutil
+
+    from hff_ase.dynamics.properties import property_run
+
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+
+    def stops(*arguments: object) -> None:
+        raise StoppedError("stopped by SIGTERM; continue with hff md --resume", "SIGTERM")
+
+    def is_over(*arguments: object) -> None:
+        raise StoppedError("stopped by max_hours 1; continue with hff md --resume", "SIGTERM")
+
+    monkeypatch.setattr(property_run, "at_constant_volume", stops)
+    with pytest.raises(StoppedError, match=f"hff properties --resume {folder}") as caught:
+        resume(folder).run()
+    assert caught.value.exit_code == 143
+    monkeypatch.setattr(property_run, "at_constant_volume", is_over)
+    assert resume(folder).run().results  # the budget is over: what is there is analysed
 
 
 def test_a_budget_becomes_lengths_that_cost_it(tmp_path):
@@ -210,3 +232,26 @@ def test_concentrations_change_the_salt_alone():
     assert recipes == ["0.5 M LiPF6 in EC:DMC 1:1 w/w", "2 M LiPF6 in EC:DMC 1:1 w/w"]
     with pytest.raises(ConfigError, match="one salt"):
         at_concentrations("DMC", [1.0])
+
+
+def test_the_command_plans_without_running(small_model_path, tmp_path):
+    from typer.testing import CliRunner
+
+    from hff_ase.cli import app
+
+    arguments = ["properties", "DMC", "--model", str(small_model_path), "--atoms", "60"]
+    arguments += ["--replicas", "2", "--budget", "30min", "--plan", "-o", str(tmp_path / "run")]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "ms per step of 2 boxes" in done.output
+    for name in ("density", "viscosity", "diffusion"):
+        assert name in done.output
+    assert "conductivity" not in done.output  # no ions
+    assert not (tmp_path / "run").exists()
+    for wrong, message in (
+        (["properties", "DMC"], "expected a recipe and --model"),
+        (["properties", "--resume", str(tmp_path)], "expected a run of hff properties"),
+        ([*arguments[:4], "--budget", "3"], "such as 3h or 45min"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            CliRunner().invoke(app, wrong, catch_exceptions=False)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 from rich.console import Console
@@ -146,7 +147,10 @@ class PropertyRun:
         points = self.request.points
         for number, point in enumerate(points):
             self._say(f"{point.name} ({number + 1} of {len(points)})")
-            self._go_on(point, self._hours_left(len(points) - number))
+            try:
+                self._go_on(point, self._hours_left(len(points) - number))
+            except StoppedError as error:
+                raise self._stopped(point, error) from error
             self.analyse()
         return self.analyse(tell=True)
 
@@ -204,6 +208,14 @@ class PropertyRun:
                 if "max_hours" not in str(error):
                     raise
                 self._say(f"{name} ends with the budget: {error}")
+
+    def _stopped(self, point: Point, error: StoppedError) -> StoppedError:
+        """The same of the whole run: how to go on with it, not with one of its stages."""
+        name = Signals(error.exit_code - 128).name
+        return StoppedError(
+            f"stopped by {name} at {point.name}; go on with hff properties --resume {self.folder}",
+            name,
+        )
 
     def _lengths(self, place: Path, boxes: list[Any], hours: float | None) -> Lengths:
         """Lengths of production, chosen once for a state point and kept in its folder."""
