@@ -159,6 +159,13 @@ def test_transport_of_a_short_run_is_refused_with_how_much_longer(tmp_path):
     assert one.found.refused
     assert "120 frames, at least 200 are needed" in one.verdict
     assert "1.7x longer" in one.verdict
+    few = write_walk(tmp_path / "few.extxyz", 80)
+    tiny = from_trajectories([few], temperature=T, charges=CHARGES)
+    found = analyse([tiny], TRANSPORT, convergence=False).results[0].quantities
+    for name, needs in (("self_diffusion/Li", 50 / 39.5), ("conductivity", 100 / 39.5)):
+        assert found[name].found.refused
+        assert "each run is 39.5 ps long" in found[name].verdict
+        assert found[name].found.needs == pytest.approx(needs)
     entry = as_dict(analyse([state], ["diffusion"]))["states"][0]["quantities"]["self_diffusion/Li"]
     assert entry["value"] is None
     assert entry["longer"] == pytest.approx(200 / 120, rel=0.02)
@@ -189,7 +196,7 @@ def test_a_run_of_replicas_gives_bulk_and_transport(toy_run, tmp_path):
     means = [own[own[:, 0] == 1, 1][30:].mean() for own in rows]
     assert density.value == pytest.approx(np.mean(means), rel=0.01)
     assert result.quantities["viscosity"].found.refused
-    assert "correlation times" in result.quantities["viscosity"].verdict
+    assert "at least 50 ps are needed" in result.quantities["viscosity"].verdict
     g = result.curves["structure"][0].lines["Ar-Ar"]
     assert g.y[g.x < 2.5].max() < 0.05
     written = write_analysis(analysis, tmp_path)

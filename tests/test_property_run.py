@@ -20,7 +20,13 @@ from hff_ase.dynamics.observables.observable import Observable
 from hff_ase.dynamics.observables.topology import topology_of
 from hff_ase.dynamics.properties.expectations import Sizes, expect, expect_again
 from hff_ase.dynamics.properties.fits import GAS, arrhenius, fits_of, vogel
-from hff_ase.dynamics.properties.planning import expectations, lengths_of, measure_speed, table
+from hff_ase.dynamics.properties.planning import (
+    Plan,
+    expectations,
+    lengths_of,
+    measure_speed,
+    table,
+)
 from hff_ase.dynamics.properties.reading import Reading, states_of
 from hff_ase.dynamics.properties.request import at_concentrations, read_request
 from hff_ase.dynamics.properties.stages import at_density
@@ -97,7 +103,7 @@ def test_a_finished_run_goes_on_where_more_is_asked(whole, tmp_path):
     before = numbers(folder)
     resume(folder).run()
     assert numbers(folder) == before
-    resume(folder, nvt="2ps", properties=("density", "diffusion")).run()
+    resume(folder, nvt="2ps", property=("density", "diffusion")).run()
     after = numbers(folder)
     longer = f"{POINT}/nvt/replica-000/pressure.dat"
     assert after[longer].startswith(before[longer])
@@ -134,7 +140,7 @@ def test_a_signal_names_the_command_that_goes_on(whole, tmp_path, monkeypatch):
 
 
 def test_a_budget_becomes_lengths_that_cost_it(tmp_path):
-    asked = request(npt=None, nvt=None, budget=2.0)
+    asked = request(npt=None, nvt=None, budget="2h")
     lengths = lengths_of(asked, 2.0, 0.01)
     npt, nvt = parse_time(lengths.npt), parse_time(lengths.nvt)
     assert lengths.settle is not None
@@ -145,16 +151,14 @@ def test_a_budget_becomes_lengths_that_cost_it(tmp_path):
     assert measure_speed(calculator(), [box, box]) > 0
     found = expectations(asked, box, lengths)
     assert [one.quantity for one in found] == ["density", "viscosity", "diffusion"]
-    text = "\n".join(table(found, lengths, asked))
+    text = "\n".join(table(Plan(asked, 32, 0.01, lengths, tuple(found))))
     assert "takes" in text
     assert lengths.nvt in text
-    for wrong in (
-        {"budget": None, "npt": None},
-        {"temperatures": (300.0, 300.0)},
-        {"budget": -1.0},
-    ):
+    for wrong in ({"temperature": (300.0, 300.0)}, {"budget": "-1h"}, {"property": ("colour",)}):
         with pytest.raises(ConfigError):
             request(**wrong)
+    with pytest.raises(ConfigError, match="expected a budget such as 3h"):
+        start(tmp_path / "run", npt=None)
 
 
 def test_expected_errors_fall_with_the_root_of_the_time():
@@ -249,9 +253,9 @@ def test_the_command_plans_without_running(small_model_path, tmp_path):
     assert "conductivity" not in done.output  # no ions
     assert not (tmp_path / "run").exists()
     for wrong, message in (
-        (["properties", "DMC"], "expected a recipe and --model"),
+        (["properties", "DMC"], "expected a model"),
         (["properties", "--resume", str(tmp_path)], "expected a run of hff properties"),
-        ([*arguments[:4], "--budget", "3"], "such as 3h or 45min"),
+        ([*arguments[:4], "--budget", "3"], "--budget: expected a time on the clock"),
     ):
         with pytest.raises(ConfigError, match=message):
             CliRunner().invoke(app, wrong, catch_exceptions=False)

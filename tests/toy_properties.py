@@ -18,7 +18,9 @@ from hff_ase.dynamics.properties.property_run import PropertyRun
 from hff_ase.dynamics.properties.request import Request
 from hff_ase.errors import ConfigError
 
-SETTLING = {k: v for k, v in SETTINGS.items() if k != "temperature"} | {"max_time": "3ps"}
+SETTLING = {k: v for k, v in SETTINGS.items() if k not in ("temperature", "progress", "dtype")} | {
+    "max_time": "3ps"
+}
 
 
 def builder(recipe: str, n_atoms: int, seed: int) -> Atoms:
@@ -31,10 +33,10 @@ def builder(recipe: str, n_atoms: int, seed: int) -> Atoms:
 
 def request(**options: Any) -> Request:
     base: dict[str, Any] = {
-        "recipes": ("argon",),
-        "temperatures": (95.0,),
+        "recipe": ("argon",),
+        "temperature": (95.0,),
         "model": "toy",
-        "properties": ("density", "viscosity", "diffusion"),
+        "property": ("density", "viscosity", "diffusion"),
         "replicas": 2,
         "pressure": 300.0,
         "npt": "1ps",
@@ -42,9 +44,9 @@ def request(**options: Any) -> Request:
         "timestep": 4.0,
         "settle": "0.2ps",
         "equilibration": SETTLING,
-        "md": {
-            "dtype": "float64",
-            "progress": False,
+        "dtype": "float64",
+        "progress": False,
+        "production": {
             "statistics_interval": 5,
             "checkpoint_interval": 50,
             "trajectory_format": "traj",

@@ -171,11 +171,25 @@ def _last(material: Material) -> dict[str, Any] | None:
 def _compute(plan: Plan, name: str, window: Window) -> dict[str, Observable]:
     """The quantities of a plan; what the runs are unfit for, refused with the reason."""
     try:
-        return dict(plan.compute(window))
+        return _honest(plan, window, plan.compute(window))
     except HFFError as reason:
         if isinstance(reason, SimulationError):
             raise  # a damaged file, which no longer run would mend
         return {name: refuse(plan.unit, plan.title, str(reason))}
+
+
+def _honest(plan: Plan, window: Window, found: Mapping[str, Observable]) -> dict[str, Observable]:
+    """Without errors where the replicas are shorter than the plan asks for at least."""
+    if plan.least == 0:
+        return dict(found)
+    length = window.share * _length(plan, window)
+    if length >= plan.least:
+        return dict(found)
+    reason = f"each run is {length:.3g} ps long, at least {plan.least:g} ps are needed"
+    return {
+        key: replace(one, error=math.nan, reason=reason, needs=plan.least / length)
+        for key, one in found.items()
+    }
 
 
 def _doubt(plan: Plan, material: Material) -> str:

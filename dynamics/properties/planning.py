@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ase import Atoms
 
-from hff_ase.dynamics.config import parse_time
 from hff_ase.dynamics.equilibration.protocol import EquilibrationConfig
 from hff_ase.dynamics.observables.topology import topology_of
 from hff_ase.dynamics.properties.expectations import Expected, Sizes, expect, expect_again
@@ -18,8 +18,9 @@ from hff_ase.dynamics.properties.plans import PLANS
 from hff_ase.dynamics.properties.request import Request
 from hff_ase.dynamics.properties.state import PRESSURE
 from hff_ase.dynamics.properties.table import PROPERTIES, read_properties
+from hff_ase.settings import parse_time
 
-TIMED, WARM = 20, 5  # steps
+TIMED = 5  # evaluations
 SETTLING, PRESSED = 0.25, 0.2  # shares of the budget: equilibration at most, constant pressure
 LEAST = 20.0  # ps of anything
 
@@ -38,6 +39,25 @@ class Lengths:
     settle: str | None
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a budget buys.
+
+    Attributes:
+        request: what is asked.
+        n_atoms: of a box.
+        speed: seconds per step of all boxes of a state point.
+        lengths: of each box.
+        expected: errors of the first state point.
+    """
+
+    request: Request
+    n_atoms: int
+    speed: float
+    lengths: Lengths
+    expected: tuple[Expected, ...]
+
+
 def measure_speed(calc: Any, boxes: Sequence[Atoms]) -> float:
     """Seconds per step of all boxes in one batch, from a few evaluations of forces and stress.
 
@@ -45,7 +65,7 @@ def measure_speed(calc: Any, boxes: Sequence[Atoms]) -> float:
     """
     calc.evaluate(list(boxes))  # compiles, searches neighbours
     seconds = []
-    for _ in range(WARM):
+    for _ in range(TIMED):
         started = time.perf_counter()
         calc.evaluate(list(boxes))
         seconds.append(time.perf_counter() - started)
@@ -61,7 +81,7 @@ def lengths_of(request: Request, hours: float, speed: float) -> Lengths:
         speed: seconds per step of all boxes.
     """
     given = {"model": request.model, **request.equilibration}
-    defaults = EquilibrationConfig.from_settings(given)
+    defaults = EquilibrationConfig.load(given)
     slow = 3600.0 * hours / speed * 1e-3  # ps per fs of time step, of the whole budget
     first = defaults.replicas.shared.timestep
     protocol = defaults.protocol
@@ -96,7 +116,7 @@ def expectations(
     npt, nvt = (1e-3 * parse_time(one) for one in (lengths.npt, lengths.nvt))
     sizes = Sizes(
         float(box.get_volume()),
-        request.temperatures[0],
+        request.temperature[0],
         numbers,
         min(ions, default=0),
         request.replicas,
@@ -123,30 +143,60 @@ def expectations(
     return found
 
 
-def table(found: Sequence[Expected], lengths: Lengths, request: Request) -> list[str]:
+def make_plan(request: Request, folder: Path | None = None) -> Plan:
+    """Time a few steps, and say what the budget buys.
+
+    Args:
+        request: what is asked; without a budget, of one hour.
+        folder: with an earlier analysis, whose errors are scaled; None for none.
+
+    Raises:
+        HFFError: a recipe that cannot be packed, or a model that cannot evaluate it.
+    """
+    from hff_ase.dynamics.properties.stages import build
+
+    box = build(request.recipes[0], request.atoms, request.seed)
+    speed = measure_speed(load(request), [box] * request.replicas)
+    lengths = lengths_of(request, (request.hours or 1.0) / len(request.points), speed)
+    return Plan(
+        request, len(box), speed, lengths, tuple(expectations(request, box, lengths, folder))
+    )
+
+
+def load(request: Request) -> Any:
+    """The model of a request."""
+    from hff_ase.calculators import HybridFF
+
+    return HybridFF.load(str(request.model), dtype=request.dtype, device=request.device)
+
+
+def table(plan: Plan) -> list[str]:
     """The plan as lines of text."""
+    request, lengths = plan.request, plan.lengths
     rows = [("quantity", "error to expect", "wanted", "takes", "from")]
-    for one in found:
-        plan = PLANS.get(one.quantity)
-        length = lengths.npt if plan is not None and plan.held == PRESSURE else lengths.nvt
+    for one in plan.expected:
+        known = PLANS.get(one.quantity)
+        length = lengths.npt if known is not None and known.held == PRESSURE else lengths.nvt
         takes = "enough" if one.factor <= 1 else f"{one.factor:.2g} x {length}"
-        error = "none" if one.error != one.error else f"{100 * one.error:.2g} %"
+        error = "none" if math.isnan(one.error) else f"{100 * one.error:.2g} %"
         rows.append((one.quantity, error, f"{100 * one.target:g} %", takes, one.basis))
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     told = [
-        f"{request.replicas} boxes of each state point: at most {lengths.settle or '200ps'} until "
-        f"settled at constant pressure, then {lengths.npt} at constant pressure"
-        + (f" and {lengths.nvt} at constant volume" if request.needs_volume else "")
+        f"{1e3 * plan.speed:.3g} ms per step of {request.replicas} boxes of {plan.n_atoms} atoms",
+        f"{len(request.points)} state points, each: at most {lengths.settle} until settled at "
+        f"constant pressure, then {lengths.npt} at constant pressure"
+        + (f" and {lengths.nvt} at constant volume" if request.needs_volume else ""),
     ]
     return told + ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
-def as_dict(found: Sequence[Expected], lengths: Lengths) -> dict[str, Any]:
+def as_dict(plan: Plan) -> dict[str, Any]:
     """For JSON."""
-    rows = [vars(replace(one, error=one.error if one.error == one.error else -1)) for one in found]
-    for row in rows:
-        row["error"] = None if row["error"] < 0 else row["error"]
-    return {"lengths": vars(lengths), "expected": rows}
+    rows = [
+        {**vars(one), "error": None if math.isnan(one.error) else one.error}
+        for one in plan.expected
+    ]
+    return {"seconds_per_step": plan.speed, "lengths": vars(plan.lengths), "expected": rows}
 
 
 def _earlier(folder: Path | None) -> Mapping[str, Any]:

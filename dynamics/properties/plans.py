@@ -34,6 +34,8 @@ class Plan:
             `hff_ase.dynamics.reference.lookup`. Where the same part is longer, as in
             ``transference_number/Li/solvent``, only names that end as given count.
         target: relative error that a verdict asks for.
+        least: length of each replica, ps, below which no error is honest, whatever estimators say:
+            motion that has not been seen yet is not in its error.
         before: properties whose quantities it uses where they are asked for, too.
         ions: whether only electrolytes have it (True), only liquids without ions (False), or all.
         replays: whether its convergence is computed: the same again over shorter windows.
@@ -47,6 +49,7 @@ class Plan:
     curves: Callable[[Window], Sequence[Curve]] | None = None
     measured: Mapping[str, str] | None = None
     target: float = 0.05
+    least: float = 0.0
     before: tuple[str, ...] = ()
     ions: bool | None = None
     replays: bool = True
@@ -75,6 +78,7 @@ PLANS: dict[str, Plan] = {
         curves.spectrum_of,
         {"viscosity": "viscosity"},
         target=0.1,
+        least=50.0,
     ),
     "diffusion": Plan(
         "Self-diffusion",
@@ -83,6 +87,7 @@ PLANS: dict[str, Plan] = {
         "1e-9 m^2/s",
         transport.diffusion_of,
         curves.displacements_of,
+        least=50.0,
         before=("viscosity",),
     ),
     "conductivity": Plan(
@@ -94,6 +99,7 @@ PLANS: dict[str, Plan] = {
         curves.collective_of,
         {"conductivity": "conductivity"},
         target=0.1,
+        least=100.0,
         before=("diffusion",),
         ions=True,
     ),
@@ -105,6 +111,7 @@ PLANS: dict[str, Plan] = {
         transport.transference_of,
         measured={"transference_number/Li/solvent": "transference_number"},
         target=0.1,
+        least=100.0,
         ions=True,
     ),
     "stefan-maxwell": Plan(
@@ -114,6 +121,7 @@ PLANS: dict[str, Plan] = {
         "1e-9 m^2/s",
         transport.stefan_maxwell_of,
         target=0.2,
+        least=100.0,
         ions=True,
         replays=False,
     ),
@@ -125,6 +133,7 @@ PLANS: dict[str, Plan] = {
         bulk.permittivity_of,
         measured={"permittivity": "permittivity"},
         target=0.1,
+        least=100.0,
         ions=False,
     ),
     "solvation": Plan(

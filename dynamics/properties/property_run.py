@@ -21,9 +21,9 @@ from hff_ase.dynamics.config import parse_time
 from hff_ase.dynamics.properties.analysis import Analysis, analyse
 from hff_ase.dynamics.properties.fits import fits_of
 from hff_ase.dynamics.properties.folders import read_folder
-from hff_ase.dynamics.properties.page.render import write_report
-from hff_ase.dynamics.properties.planning import Lengths, lengths_of, measure_speed
-from hff_ase.dynamics.properties.request import REQUEST, Point, Request, read_request
+from hff_ase.dynamics.properties.page.render import REPORT, write_report
+from hff_ase.dynamics.properties.planning import Lengths, lengths_of, load, measure_speed
+from hff_ase.dynamics.properties.request import MAY_CHANGE, REQUEST, Point, Request, read_request
 from hff_ase.dynamics.properties.stages import (
     EQUILIBRATE,
     NPT,
@@ -90,11 +90,12 @@ class PropertyRun:
                 f"expected a folder without a run of hff properties, got {place}; go on with it by "
                 f"--resume {place}"
             )
+        request.check_lengths()
         if builder is build:
             from hff_ase.dynamics.build import parse_recipe
 
             recipes = tuple(str(parse_recipe(one)) for one in request.recipes)
-            request = replace(request, recipes=recipes)
+            request = request.model_copy(update={"recipe": recipes, "concentration": ()})
         place.mkdir(parents=True, exist_ok=True)
         request.write(place)
         return cls(place, request, calc, builder, console)
@@ -114,21 +115,20 @@ class PropertyRun:
         Args:
             folder: where it is.
             calc, builder, console: as for the class.
-            settings: ``npt``, ``nvt`` (longer), ``budget``, ``properties`` that are asked for now.
+            settings: what is asked for now, of `MAY_CHANGE`.
 
         Raises:
             ConfigError: no such run, or a setting that may not change.
         """
         request = read_request(folder)
-        changed = dict(settings or {})
-        foreign = set(changed) - {"npt", "nvt", "budget", "properties"}
+        foreign = set(settings or {}) - set(MAY_CHANGE)
         if foreign:
             raise ConfigError(
-                f"expected the request of {folder}, got another {min(foreign)}; only npt, nvt, "
-                "budget and properties may change"
+                f"expected the request of {folder}, got another {min(foreign)}; only "
+                f"{', '.join(MAY_CHANGE)} may change"
             )
-        if changed:
-            request = replace(request, **changed)
+        if settings:
+            request = Request.load(request, settings)
             request.write(Path(folder))
         return cls(folder, request, calc, builder, console)
 
@@ -144,19 +144,20 @@ class PropertyRun:
             StoppedError: stopped by a signal; what is there can be taken up.
             SimulationError: as the runs themselves.
         """
-        points = self.request.points
+        points, found = self.request.points, None
         for number, point in enumerate(points):
             self._say(f"{point.name} ({number + 1} of {len(points)})")
             try:
                 self._go_on(point, self._hours_left(len(points) - number))
             except StoppedError as error:
                 raise self._stopped(point, error) from error
-            self.analyse()
-        return self.analyse(tell=True)
+            found = self.analyse()
+        self._say(str(self.folder / REPORT))
+        return found or self.analyse()
 
-    def analyse(self, tell: bool = False) -> Analysis:
+    def analyse(self) -> Analysis:
         """Analyse what is there and write properties.json, curves.json and report.html."""
-        found = analyse(self.states(), self.request.properties)
+        found = analyse(self.states(), self.request.property_)
         states = as_dict(found)["states"]
         about = {
             "request": REQUEST,
@@ -165,9 +166,7 @@ class PropertyRun:
         }
         analysis = replace(found, about=about)
         write_analysis(analysis, self.folder)
-        page = write_report(self.folder)
-        if tell:
-            self._say(str(page))
+        write_report(self.folder)
         return analysis
 
     def states(self) -> list[StatePoint]:
@@ -186,10 +185,7 @@ class PropertyRun:
         place.mkdir(parents=True, exist_ok=True)
         boxes = packed(place, point, self.request, self._builder)
         lengths = self._lengths(place, boxes, hours)
-        request = self.request.with_lengths(lengths.npt, lengths.nvt)
-        if lengths.settle is not None and "max_time" not in request.equilibration:
-            longest = {**request.equilibration, "max_time": lengths.settle}
-            request = replace(request, equilibration=longest)
+        request = self.request.with_lengths(lengths.npt, lengths.nvt, lengths.settle)
         notes = self._notes(place)
         calc = self._calculator()
         if "equilibrate" not in notes:
@@ -200,7 +196,7 @@ class PropertyRun:
         for name, carry_on in ((NPT, at_constant_pressure), (NVT, at_constant_volume)):
             if name == NVT and not self.request.needs_volume:
                 continue
-            left = None if hours is None else hours - (self._spent() - before)
+            left = None if hours is None else max(hours - (self._spent() - before), 1e-3)
             last = name == NVT or not self.request.needs_volume
             try:
                 carry_on(place, point, request, calc, self._console, left if last else None)
@@ -239,18 +235,14 @@ class PropertyRun:
 
     def _calculator(self) -> Any:
         if self._given is None:
-            from hff_ase.calculators import HybridFF
-
-            names = ("device", "dtype")
-            options = {name: self.request.md[name] for name in names if name in self.request.md}
-            self._given = HybridFF.load(self.request.model, **options)
+            self._given = load(self.request)
         return self._given
 
     def _hours_left(self, n_points: int) -> float | None:
         """Of the budget, for each of the points that are left."""
-        if self.request.budget is None:
+        if self.request.hours is None:
             return None
-        return max((self.request.budget - self._spent()) / n_points, 1e-3)
+        return max((self.request.hours - self._spent()) / n_points, 1e-3)
 
     def _spent(self) -> float:
         """Hours of this sitting."""
@@ -268,7 +260,7 @@ class PropertyRun:
         write_atomically(place / PROGRESS, (json.dumps(content, indent=1) + "\n").encode())
 
     def _say(self, message: str) -> None:
-        if self.request.md.get("progress", True):
+        if self.request.progress:
             self._console.print(message, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -1,22 +1,24 @@
-"""What is asked of ``hff properties``, checked, to and from request.yaml."""
+"""What is asked of ``hff properties``: every setting, checked, to and from request.yaml."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
+from pydantic import field_validator, model_validator
 
-from hff_ase.dynamics.config import parse_time, to_yaml
-from hff_ase.dynamics.properties.plans import DEFAULT, PLANS, plans_of
-from hff_ase.dynamics.properties.state import PRESSURE, VOLUME, name_of
-from hff_ase.dynamics.reporters.growing_file import write_atomically
 from hff_ase.errors import ConfigError
+from hff_ase.settings import Duration, TimeStep, setting
+from hff_ase.settings.common import MODEL, ModelSettings, TermSettings
+from hff_ase.settings.declare import REQUIRED
 
 REQUEST = "request.yaml"
-MOST_REPLICAS = 1000
+WHAT, SPENT, RUNS = "What", "How much", "How it is run"
+HOURS = {"s": 1 / 3600, "min": 1 / 60, "h": 1.0, "d": 24.0}
+MAY_CHANGE = ("npt", "nvt", "budget", "property", "progress")  # when a run is resumed
 
 
 @dataclass(frozen=True)
@@ -29,96 +31,161 @@ class Point:
     @property
     def name(self) -> str:
         """For messages."""
-        return name_of(self.recipe, self.temperature)
+        return f"{self.recipe}, {self.temperature:g} K"
 
 
-@dataclass(frozen=True)
-class Request:
-    """Liquids, temperatures and properties, and how much may be spent on them.
+class Request(ModelSettings, TermSettings):
+    """Liquids, temperatures and properties, and how much may be spent on them."""
 
-    Attributes:
-        recipes: as for ``hff build``.
-        temperatures: K; every recipe at each.
-        properties: names of `PLANS`; empty for the usual ones.
-        model: name of a model or an .hff file.
-        replicas: boxes of each state point, each packed with a seed of its own.
-        atoms: of a box.
-        pressure: bar.
-        seed: of the first packing and of all velocities and noise.
-        budget: hours for everything; None where the lengths are given.
-        npt, nvt: lengths of production of each box, such as ``200ps``; None: by the budget.
-        timestep: fs, at constant volume, where masses are real.
-        settle: at constant volume under Langevin dynamics before anything is read.
-        equilibration: further settings of `EquilibrationConfig`.
-        md: further settings of `MDConfig` for production, such as ``device`` or ``dtype``.
-    """
+    recipe: tuple[str, ...] = setting(
+        REQUIRED,
+        "As for hff build, '1.0 M LiPF6 in EC:DMC 1:1 w/w'; or several.",
+        positional=True,
+        metavar="RECIPE",
+    )
+    temperature: tuple[float, ...] = setting(
+        (298.15,), "Every recipe at each of them.", unit="K", panel=WHAT, commas=True
+    )
+    concentration: tuple[float, ...] = setting(
+        (), "Of the salt, in the unit of the recipe, instead of its own.", panel=WHAT, commas=True
+    )
+    pressure: float = setting(1.0, "Of the barostat.", unit="bar", panel=WHAT)
+    property_: tuple[str, ...] = setting(
+        (),
+        "Such as density,viscosity; hff analyse --list names them.",
+        panel=WHAT,
+        commas=True,
+        shown="all usual ones",
+        alias="property",
+    )
+    budget: str | None = setting(
+        None,
+        "Time on the clock for everything, such as 3h or 45min, from which lengths follow.",
+        panel=SPENT,
+        metavar="TIME",
+    )
+    npt: Duration | None = setting(
+        None, "Of each box at constant pressure.", panel=SPENT, shown="by the budget"
+    )
+    nvt: Duration | None = setting(
+        None, "Of each box at constant volume.", panel=SPENT, shown="by the budget"
+    )
+    replicas: int = setting(
+        4, "Boxes of each state point, of different packings.", panel=SPENT, ge=1, le=1000
+    )
+    atoms: int = setting(300, "Of a box.", panel=SPENT, ge=1)
+    timestep: TimeStep = setting(
+        1.0, "Time step at constant volume, where masses are real.", unit="fs", panel=RUNS
+    )
+    settle: Duration = setting(
+        "5ps", "At constant volume under Langevin dynamics before anything is read.", panel=RUNS
+    )
+    max_settling: Duration | None = setting(
+        None,
+        "Longest equilibration at constant pressure, settled or not.",
+        panel=RUNS,
+        shown="200ps, or by the budget",
+    )
+    seed: int = setting(
+        0, "Of the first packing, of velocities and of noise.", panel=RUNS, ge=0, lt=2**32
+    )
+    outside_domain: bool = setting(
+        False, "Go on with molecules that the model was not trained on.", panel=MODEL
+    )
+    progress: bool = setting(True, "Show progress on the screen.", panel=RUNS)
+    equilibration: dict[str, Any] = setting({}, "Further settings of hff equilibrate.", panel=RUNS)
+    production: dict[str, Any] = setting(
+        {}, "Further settings of hff md for production.", panel=RUNS
+    )
 
-    recipes: tuple[str, ...]
-    temperatures: tuple[float, ...]
-    model: str
-    properties: tuple[str, ...] = ()
-    replicas: int = 4
-    atoms: int = 300
-    pressure: float = 1.0
-    seed: int = 0
-    budget: float | None = None
-    npt: str | None = None
-    nvt: str | None = None
-    timestep: float = 1.0
-    settle: str = "5ps"
-    equilibration: Mapping[str, Any] = field(default_factory=dict)
-    md: Mapping[str, Any] = field(default_factory=dict)
+    @field_validator("budget")
+    @classmethod
+    def _is_a_time(cls, value: str | None) -> str | None:
+        if value is not None:
+            hours_of(value)
+        return value
 
-    def __post_init__(self) -> None:
-        """Refuse what makes no sense."""
-        plans_of(self.properties)
-        for name in ("recipes", "temperatures"):
-            values = getattr(self, name)
-            if not values or len(set(values)) < len(values):
-                raise ConfigError(f"expected {name}, each once, got {list(values)}")
-        if min(self.temperatures) <= 0:
-            raise ConfigError(f"expected temperatures above 0 K, got {min(self.temperatures):g}")
-        if not 1 <= self.replicas <= MOST_REPLICAS:
-            raise ConfigError(f"expected 1 to {MOST_REPLICAS} replicas, got {self.replicas}")
-        if self.budget is not None and self.budget <= 0:
-            raise ConfigError(f"expected a budget above zero, got {self.budget:g} h")
-        for length in (self.npt, self.nvt, self.settle):
-            if length is not None:
-                parse_time(length)
-        if self.budget is None and (self.npt is None or (self.needs_volume and self.nvt is None)):
+    @field_validator("recipe", "temperature", "concentration")
+    @classmethod
+    def _each_once(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(set(value)) < len(value):
+            raise ConfigError(f"expected each once, got {list(value)}")
+        return value
+
+    @model_validator(mode="after")
+    def _enough(self) -> Request:
+        if not self.recipe or not self.temperature or min(self.temperature) <= 0:
+            raise ConfigError("expected recipes, and temperatures above 0 K")
+        if self.property_:
+            from hff_ase.dynamics.properties.plans import plans_of
+
+            plans_of(self.property_)
+        return self
+
+    @property
+    def points(self) -> list[Point]:
+        """State points, in the order in which they are run."""
+        return [Point(recipe, kelvin) for recipe in self.recipes for kelvin in self.temperature]
+
+    @property
+    def recipes(self) -> tuple[str, ...]:
+        """Recipes, each at every concentration that is asked for."""
+        if not self.concentration:
+            return self.recipe
+        return tuple(
+            one for recipe in self.recipe for one in at_concentrations(recipe, self.concentration)
+        )
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """Names of the properties, the usual ones filled in."""
+        from hff_ase.dynamics.properties.plans import DEFAULT
+
+        return self.property_ or DEFAULT
+
+    @property
+    def needs_volume(self) -> bool:
+        """Whether any property is read at constant volume."""
+        from hff_ase.dynamics.properties.plans import PLANS
+
+        return any(PLANS[name].held != "pressure" for name in self.wanted)
+
+    @property
+    def needs_charges(self) -> bool:
+        """Whether frames have to hold charges."""
+        from hff_ase.dynamics.properties.plans import PLANS
+
+        return any("charges" in PLANS[name].stored for name in self.wanted)
+
+    @property
+    def hours(self) -> float | None:
+        """Of the budget."""
+        return None if self.budget is None else hours_of(self.budget)
+
+    def check_lengths(self) -> None:
+        """Refuse a request that does not say how long anything shall be.
+
+        Raises:
+            ConfigError: neither a budget nor lengths.
+        """
+        given = self.npt is not None and (self.nvt is not None or not self.needs_volume)
+        if self.budget is None and not given:
             raise ConfigError(
                 "expected a budget such as 3h, or lengths such as --npt 100ps --nvt 500ps, got "
                 "neither"
             )
 
-    @property
-    def points(self) -> list[Point]:
-        """State points, in the order in which they are run."""
-        return [Point(recipe, kelvin) for recipe in self.recipes for kelvin in self.temperatures]
-
-    @property
-    def wanted(self) -> tuple[str, ...]:
-        """Names of the properties, the usual ones filled in."""
-        return self.properties or DEFAULT
-
-    @property
-    def needs_volume(self) -> bool:
-        """Whether any property is read at constant volume."""
-        return any(PLANS[name].held != PRESSURE for name in self.wanted)
-
-    @property
-    def needs_charges(self) -> bool:
-        """Whether frames have to hold charges."""
-        return any("charges" in PLANS[name].stored for name in self.wanted)
-
-    @property
-    def held(self) -> tuple[str, ...]:
-        """What production holds constant."""
-        return (PRESSURE, VOLUME) if self.needs_volume else (PRESSURE,)
-
-    def with_lengths(self, npt: str, nvt: str | None) -> Request:
+    def with_lengths(self, npt: str, nvt: str, settle: str | None) -> Request:
         """The same with these lengths where none were given."""
-        return replace(self, npt=self.npt or npt, nvt=self.nvt or nvt)
+        longest = {"max_time": self.max_settling or settle}
+        own = {name: value for name, value in longest.items() if value is not None}
+        return self.model_copy(
+            update={
+                "npt": self.npt or npt,
+                "nvt": self.nvt or nvt,
+                "equilibration": {**own, **self.equilibration},
+            }
+        )
 
     def write(self, folder: Path) -> None:
         """Into request.yaml.
@@ -126,8 +193,9 @@ class Request:
         Raises:
             WriteError: it cannot be written.
         """
-        content = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-        write_atomically(folder / REQUEST, to_yaml(content).encode())
+        from hff_ase.dynamics.reporters.growing_file import write_atomically
+
+        write_atomically(folder / REQUEST, self.to_yaml().encode())
 
 
 def read_request(folder: str | Path) -> Request:
@@ -137,19 +205,21 @@ def read_request(folder: str | Path) -> Request:
         ConfigError: no such run, or a request that makes no sense.
     """
     place = Path(folder) / REQUEST
-    try:
-        content = yaml.safe_load(place.read_text(encoding="utf-8"))
-    except OSError:
-        raise ConfigError(f"expected a run of hff properties in {folder}, got no {place}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"expected yaml in {place}, got something else: {error}") from None
-    known = {one.name for one in fields(Request)}
-    unknown = set(content) - known
-    if unknown:
-        raise ConfigError(f"unknown setting {min(unknown)!r} in {place}")
-    lists = ("recipes", "temperatures", "properties")
-    settings: dict[str, Any] = {k: tuple(v) if k in lists else v for k, v in content.items()}
-    return Request(**settings)
+    if not place.is_file():
+        raise ConfigError(f"expected a run of hff properties in {folder}, got no {place}")
+    return Request.load(place)
+
+
+def hours_of(text: str) -> float:
+    """A time on the clock such as 3h, 45min or 1.5d, in hours.
+
+    Raises:
+        ConfigError: no such time.
+    """
+    found = re.fullmatch(rf"\s*(\d+\.?\d*|\.\d+)\s*({'|'.join(HOURS)})\s*", text)
+    if found is None or float(found[1]) <= 0:
+        raise ConfigError(f"expected a time on the clock such as 3h or 45min, got {text!r}")
+    return float(found[1]) * HOURS[found[2]]
 
 
 def at_concentrations(recipe: str, concentrations: Sequence[float]) -> list[str]:

@@ -52,16 +52,26 @@ def solvation_of(window: Window) -> Found:
             ]
             method = "molecules within the first minimum of g(r)"
             name = f"coordination_number/{kind}-{other}"
-            found[name] = mean_with_error(series, interval, "", method)
+            found[name] = mean_of(series, interval, method)
         if anions:
             states = [speciation(one, anions, interval=interval).states for one in contacts]
             for number, state in enumerate(STATES):
                 series = [(table == number).mean(axis=1) for table in states]
                 name = f"ion_pairing/{kind}/{state}"
-                found[name] = mean_with_error(series, interval, "", "connected components")
+                found[name] = mean_of(series, interval, "connected components")
         for other in touching:
             found[f"residence_time/{kind}-{other}"] = residence_of(contacts, other, interval)
     return found
+
+
+def mean_of(series: list[Array], interval: float, method: str) -> Observable:
+    """Mean of the replicas; refused where nothing has changed during any of them."""
+    value = float(series[0][0])
+    if all((one == value).all() for one in series):
+        length = interval * sum(map(len, series))
+        reason = f"it was {value:g} all the time: exchange takes longer than the runs"
+        return refuse("", method, reason, value=value, length=length, needs=3.0)
+    return mean_with_error(series, interval, "", method)
 
 
 def residence_of(contacts: list[Contacts], other: str, interval: float) -> Observable:

@@ -69,10 +69,9 @@ def equilibrated(
     if RunFolder(place).has_run:
         run = EquilibrationRun.resume(place, calc, settings=_longest(request), console=console)
     else:
-        settings: dict[str, Any] = {"model": request.model, "pressure": request.pressure}
-        settings |= {**_shared(request), "seed": request.seed, **request.equilibration}
+        settings = {**_shared(request), "pressure": request.pressure, **request.equilibration}
         settings |= {"temperature": point.temperature, "output": str(place)}
-        config = EquilibrationConfig.from_settings(settings)
+        config = EquilibrationConfig.load(settings)
         run = EquilibrationRun.start(config, boxes, calc, console=console)
     try:
         run.run()
@@ -91,9 +90,8 @@ def at_constant_pressure(
 ) -> None:
     """Go on with production at constant pressure to its end, from the equilibrated boxes."""
     place, before = folder / NPT, folder / EQUILIBRATE
-    defaults = EquilibrationConfig.from_settings(
-        {"model": request.model, **request.equilibration}
-    ).replicas.shared
+    given = {"model": request.model, **request.equilibration}
+    defaults = EquilibrationConfig.load(given).replicas.shared
     settings = {
         **_production(place, point, request),
         "pressure": request.pressure,
@@ -101,7 +99,7 @@ def at_constant_pressure(
         "timestep": defaults.timestep,
         "hydrogen_mass": defaults.hydrogen_mass,
         "trajectory_interval": _steps(1.0, defaults.timestep),
-        **request.md,
+        **request.production,
     }
     boxes = last_frames(before, request.replicas)
     _carry_on(place, settings, [real_masses(box) for box in boxes], calc, console, max_hours)
@@ -124,7 +122,7 @@ def at_constant_volume(
         "tdamp": 1000.0,
         "pressure_interval": _steps(TENSOR_EVERY * 1e-3, request.timestep),
         "trajectory_interval": _steps(frame_spacing(request), request.timestep),
-        **request.md,
+        **request.production,
     }
     boxes: list[Atoms] = []
     if not RunFolder(place).has_run:
@@ -137,7 +135,7 @@ def at_constant_volume(
 
 def frame_spacing(request: Request) -> float:
     """Time between frames at constant volume, ps."""
-    from hff_ase.dynamics.config import parse_time
+    from hff_ase.settings import parse_time
 
     return max(LEAST_SPACING, 1e-3 * parse_time(request.nvt) / MOST_FRAMES)
 
@@ -203,7 +201,7 @@ def _carry_on(
         run = ReplicaRun.resume(place, calc, settings=changed, console=console)
     else:
         asked = {**settings, "replicas": len(boxes), "max_hours": max_hours}
-        config = ReplicaConfig.from_settings(asked)
+        config = ReplicaConfig.load(asked)
         run = ReplicaRun.start(config, boxes, calc, console=console)
     run.run()
 
@@ -211,12 +209,11 @@ def _carry_on(
 def _production(place: Path, point: Point, request: Request) -> dict[str, Any]:
     """What production at constant pressure and volume have in common."""
     return {
-        "model": request.model,
+        **_shared(request),
         "output": str(place),
         "temperature": point.temperature,
         "velocities": "file",
         "minimize": False,
-        "seed": request.seed,
         "plot": False,
         "statistics_interval": 20,
         "trajectory_format": _format(request),
@@ -230,16 +227,15 @@ def _format(request: Request) -> str:
 
 
 def _shared(request: Request) -> dict[str, Any]:
-    """Settings of production that equilibration has, too."""
-    names = ("device", "dtype", "outside_domain", "progress", "without")
-    return {name: request.md[name] for name in names if name in request.md}
+    """What all runs have in common."""
+    names = ("model", "dtype", "device", "without", "outside_domain", "seed", "progress")
+    return {name: getattr(request, name) for name in names}
 
 
 def _longest(request: Request) -> dict[str, Any]:
     """What may change when an equilibration is taken up."""
-    names = ("max_time", "progress")
-    known = {**_shared(request), **request.equilibration}
-    return {name: known[name] for name in names if name in known}
+    known = {"progress": request.progress, **request.equilibration}
+    return {name: known[name] for name in ("max_time", "progress") if name in known}
 
 
 def _steps(picoseconds: float, timestep: float) -> int:

@@ -50,7 +50,7 @@ class Section(BaseModel):
         if isinstance(source, cls):
             if not overrides:
                 return source
-            source = source.model_dump(exclude_unset=True)
+            source = source.model_dump(exclude_unset=True, by_alias=True)
         given = Given.of(source if isinstance(source, (str, Path, Mapping)) else {})
         if overrides:
             above = overrides if isinstance(overrides, Given) else Given(nested(overrides))
