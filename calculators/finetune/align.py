@@ -134,10 +134,10 @@ def align(
     changes = pressure_changes(pools, fitted)
     new = copy.deepcopy(calc.potential)
     trained = _trained(new, parameters)
-    wanted = {id(find(c.target, pools)): c.change for c in changes}
+    wanted = {id(find(c.target, pools)): (c.change, c.error) for c in changes}
     out = [find(t, pools) for t in targets if t.kept_out]
     used = [p for p in pools if id(p) in wanted or not any(p is q for q in out)]
-    used_changes = [wanted.get(id(pool), 0.0) for pool in used]
+    used_changes = [wanted.get(id(pool), (0.0, 0.0)) for pool in used]
     frames, validation = held_frames(
         calc.potential, [pool.ensemble for pool in used], used_changes, chosen
     )

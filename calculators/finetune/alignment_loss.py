@@ -36,8 +36,9 @@ class AlignSettings:
         validation: part of them that is not trained on.
         batch: frames of each liquid in a step.
         pressure, internal: bar; energy: eV/atom; forces: eV/A: deviations that weigh the same:
-            of the molecules' pressure from what is wanted, of other components of the molecular
-            and of the intramolecular stress, of energies and of forces from the model before.
+            of the molecules' pressure from what is wanted (beside the error of that), of other
+            components of the molecular and of the intramolecular stress, of energies and of forces
+            from the model before.
         seed: of the order of frames.
         save_every: steps between two states that a stopped training goes on from.
     """
@@ -85,7 +86,7 @@ class Held:
         batch: one system.
         neighbors: of it, kept.
         before: energy, forces, stress, molecular stress.
-        change: wanted, bar.
+        change: wanted, bar; spread: its error.
         rise: wanted of the energy, eV: -p (V - <V>), of which that pressure is the slope.
     """
 
@@ -93,20 +94,28 @@ class Held:
     neighbors: NeighborList
     before: Evaluation
     change: float
+    spread: float
     rise: float
 
 
 def held_frames(
     potential: HybridPotential,
     ensembles: Sequence[Ensemble],
-    changes: Sequence[float],
+    changes: Sequence[tuple[float, float]],
     settings: AlignSettings,
 ) -> tuple[list[list[Held]], list[Held]]:
-    """Frames to train on, by liquid, and those to validate on."""
+    """Frames to train on, by liquid, and those to validate on.
+
+    Args:
+        potential: before.
+        ensembles: of the liquids.
+        changes: of the pressure of each, and its error, bar.
+        settings: of the alignment.
+    """
     evaluator = Evaluator(potential, trajectory=False)
     rng = np.random.default_rng(settings.seed)
     training, validation = [], list[Held]()
-    for ensemble, change in zip(ensembles, changes, strict=True):
+    for ensemble, (change, spread) in zip(ensembles, changes, strict=True):
         n = min(settings.frames, len(ensemble))
         chosen = np.linspace(0, len(ensemble) - 1, n).astype(int)
         apart = set(rng.permutation(chosen)[: int(settings.validation * n)].tolist())
@@ -119,7 +128,7 @@ def held_frames(
             neighbors.update(batch)
             before = evaluator.evaluate(batch, derivatives=["positions", "cell", "molecules"])
             rise = -change * BAR * (float(ensemble.volumes[sample]) - mean)
-            frame = Held(batch, neighbors, before, change, rise)
+            frame = Held(batch, neighbors, before, change, spread, rise)
             (validation if sample in apart else own).append(frame)
         training.append(own)
     return training, validation
@@ -128,10 +137,16 @@ def held_frames(
 def objective(result: Evaluation, frames: Sequence[Held], settings: AlignSettings) -> Tensor:
     """The mean over frames of squared deviations over their scales, a scalar."""
     found = deviations(result, frames)
-    scales = {"pressure": settings.pressure, "internal": settings.internal,
-              "deviatoric": settings.internal, "energy": settings.energy,
-              "forces": settings.forces}  # fmt: skip
-    parts = [value.square().mean() / scales[name] ** 2 for name, value in found.items()]
+    # a change that is not known well counts less
+    spread = found["pressure"].new_tensor([frame.spread for frame in frames])
+    scales: dict[str, Tensor | float] = {
+        "pressure": (settings.pressure**2 + spread**2).sqrt(),
+        "internal": settings.internal,
+        "deviatoric": settings.internal,
+        "energy": settings.energy,
+        "forces": settings.forces,
+    }
+    parts = [(value / scales[name]).square().mean() for name, value in found.items()]
     return torch.stack(parts).sum()
 
 

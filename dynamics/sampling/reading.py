@@ -58,7 +58,7 @@ def read_ensembles(
     Args:
         folders: of runs; replicas of one liquid may be in several.
         every: only each so many frames.
-        unsettled: take runs that have not settled, with a warning.
+        unsettled: take runs that have not settled, their second half at least, with a warning.
 
     Raises:
         ConfigError: no run there, one that has not settled, or too few frames.
@@ -152,6 +152,8 @@ def _ensemble(runs: Sequence[RunOfOne], every: int, unsettled: bool) -> Ensemble
             )
         warnings.warn(f"{state} has not settled: {bad[0].reason}", HFFWarning, stacklevel=4)
     start = max(one.start for one in found)
+    if bad:  # the start that was found means nothing
+        start = min(start, shortest // 2)
     frames = [_frames(run, start, every) for run in runs]
     frames = [own for own in frames if own]
     times = [atoms.info["time_ps"] for atoms in frames[0]] if frames else []
