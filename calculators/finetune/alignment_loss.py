@@ -44,7 +44,7 @@ class AlignSettings:
     """
 
     steps: int = 300
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-4
     frames: int = 30
     validation: float = 0.2
     batch: int = 1

@@ -102,7 +102,7 @@ class AlignConfig(FitSettings):
     defaults = {"parameters": ("heads",)}  # noqa: RUF012
 
     steps: int = setting(300, "Of Adam.", panel=FITTING, ge=1)
-    learning_rate: float = setting(1e-3, "At the beginning.", panel=FITTING, gt=0)
+    learning_rate: float = setting(2e-4, "At the beginning.", panel=FITTING, gt=0)
 
 
 @command(AlignConfig)
