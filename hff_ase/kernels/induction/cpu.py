@@ -78,8 +78,8 @@ def pair_factors(
     partner: Any,
     factor: Any,
 ) -> None:
-    """Pairs within the cutoff, packed to the front of each row: counts, partners, and t1, t2 and
-    the vector [n_slots, 5].
+    """Pairs within the cutoff, packed to the front of each row: counts, partners, and t1, t2, the
+    vector and t3 [n_slots, 6].
 
     ``shape`` is d^-1/2 of each atom; ``included`` says of each system whether its pairs belong to
     this sum; ``kept`` is zero before.
@@ -99,10 +99,10 @@ def pair_factors(
             square = x * x + y * y + z * z
             if square >= limit:
                 continue
-            t1, t2, _ = radial(square, thole * shape[i] * shape[k], alpha, table)
+            t1, t2, t3 = radial(square, thole * shape[i] * shape[k], alpha, table)
             partner[free] = k
             f = factor[free]
-            f[0], f[1], f[2], f[3], f[4] = t1, t2, x, y, z
+            f[0], f[1], f[2], f[3], f[4], f[5] = t1, t2, x, y, z, t3
             free += 1
         kept[i] = free - start[i]
 
@@ -151,46 +151,28 @@ def pair_product(start: Any, kept: Any, partner: Any, factor: Any, dipoles: Any)
 def pair_energies(
     first: int,
     last: int,
-    positions: Any,
-    cell: Any,
     system: Any,
-    included: Any,
-    shape: Any,
-    thole: float,
     start: Any,
-    count: Any,
-    j: Any,
-    shift: Any,
-    alpha: float,
-    cutoff: float,
-    table: Any,
+    kept: Any,
+    partner: Any,
+    factor: Any,
     charges: Any,
     dipoles: Any,
     to_atoms: Any,
-    to_cells: Any,
+    to_strain: Any,
 ) -> None:
     """mu_i . (T mu/2 - F)_i and the derivatives of their sum, added for blocks ``first`` ... of the
-    `BLOCKS` to [BLOCKS, n_atoms, 5] (energy, d/dx, d/dq) and [BLOCKS, n_systems, 3, 3]."""
+    `BLOCKS` to [BLOCKS, n_atoms, 5] (energy, d/dx, d/dq) and [BLOCKS, n_systems, 3, 3] (d/dstrain
+    of positions and cell together)."""
     n = start.shape[0]
-    limit = cutoff * cutoff
     for block in range(first, last):
-        atoms, cells = to_atoms[block], to_cells[block]
+        atoms = to_atoms[block]
         for i in range(block * n // BLOCKS, (block + 1) * n // BLOCKS):
-            if not included[system[i]]:
-                continue
-            h, grown = cell[system[i]], cells[system[i]]
             qi, ux, uy, uz = charges[i], dipoles[i, 0], dipoles[i, 1], dipoles[i, 2]
-            at_i = atoms[i]
-            for slot in range(start[i], start[i] + count[i]):
-                k = j[slot]
-                a, b, c = shift[slot, 0], shift[slot, 1], shift[slot, 2]
-                x = positions[k, 0] - positions[i, 0] + a * h[0, 0] + b * h[1, 0] + c * h[2, 0]
-                y = positions[k, 1] - positions[i, 1] + a * h[0, 1] + b * h[1, 1] + c * h[2, 1]
-                z = positions[k, 2] - positions[i, 2] + a * h[0, 2] + b * h[1, 2] + c * h[2, 2]
-                square = x * x + y * y + z * z
-                if square >= limit:
-                    continue
-                t1, t2, t3 = radial(square, thole * shape[i] * shape[k], alpha, table)
+            at_i, strain = atoms[i], to_strain[block, system[i]]
+            for slot in range(start[i], start[i] + kept[i]):
+                k, f = partner[slot], factor[slot]
+                t1, t2, x, y, z, t3 = f[0], f[1], f[2], f[3], f[4], f[5]
                 qk, vx, vy, vz = charges[k], dipoles[k, 0], dipoles[k, 1], dipoles[k, 2]
                 along_i, along_k = ux * x + uy * y + uz * z, vx * x + vy * y + vz * z
                 both = ux * vx + uy * vy + uz * vz
@@ -212,9 +194,12 @@ def pair_energies(
                 at_i[1] -= fx
                 at_i[2] -= fy
                 at_i[3] -= fz
-                if a != 0 or b != 0 or c != 0:
-                    force = (fx, fy, fz)
-                    for axis in range(3):
-                        grown[0, axis] += a * force[axis]
-                        grown[1, axis] += b * force[axis]
-                        grown[2, axis] += c * force[axis]
+                strain[0, 0] += x * fx
+                strain[0, 1] += x * fy
+                strain[0, 2] += x * fz
+                strain[1, 0] += y * fx
+                strain[1, 1] += y * fy
+                strain[1, 2] += y * fz
+                strain[2, 0] += z * fx
+                strain[2, 1] += z * fy
+                strain[2, 2] += z * fz
