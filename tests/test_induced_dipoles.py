@@ -259,7 +259,6 @@ def test_sparse_inverse_is_the_inverse_of_each_cluster() -> None:
     term = induction()
     neighbors = NeighborList(term.requests(), 0.0, [])
     neighbors.update(batch)
-    inverse = dipole_inverse(batch, neighbors.rows(term.requests()[2]), sites)
     matrix = np.zeros((9, 3, 9, 3))
     for i in range(9):
         matrix[i, :, i] = np.eye(3) / float(alpha[i])
@@ -271,7 +270,8 @@ def test_sparse_inverse_is_the_inverse_of_each_cluster() -> None:
                 l3, l5 = 1 - np.exp(-w), 1 - (1 + w) * np.exp(-w)
                 matrix[i, :, j] = l3 * np.eye(3) / r**3 - 3 * l5 * np.outer(v, v) / r**5
     expected = np.linalg.inv(matrix.reshape(27, 27))
-    for kernels in (None, "numba"):
+    for kernels in ("numba", None):
+        inverse = dipole_inverse(batch, neighbors.rows(term.requests()[2]), sites, kernels)  # type: ignore[arg-type]
         product = inverse.product(kernels)  # type: ignore[arg-type]
         unit = torch.eye(27, dtype=torch.float64)
         rows = torch.stack([product(vector.view(9, 3)).flatten() for vector in unit])

@@ -221,5 +221,7 @@ def test_charges_and_mutual_dipoles(structure: str, solver: str) -> None:
         ),
     }
     found = ours(atoms, terms, ["coulomb", "pol"])
-    np.testing.assert_allclose(found.fields["dipoles"].numpy(), dipoles, rtol=0, atol=2e-6)
-    agree(found, theirs(atoms, multipoles(atoms)), 1e-5, 1e-4)
+    # in the box their mesh has an error; sums over pairs agree to that of their iterations
+    closest = (2e-6, 1e-6, 1e-4) if structure == "box" else (1e-8, 1e-8, 1e-7)
+    np.testing.assert_allclose(found.fields["dipoles"].numpy(), dipoles, rtol=0, atol=closest[0])
+    agree(found, theirs(atoms, multipoles(atoms)), *closest[1:])

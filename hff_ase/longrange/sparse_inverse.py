@@ -26,10 +26,9 @@ from hff_ase.pairs import Rows
 LARGEST = 32  # atoms of a cluster, the centre included; a liquid has 25 within 5 Angstrom
 CHUNK = 2048  # clusters factorised at once, of one unknown per atom: 17 MB per array of matrices
 
-ClusterMatrix = Callable[[Tensor, Tensor], Tensor]
-"""Members [n, size], centre first, -1 where there is none, and their positions relative to the
-centre [n, size, 3] to the cluster's matrix [n, size, b, size, b]; what it says of no member does
-not count."""
+ClusterRows = Callable[[Tensor, Tensor], Tensor]
+"""Members [n, size], centre first, -1 behind where there is none, and their positions relative to
+the centre [n, size, 3] to the rows of G [n, size, b, b] (`inverse_factor_rows`)."""
 
 
 class Partners(NamedTuple):
@@ -46,13 +45,13 @@ class SparseInverse:
     Args:
         batch: the configuration, without a graph.
         rows: a half list.
-        matrix: of clusters.
+        rows_of: clusters.
         unknowns: b, of an atom.
         radius: of the clusters, Angstrom.
     """
 
     def __init__(
-        self, batch: AtomsBatch, rows: Rows, matrix: ClusterMatrix, unknowns: int, radius: float
+        self, batch: AtomsBatch, rows: Rows, rows_of: ClusterRows, unknowns: int, radius: float
     ) -> None:
         n = batch.n_atoms
         partners = nearest_partners(batch, rows, radius)
@@ -66,7 +65,7 @@ class SparseInverse:
         place = batch.positions.new_zeros((n, size, 3))
         place[partners.i, slot] = partners.vector
         values = [
-            inverse_factor_rows(member[chunk], matrix(member[chunk], place[chunk]))
+            rows_of(member[chunk], place[chunk])
             for chunk in torch.arange(n, device=batch.device).split(CHUNK // unknowns**2)
         ]
         used = member >= 0
@@ -127,7 +126,7 @@ def inverse_factor_rows(member: Tensor, matrix: Tensor) -> Tensor:
     """Rows of G for clusters of atoms ``member`` [n, size], centre first, -1 where there is none.
 
     Args:
-        matrix: of the clusters [n, size, b, size, b].
+        matrix: of the clusters [n, size, b, size, b]; what it says of no member does not count.
 
     Returns:
         [n, size, b, b], zero where there is no member: a row of G per unknown of the centre.

@@ -167,7 +167,7 @@ def solve_iteratively(problem: Problem, guess: Tensor | None, tolerance: float) 
     with torch.no_grad():
         if part.inverse is None:
             rows = part.rows(problem.neighbors.rows(problem.requests[2]))
-            part.inverse = dipole_inverse(part.start, rows, problem.sites.detached())
+            part.inverse = dipole_inverse(part.start, rows, problem.sites.detached(), kernels)
         inverse = part.inverse.product(kernels)
         solver = ConjugateGradients(
             problem.batch, operator, inverse, tolerance, WORDING, polish=True
