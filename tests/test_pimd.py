@@ -155,7 +155,7 @@ def test_trajectories_for_ase_keep_cell_and_molecules(
     atoms.info["molecules"] = ["A", "B"]
     write(box, atoms)
     many = settings(box, small_model_path, ensemble="npt", trajectory_interval=1)
-    run = PIMDRun.create(PIMDConfig.checked(many))
+    run = PIMDRun.create(PIMDConfig.load(many))
     simulate(run["input.xml"].read_text(), run.folder, 3, monkeypatch)
     raw = read_properties(run["pimd.properties"])["volume{angstrom3}"]
     written = write_extended(run.folder, run.atoms)

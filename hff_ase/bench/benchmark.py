@@ -73,7 +73,7 @@ def run(
         RecipeError: a box cannot be packed.
         StructureError: a structure that the model cannot evaluate.
     """
-    _check(repeats, md_steps, timestep, sizes, replicas)
+    _check(repeats, md_steps, timestep, sizes if structures is None else (1,), replicas)
     check_ensembles(ensembles)
     if ensembles and md_steps < 1:
         raise ConfigError("expected md_steps of at least 1 with ensembles, got 0")

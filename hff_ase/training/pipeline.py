@@ -201,6 +201,7 @@ def _info(prepared: Prepared, trainer: Trainer, config: TrainConfig) -> ModelInf
     last = trainer.rows[-1] if trainer.rows else {}
     model, before = prepared.model, None if prepared.start is None else prepared.start.info
     settings = config.model_dump(mode="json", exclude={"output", "logging", "data"})
+    settings["model"]["adapt"] = model.adapt.model_dump(mode="json", exclude_defaults=True)
     if model.start is not None:  # a model goes to others: no paths of this machine
         settings["model"]["start"] = Path(model.start).name
     details: dict[str, Any] = {
