@@ -20,7 +20,7 @@ from mpi4py import MPI
 
 from hff_ase import HybridFF
 from hff_ase.dynamics.lammps import attach, write_data
-from hff_ase.dynamics.lammps.attach import Attached
+from hff_ase.dynamics.lammps.attaching import Attached
 from hff_ase.dynamics.lammps.stopping import stop
 
 # isort: split
@@ -63,6 +63,7 @@ def results_of(lmp: Any, attached: Attached) -> dict[str, Any]:
         "virial": np.array(tensor) * TO_EV,
         "total": lmp.get_thermo("etotal"),
         "cell": np.array(lmp.extract_box()[1]) - np.array(lmp.extract_box()[0]),
+        "low": np.array(lmp.extract_box()[0]),
         "counts": counts,
     }
 

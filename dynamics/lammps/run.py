@@ -8,30 +8,41 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from hff_ase.settings import setting
+from hff_ase.settings.common import MODEL, OUTPUT, PrecisionSettings
+from hff_ase.settings.declare import REQUIRED
 
 
-class LammpsSettings(BaseModel):
-    """Settings of ``hff lammps``.
+class LammpsSettings(PrecisionSettings):
+    """A LAMMPS input, and the force field in it (`hff_ase.dynamics.lammps.attach`)."""
 
-    Attributes:
-        input: the LAMMPS input.
-        model, dtype, device, types, charge, skin: as `hff_ase.dynamics.lammps.attach`.
-        variables: ``name=value`` for the input's variables.
-        log: LAMMPS' log file.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    input: Path
-    model: str = "electrolyte"
-    dtype: str = "float32"
-    device: str = "cpu"
-    types: list[str] | None = None
-    charge: float = 0.0
-    skin: float = 1.0
-    variables: list[str] = []
-    log: str = "log.lammps"
+    input: str = setting(
+        REQUIRED,
+        "LAMMPS input with a line 'fix ID all external pf/callback 1 1'.",
+        positional=True,
+        metavar="INPUT",
+    )
+    model: str = setting(
+        "electrolyte",
+        "Name of a shipped model, or path of an .hff file.",
+        panel=MODEL,
+        metavar="MODEL",
+    )
+    types: tuple[str, ...] = setting(
+        (),
+        "Elements of the atom types, such as H,Li,C.",
+        panel=MODEL,
+        commas=True,
+        shown="read off the masses",
+    )
+    charge: float = setting(0.0, "Total charge of the box.", unit="e", panel=MODEL)
+    skin: float = setting(
+        1.0, "How far neighbours are listed beyond cutoffs.", unit="Angstrom", panel=MODEL, gt=0
+    )
+    variable: tuple[str, ...] = setting(
+        (), "Value of a variable of the input.", metavar="NAME=VALUE"
+    )
+    log: str = setting("log.lammps", "LAMMPS' log file.", panel=OUTPUT, metavar="FILE")
 
 
 def run_input(settings: LammpsSettings) -> None:
@@ -50,12 +61,12 @@ def run_input(settings: LammpsSettings) -> None:
 def _run(settings: LammpsSettings, world: Any) -> None:
     from lammps import lammps
 
-    from hff_ase.dynamics.lammps.attach import attach
+    from hff_ase.dynamics.lammps.attaching import attach
     from hff_ase.dynamics.lammps.input_file import read_input
 
-    parts = read_input(settings.input)
+    parts = read_input(Path(settings.input))
     arguments = ["-log", settings.log]
-    for variable in settings.variables:
+    for variable in settings.variable:
         name, _, value = variable.partition("=")
         arguments += ["-var", name, *value.split()]
     lmp = lammps(cmdargs=arguments)
@@ -69,11 +80,11 @@ def _run(settings: LammpsSettings, world: Any) -> None:
         world.Barrier()
         lmp.file(str(files[0]))
         asked = settings.model_dump(include={"dtype", "device", "charge", "skin"})
-        attach(lmp, settings.model, settings.types, fix=parts.fix, **asked)
+        attach(lmp, settings.model, settings.types or None, fix=parts.fix, **asked)
         lmp.file(str(files[1]))
         lmp.close()
         world.Barrier()
 
 
 if __name__ == "__main__":
-    run_input(LammpsSettings(**json.loads(sys.argv[1])))
+    run_input(LammpsSettings.load(json.loads(sys.argv[1])))

@@ -34,6 +34,7 @@ from hff_ase.cli.models import models
 from hff_ase.cli.pimd import pimd
 from hff_ase.cli.properties import properties
 from hff_ase.cli.report import report
+from hff_ase.cli.sweep import sweep
 from hff_ase.cli.train import train
 from hff_ase.errors import HFFError, HFFWarning
 
@@ -51,6 +52,7 @@ app.command(rich_help_panel=SIMULATE)(equilibrate)
 app.command(rich_help_panel=SIMULATE)(md)
 app.command(rich_help_panel=SIMULATE)(pimd)
 app.command(rich_help_panel=SIMULATE)(lammps)
+app.command(rich_help_panel=SIMULATE)(sweep)
 app.command(name="ipi-path", rich_help_panel=SIMULATE)(ipi_path)
 app.command(rich_help_panel=PROPERTIES)(properties)
 app.command(rich_help_panel=PROPERTIES)(analyse)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from ase import Atoms
 
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.labels.labeller import Label, Labeller, check_threads, failed, job_key
 from hff_ase.labels.store import LabelStore
-from hff_ase.labels.workers import dask_client
+from hff_ase.workers import as_finished
 
 __all__ = ["label_frames"]
 
@@ -44,7 +43,7 @@ def label_frames(
         store: where finished labels are kept, or its folder.
         workers: processes (or jobs of a cluster); 0 computes in this process, without Dask.
         threads: per worker.
-        cluster: a yaml file that says where workers run (see `hff_ase.labels.workers`); None for
+        cluster: a yaml file that says where workers run (see `hff_ase.workers`); None for
             this machine.
         retry_failed: compute again what failed before.
         lost_limit: workers that may die over one structure before it counts as failed.
@@ -121,40 +120,26 @@ def _compute_with_dask(workers: int, cluster: str | Path | None, lost_limit: int
     def run(
         jobs: dict[str, Atoms], labeller: Labeller, store: LabelStore, threads: int
     ) -> Iterator[tuple[str, Label]]:
-        if not jobs:
-            return  # no workers are started for nothing
-        from distributed import as_completed
-
         folder = str(store.folder.resolve())
         # the largest first, so that no worker is left alone with one at the end
         order = sorted(jobs, key=lambda key: -len(jobs[key]))
-        with dask_client(min(workers, len(jobs)), threads, cluster, lost_limit) as client:
-            futures = {
-                client.submit(
-                    compute, key, jobs[key], labeller, folder, threads, key=f"label-{key}"
-                ): key
-                for key in order
-            }
-            with _cancelled_on_the_way_out(list(futures)):
-                for future in as_completed(futures, loop=client.loop):
-                    key = futures[future]
-                    if future.status != "finished":
-                        reason = future.exception()
-                        label = failed(f"{type(reason).__name__}: {reason}")
-                        store.write(key, label)
-                    yield key, _finished(store, key)
+        asked = {key: (key, jobs[key], labeller, folder, threads) for key in order}
+        done = as_finished(
+            compute,
+            asked,
+            name="label",
+            workers=workers,
+            threads=threads,
+            cluster=cluster,
+            lost_limit=lost_limit,
+        )
+        with closing(done):
+            for key, reason in done:
+                if reason is not None:
+                    store.write(key, failed(f"{type(reason).__name__}: {reason}"))
+                yield key, _finished(store, key)
 
     return run
-
-
-@contextmanager
-def _cancelled_on_the_way_out(futures: list[Any]) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        for future in futures:
-            if not future.done():
-                future.cancel()
 
 
 def _finished(store: LabelStore, key: str) -> Label:

@@ -1,4 +1,4 @@
-"""Where Dask's workers run: on this machine, or on a cluster that a yaml file describes.
+"""Jobs on Dask's workers, on this machine or on a cluster that a yaml file describes.
 
 The file's ``kind`` is a class of dask-jobqueue (SLURMCluster, PBSCluster, SGECluster ...), the
 other keys are its arguments, for example::
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,7 +39,7 @@ def dask_client(
         ConfigError: Dask is missing, or the cluster's file cannot be used.
     """
     if find_spec("distributed") is None:
-        raise ConfigError("expected Dask for worker processes: pip install 'hff-ase[labels]'")
+        raise ConfigError("expected Dask for worker processes: pip install 'hff-ase[cluster]'")
     settings = None if cluster is None else read_cluster(cluster)
     import dask
     from distributed import Client
@@ -67,6 +67,58 @@ def dask_client(
             if started is not None:
                 started.close()
             logger.setLevel(level)
+
+
+def as_finished(
+    function: Callable[..., Any],
+    jobs: Mapping[str, Sequence[Any]],
+    *,
+    name: str,
+    workers: int,
+    threads: int,
+    cluster: str | Path | None = None,
+    lost_limit: int = 3,
+) -> Generator[tuple[str, BaseException | None], None, None]:
+    """Call a function for every job on Dask's workers, and say which is finished.
+
+    A worker that dies (killed, out of memory, its machine gone) loses only what it was computing,
+    which another one takes up. Where a worker dies, Dask also hands out once more what it finished
+    before: the function leaves its result where every machine sees it, and returns at once where
+    one is there.
+
+    Args:
+        function: of the arguments of a job; sent to workers, so picklable.
+        jobs: key -> arguments, in the order in which they are begun.
+        name: of the kind of jobs.
+        workers: processes, or jobs of a cluster.
+        threads: per worker.
+        cluster: a yaml file (see this module); None for this machine.
+        lost_limit: workers that may die over one job before it counts as failed.
+
+    Yields:
+        A key, and what its job raised, or the error of workers that died over it; None if it came
+        to an end.
+
+    Raises:
+        ConfigError: Dask is missing, or the cluster's file cannot be used.
+    """
+    if not jobs:
+        return  # no workers are started for nothing
+    with dask_client(min(workers, len(jobs)), threads, cluster, lost_limit) as client:
+        from distributed import as_completed
+
+        futures = {
+            client.submit(function, *arguments, key=f"{name}-{key}"): key
+            for key, arguments in jobs.items()
+        }
+        try:
+            for future in as_completed(futures, loop=client.loop):
+                failure = None if future.status == "finished" else future.exception()
+                yield futures[future], failure
+        finally:
+            for future in futures:
+                if not future.done():
+                    future.cancel()
 
 
 def _start(workers: int, threads: int, settings: dict[str, Any] | None) -> Any:
@@ -118,7 +170,7 @@ def read_cluster(path: str | Path) -> dict[str, Any]:
             raise ConfigError(f"expected nothing beside the address in {path}")
         return settings
     if find_spec("dask_jobqueue") is None:
-        raise ConfigError("expected dask-jobqueue for a cluster: pip install 'hff-ase[labels]'")
+        raise ConfigError("expected dask-jobqueue for a cluster: pip install 'hff-ase[cluster]'")
     import dask_jobqueue
 
     known = sorted(name for name in dir(dask_jobqueue) if name.endswith("Cluster"))

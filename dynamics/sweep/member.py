@@ -1,0 +1,93 @@
+"""One run of a sweep, on a worker: begun, or taken up where it was."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from hff_ase.dynamics.reporters.run_folder import SUMMARY, RunFolder
+from hff_ase.dynamics.simulation.summary import read_summary
+from hff_ase.dynamics.sweep.config import Member
+from hff_ase.errors import HFFError, SimulationError, StoppedError
+from hff_ase.files import write_whole
+
+BOX, FAILURE = "box.extxyz", "failure.json"
+
+
+def run_member(member: Member, folder: str) -> None:
+    """Bring a run to its end, whatever was done of it before.
+
+    A finished run is left as it is; a box that is there is not built again; a run that was begun
+    goes on at its last checkpoint, bit for bit. A run that fails leaves a file that says why, and
+    the others go on.
+
+    Args:
+        member: the run.
+        folder: its own.
+    """
+    place = Path(folder)
+    if status_of(place) in ("finished", "failed"):
+        return
+    try:
+        _run(member, place)
+    except StoppedError:
+        return  # to be taken up another time
+    except HFFError as error:
+        record_failure(place, str(error))
+
+
+def _run(member: Member, place: Path) -> None:
+    from hff_ase.dynamics.md import MDRun
+
+    quiet = Console(quiet=True)
+    if RunFolder(place).has_run:
+        run = MDRun.resume(place, console=quiet)
+    else:
+        place.mkdir(parents=True, exist_ok=True)
+        run = MDRun.start(member.config(place, _structure(member, place)), console=quiet)
+    run.run()
+
+
+def _structure(member: Member, place: Path) -> str:
+    """The file of its box, built where it is not there yet."""
+    if member.is_file:
+        return member.system
+    box = place / BOX
+    if not box.exists():
+        from ase.io import write
+
+        from hff_ase.dynamics.build import build_box
+
+        atoms = build_box(member.system, member.atoms, seed=member.seed)
+        new = place / "new.extxyz"
+        write(new, atoms)
+        new.replace(box)
+    return str(box)
+
+
+def record_failure(place: Path, reason: str) -> None:
+    """Leave a file that says why a run failed."""
+    place.mkdir(parents=True, exist_ok=True)
+    write_whole(place / FAILURE, json.dumps({"error": reason}).encode())
+
+
+def status_of(place: Path) -> str:
+    """finished, failed, begun or waiting."""
+    if summary_of(place).get("status") == "finished":
+        return "finished"
+    if (place / FAILURE).exists():
+        return "failed"
+    return "begun" if RunFolder(place).has_run else "waiting"
+
+
+def summary_of(place: Path) -> dict[str, Any]:
+    """What its summary says; nothing where there is none."""
+    if not (place / SUMMARY).exists():
+        return {}
+    try:
+        return read_summary(RunFolder(place))
+    except SimulationError:
+        return {}
