@@ -78,16 +78,23 @@ class Outside:
         return f"{self.what}: {self.advice}"
 
 
-def not_trained_on(model: str, unknown: Sequence[Outside], advice: bool = True) -> str:
-    """What is said of molecules outside a model's domain, in errors and warnings alike.
+def not_trained_on(model: str, unknown: Sequence[Outside], allowed: bool | None = None) -> str:
+    """What is said of molecules outside a model's domain: all the words of it.
 
     Args:
         model: its name.
         unknown: the molecules, at least one.
-        advice: whether to say what to do about it.
+        allowed: whether a run goes on with them; None where nothing was asked (a warning).
     """
-    what = ", ".join(outside.what for outside in unknown)
-    return f"{model} was not trained on {what}{f': {unknown[0].advice}' if advice else ''}"
+    what, advice = ", ".join(outside.what for outside in unknown), unknown[0].advice
+    if allowed:
+        return f"{model} was not trained on {what}; going on, as --outside-domain asks"
+    if allowed is None:
+        return f"{model} was not trained on {what}: {advice}"
+    return (
+        f"{model} was not trained on {what}: {advice}, or go on at your own risk with "
+        "--outside-domain"
+    )
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,7 @@ class Companion:
     Attributes:
         model: name of a shipped model.
         factor: root mean square of the error over that of the spread
-            (`hff_ase.calculators.committee.Spread`) on labelled frames that none was trained on.
+            (`hff_ase.calculators.spread.Spread`) on labelled frames that none was trained on.
         threshold: estimated error, mean over the atoms of a frame, eV/Angstrom, that none of these
             frames exceeds.
     """

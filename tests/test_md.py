@@ -9,12 +9,14 @@ import yaml
 from ase import Atoms, units
 from ase.calculators.calculator import Calculator, all_changes
 from ase.io import read, write
+from ase.md.nose_hoover_chain import NoseHooverChainNVT
 from toy_md import ListedLennardJones, argon, settings
 from typer.testing import CliRunner
 
 from hff_ase.cli.md import md
 from hff_ase.dynamics.config import MDConfig
 from hff_ase.dynamics.engine.ase.ase_integrator import ASEIntegrator
+from hff_ase.dynamics.engine.ase.ase_internals import refuse_other_ase
 from hff_ase.dynamics.engine.momenta import random_momenta, temperature
 from hff_ase.dynamics.guards.checks import check_contacts
 from hff_ase.dynamics.md import MDRun
@@ -85,6 +87,15 @@ def propagate(ensemble: str, atoms: Atoms, n_steps: int, **options: float) -> np
         volume = atoms.get_volume() if atoms.pbc.all() else 1.0
         rows.append((kinetic, potential, conserved, volume))
     return np.array(rows)
+
+
+def test_another_ase_is_refused_before_the_first_step():
+    atoms = argon()
+    dynamics = NoseHooverChainNVT(atoms, 1.0, 300.0, 100.0)
+    refuse_other_ase(dynamics, "nvt-nhc")
+    del dynamics._thermostat  # as a version without it
+    with pytest.raises(SimulationError, match=r"expected ASE 3\.25 to .*no _thermostat\._eta"):
+        refuse_other_ase(dynamics, "nvt-nhc")
 
 
 @pytest.mark.parametrize("ensemble", ["nvt", "nvt-nhc"])

@@ -97,7 +97,7 @@ def label_frames(
     The results of each batched pass are written whole; a run that is killed loses one pass. Each
     frame holds ``info["teacher_energies"]`` (eV), and with several teachers ``stress_spread``
     (eV/A^3) in its info and ``forces_spread`` (eV/A) and ``charges_spread`` (e) in its arrays: see
-    `hff_ase.calculators.committee.Spread`.
+    `hff_ase.calculators.spread.Spread`.
 
     Args:
         frames: structures; labels that they hold are left aside.

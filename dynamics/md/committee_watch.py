@@ -20,7 +20,8 @@ from hff_ase.dynamics.simulation.checkpoint import Checkpoint
 from hff_ase.errors import ConfigError, SimulationError
 
 if TYPE_CHECKING:  # runs without a committee need no torch
-    from hff_ase.calculators.committee import Committee, Spread
+    from hff_ase.calculators.committee import Committee
+    from hff_ase.calculators.spread import Spread
 
 
 HEADER = (
@@ -136,7 +137,7 @@ class CommitteeWatch:
         return last is None or step - last >= self._config.collect_spacing
 
     def _spread(self, atoms: Atoms, results: Mapping[str, Any]) -> Spread:
-        from hff_ase.calculators.committee import spread_of
+        from hff_ase.calculators.spread import spread_of
 
         committee = self._committee
         if committee.drive == "mean" and committee.spread is not None:

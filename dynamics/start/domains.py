@@ -62,13 +62,10 @@ def check_domains(
         found = [outside for atoms in structures for outside in domain.check(atoms, name_of)]
         unknown = _once([outside for outside in found if outside.kind == "molecule"])
         if unknown:
+            said = not_trained_on(name, unknown, allowed)
             if not allowed:
-                raise OutsideDomainError(
-                    f"{not_trained_on(name, unknown)}, or go on at your own risk with "
-                    "--outside-domain"
-                )
-            said = not_trained_on(name, unknown, advice=False)
-            _warn(f"{said}; going on, as --outside-domain asks")
+                raise OutsideDomainError(said)
+            _warn(said)
         unusual = _once([outside for outside in found if outside.kind != "molecule"])
         for temperature in sorted(set(temperatures)):
             unusual += domain.check_conditions(temperature=temperature)
