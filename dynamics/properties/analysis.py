@@ -20,6 +20,8 @@ from hff_ase.dynamics.properties.window import Window
 from hff_ase.dynamics.reference.lookup import Measurement, measured
 from hff_ase.errors import ConfigError, HFFError, RecipeError, SimulationError
 
+__all__ = ["Analysis", "Convergence", "Quantity", "StateResult", "analyse"]
+
 SHARES = (0.1, 0.2, 0.35, 0.5, 0.65, 0.8)  # of each replica, for convergence
 
 
@@ -92,7 +94,12 @@ class StateResult:
 
 @dataclass(frozen=True)
 class Analysis:
-    """The state points of one request."""
+    """The state points of one request.
+
+    Attributes:
+        results: of each.
+        about: what else belongs into properties.json.
+    """
 
     results: tuple[StateResult, ...]
     about: Mapping[str, Any] = field(default_factory=dict)

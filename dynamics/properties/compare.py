@@ -13,6 +13,8 @@ from hff_ase.dynamics.properties.table import read_properties
 from hff_ase.dynamics.reporters.growing_file import write_atomically
 from hff_ase.errors import ConfigError
 
+__all__ = ["Comparison", "Row", "compare", "parity_plot"]
+
 COMPARED = ("density", "viscosity", "conductivity", "permittivity", "transference_number")
 
 
@@ -142,7 +144,11 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
 
 
 def parity_plot(comparison: Comparison, path: Path) -> None:
-    """Computed against measured, a panel for each quantity; .png, .svg or .pdf.
+    """Computed against measured, a panel for each quantity.
+
+    Args:
+        comparison: what to draw.
+        path: a .png, .svg or .pdf file.
 
     Raises:
         ConfigError: nothing to draw, or another suffix.

@@ -17,6 +17,8 @@ from hff_ase.dynamics.observables.onsager import collective
 from hff_ase.dynamics.properties.shells import cations, compositions
 from hff_ase.dynamics.properties.window import Window
 
+__all__ = ["Curve"]
+
 Array = NDArray[np.float64]
 MOST_POINTS = 300  # of a line
 MOST_PAIRS = 6  # of species, whose g(r) are drawn

@@ -21,6 +21,8 @@ from scipy.optimize import curve_fit
 from hff_ase.dynamics.observables.observable import Observable, one_sigma, refuse
 from hff_ase.dynamics.properties.curves import Curve, line
 
+__all__ = ["arrhenius", "vogel"]
+
 Array = NDArray[np.float64]
 GAS = units.kB * units.mol / units.kJ  # kJ/mol/K
 ACTIVATED = ("self_diffusion", "self_diffusion_infinite", "viscosity", "conductivity")

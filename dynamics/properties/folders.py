@@ -21,6 +21,8 @@ from hff_ase.errors import ConfigError, HFFError, SimulationError
 if TYPE_CHECKING:  # it imports torch, which reading numbers does without
     from hff_ase.dynamics.replicas import ReplicaConfig
 
+__all__ = ["read_folder"]
+
 SHOWN = (
     "model",
     "dtype",

@@ -13,6 +13,8 @@ from hff_ase.dynamics.observables.trajectory import SAME_CELL
 from hff_ase.dynamics.properties.state import PRESSURE, VOLUME, StatePoint, Stretch, name_of
 from hff_ase.errors import ConfigError
 
+__all__ = ["from_trajectories"]
+
 LOOKED_AT = 20  # frames, to tell whether the cell moves
 
 

@@ -16,6 +16,8 @@ from hff_ase.dynamics.properties.state import PRESSURE, VOLUME
 from hff_ase.dynamics.properties.window import Window
 from hff_ase.errors import ConfigError
 
+__all__ = ["Plan"]
+
 Found = Mapping[str, Observable]
 
 

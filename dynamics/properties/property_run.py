@@ -41,6 +41,8 @@ from hff_ase.dynamics.reporters.growing_file import write_atomically
 from hff_ase.dynamics.reporters.run_folder import CONFIG
 from hff_ase.errors import ConfigError, SimulationError, StoppedError
 
+__all__ = ["PropertyRun"]
+
 PROGRESS = "progress.json"
 
 
@@ -79,6 +81,9 @@ class PropertyRun:
         console: Console | None = None,
     ) -> PropertyRun:
         """Check what can be checked, and put the request into the folder.
+
+        Args:
+            folder, request, calc, builder, console: as for the class.
 
         Raises:
             SimulationError: the folder holds such a run.
@@ -308,6 +313,3 @@ def _state(run: PropertyRun, point: Point) -> StatePoint | None:
         about,
         tuple(dict.fromkeys(notes)),
     )
-
-
-__all__ = ["PropertyRun", "Request", "states_of_run"]

@@ -15,6 +15,8 @@ from hff_ase.settings import Duration, TimeStep, setting
 from hff_ase.settings.common import MODEL, ModelSettings, TermSettings
 from hff_ase.settings.declare import REQUIRED
 
+__all__ = ["Request"]
+
 REQUEST = "request.yaml"
 WHAT, SPENT, RUNS = "What", "How much", "How it is run"
 HOURS = {"s": 1 / 3600, "min": 1 / 60, "h": 1.0, "d": 24.0}
@@ -35,7 +37,7 @@ class Point:
 
 
 class Request(ModelSettings, TermSettings):
-    """Liquids, temperatures and properties, and how much may be spent on them."""
+    """Liquids, temperatures, each ``property`` wanted, and how much may be spent on them."""
 
     recipe: tuple[str, ...] = setting(
         REQUIRED,

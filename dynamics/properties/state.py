@@ -9,6 +9,8 @@ from typing import Any
 
 from hff_ase.dynamics.observables.topology import Topology
 
+__all__ = ["StatePoint", "Stretch"]
+
 PRESSURE, VOLUME = "pressure", "volume"  # what a stretch holds constant
 
 

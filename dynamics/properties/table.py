@@ -16,12 +16,18 @@ from hff_ase.dynamics.reference.lookup import Measurement
 from hff_ase.dynamics.reporters.growing_file import write_atomically
 from hff_ase.errors import ConfigError
 
+__all__ = ["read_properties", "write_analysis"]
+
 PROPERTIES, CURVES = "properties.json", "curves.json"
 FORMAT = 1
 
 
 def write_analysis(analysis: Analysis, folder: str | Path) -> Path:
-    """Write both files into a folder; the path of properties.json.
+    """Write properties.json and curves.json; the path of the first.
+
+    Args:
+        analysis: what was found.
+        folder: where to.
 
     Raises:
         WriteError: they cannot be written.

@@ -18,6 +18,8 @@ from hff_ase.dynamics.observables.trajectory import Trajectory
 from hff_ase.dynamics.properties.material import CELL_VOLUME, Material
 from hff_ase.dynamics.properties.state import VOLUME
 
+__all__ = ["Window"]
+
 Array = NDArray[np.float64]
 Anything = TypeVar("Anything")
 
@@ -49,7 +51,12 @@ class Window:
         return self.material.topology
 
     def series(self, held: str, name: str) -> tuple[list[Array], float]:
-        """A column of the rows of each replica [n_samples], and the time between rows, ps."""
+        """A column of the rows of each replica [n_samples], and the time between rows, ps.
+
+        Args:
+            held: what the run holds constant: ``pressure`` or ``volume``.
+            name: of the column in statistics.dat.
+        """
         rows, interval = self.material.rows(held)
         return [self.cut(one[name]) for one in self.chosen(rows)], interval
 

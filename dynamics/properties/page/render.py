@@ -17,12 +17,18 @@ from hff_ase.dynamics.properties.plans import PLANS
 from hff_ase.dynamics.properties.table import read_curves, read_properties
 from hff_ase.dynamics.reporters.growing_file import write_atomically
 
+__all__ = ["write_report"]
+
 REPORT = "report.html"
 TEMPLATE, VIEWER = "report.html.j2", "3Dmol-min.js"
 
 
 def write_report(folder: str | Path, output: str | Path | None = None) -> Path:
-    """Write report.html from the properties.json of a folder; its path.
+    """Write the page from the properties.json of a folder; its path.
+
+    Args:
+        folder: of the run.
+        output: the page; None for report.html there.
 
     Raises:
         ConfigError: no properties.json there.
