@@ -117,10 +117,13 @@ class Conditioning:
             f"- condition number of informed directions (s > 1): {_number(self.condition)}",
             f"- a Gauss-Newton step gains chi^2 of {self.gain:.3g} and leaves "
             f"{100 * self.left[-1]:.0f} % of the effective samples",
-            f"- force RMSE {1e3 * self.force_rmse:.3g} meV/A, change along the step "
-            f"{1e3 * self.force_change:+.2g} meV/A, per unit of chi^2 "
-            f"{1e3 * self.collateral:+.2g} meV/A",
         ]
+        if np.isfinite(self.force_rmse):
+            numbers.append(
+                f"- force RMSE {1e3 * self.force_rmse:.3g} meV/A, change along the step "
+                f"{1e3 * self.force_change:+.2g} meV/A, per unit of chi^2 "
+                f"{1e3 * self.collateral:+.2g} meV/A"
+            )
         return table + "\n\n" + "\n".join(numbers) + "\n"
 
 
