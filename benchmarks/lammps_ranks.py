@@ -99,24 +99,34 @@ def run_rank(data: str, types: list[str], steps: int) -> None:
 
 def measure(n_atoms: int, ranks: list[int], steps: int) -> None:
     """The engine of `hff md`, then LAMMPS."""
+    import numpy as np
     import torch
 
     from hff_ase import HybridFF
     from hff_ase.bench.boxes import large_box
     from hff_ase.bench.dynamics import relaxed
+    from hff_ase.dynamics.engine.momenta import random_momenta
     from hff_ase.dynamics.lammps import write_data
     from hff_ase.dynamics.lammps.launch import mpiexec
 
     torch.set_num_threads(1)
     calc = HybridFF.load("electrolyte")
     box = relaxed(calc, large_box(RECIPE, n_atoms, seed=1))
-    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
-
-    MaxwellBoltzmannDistribution(box, temperature_K=300)
+    box.set_momenta(random_momenta(box, 300.0, np.random.default_rng(0)))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "box.extxyz")
         box.write(file)
-        md = [sys.executable, "-m", "hff_ase", "md", str(file), "--ensemble", "nve"]
+        md = [
+            sys.executable,
+            "-m",
+            "hff_ase",
+            "md",
+            str(file),
+            "--ensemble",
+            "nve",
+            "--model",
+            "electrolyte",
+        ]
         md += ["--velocities", "file", "--no-minimize", "--timestep", str(TIMESTEP), "--no-plot"]
         md += ["--no-progress", "--statistics-interval", "50", "--bond-watch", "off", "--force"]
         md += ["--output", str(Path(folder, "md"))]

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.io import write
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.optimize import FIRE
 from test_evaluator import dense_box
 
 from hff_ase import HybridFF
 from hff_ase.dynamics.build import build_box
+from hff_ase.dynamics.engine.momenta import random_momenta
 from hff_ase.dynamics.lammps.box import check_box, energy_unit, numbers_of_types
 from hff_ase.dynamics.lammps.data import write_data
 from hff_ase.dynamics.lammps.input_file import read_input
@@ -316,7 +316,7 @@ def relaxed(folder: Path, seed: int = 3) -> Atoms:
     box = build_box("1 M LiPF6 in EC:DMC 1:1 v/v", 240, seed=seed)
     box.calc = HybridFF.load("electrolyte")
     FIRE(box, logfile=None).run(fmax=0.5, steps=150)
-    MaxwellBoltzmannDistribution(box, temperature_K=300, rng=np.random.default_rng(1))
+    box.set_momenta(random_momenta(box, 300.0, np.random.default_rng(1)))
     box.calc = None
     return box
 
