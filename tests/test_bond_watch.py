@@ -217,7 +217,8 @@ def test_a_replica_whose_bonds_break_is_left_behind(
         **{"minimize": False, "plot": False, "progress": False, "max_displacement": 5.0},
     }
     config = ReplicaConfig.load(settings)
-    structures = [find_solvent("ethanol").atoms(), Atoms("Li2", [[0, 0, 0], [0, 0, 9.0]])]
+    lithium = Atoms("Li2", [[0, 0, 0], [0, 0, 9.0]], info={"charge": 2})
+    structures = [find_solvent("ethanol").atoms(), lithium]
     run = ReplicaRun.start(config, structures, HybridFF.load(small_model_path))
     with pytest.warns(HFFWarning, match="replica 0 stopped after step 100: the bond of"):
         run.run()

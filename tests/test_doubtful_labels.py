@@ -15,6 +15,7 @@ from conftest import make_potential
 
 from hff_ase import HybridFF
 from hff_ase.data import check_frames
+from hff_ase.data.agreement import check_agreement
 from hff_ase.data.doubts import doubts, leak
 from hff_ase.errors import HFFWarning, StructureError
 from hff_ase.training import TrainConfig
@@ -152,3 +153,14 @@ def test_our_own_labels_agree() -> None:
             atoms, energy=results["energy"], forces=results["forces"]
         )
     check_frames(frames)
+
+
+def test_stiff_bonds_are_no_wrong_unit() -> None:
+    """Far distorted, energies may change by 1.25 times the work of the mean force: no unit."""
+    frames = [molecule(("CH3OH", "H2CO", "CH3CH2OH")[k % 3]) for k in range(30)]
+    for k, atoms in enumerate(frames):
+        atoms.rattle(0.05, seed=k)
+        forces = -2.0 * 1.25 * atoms.positions
+        energy = 1.25 * 1.25 * float((atoms.positions**2).sum())
+        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
+    check_agreement(frames)

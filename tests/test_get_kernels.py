@@ -456,7 +456,7 @@ def test_layers_around_another_backend(shape: tuple[int, int, int]) -> None:
     gradient = torch.randn(40, shape[0], dtype=torch.float64)
     arguments = (weights, case.species, case.batch, case.rows)
     with torch.no_grad():
-        plain = layers.NumbaPass(*arguments, TorchMessages)
+        plain = layers.TritonPass(*arguments, TorchMessages)
         fused = NumbaPass(*arguments)
         torch.testing.assert_close(plain.forward(), fused.forward(), rtol=1e-11, atol=1e-11)
         for a, b in zip(plain.backward(gradient), fused.backward(gradient), strict=True):

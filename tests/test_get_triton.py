@@ -313,7 +313,7 @@ def test_a_whole_network_between_torchs_dense_operations(channels: int, heads: i
     case = make_case([gas(6, 4.0, seed=11), Atoms("H")], channels, heads)
     net, batch = case.net, case.batch
     species = torch.arange(batch.n_atoms, device=DEVICE) % 3
-    fast = layers.Evaluation(fused_weights(net), species, batch, case.rows, gpu)
+    fast = layers.TritonPass(fused_weights(net), species, batch, case.rows, gpu)
     ours = {"features": fast.forward()}
     ours["positions"], ours["cell"] = fast.backward(case.x)
 

@@ -19,7 +19,9 @@ REACH = 0.3  # Angstrom, how far an atom may move between two frames that are co
 PAIRS = (8, 2000)  # fewer say nothing, more are not looked at
 CORRELATED = 0.8  # below this it is noise, or frames that are too far apart
 CLEAR = 0.95  # above this the slope is sharp, below it is known to a factor of two or so
-SHARP, WIDE = 1.25, 2.5  # dispersion in one of the two, a basis set's error and the like are inside
+# Stiff bonds, dispersion in one of the two, a basis set's error and the like are inside WIDE;
+# within it only a slope that is a known conversion to NEAR is taken for one.
+NEAR, WIDE = 0.1, 2.5
 # How many times the work of the forces the energy changes by, and what that suggests.
 MEANINGS = {
     51.4221: "forces in Hartree/Bohr",
@@ -51,8 +53,8 @@ def check_agreement(frames: Sequence[Atoms]) -> None:
     if not norms > 0.0 or abs(float(change @ work)) < CORRELATED * norms:
         return
     slope = float(change @ work / (work @ work))
-    width = SHARP if abs(float(change @ work)) > CLEAR * norms else WIDE
-    if 1 / width <= slope <= width:
+    sharp = abs(float(change @ work)) > CLEAR * norms
+    if 1 / WIDE <= slope <= WIDE and not (sharp and _is_conversion(slope)):
         return
     per_atom = slope * float(np.median([len(first) for first, *_ in pairs]))
     raise StructureError(
@@ -84,10 +86,14 @@ def _pairs(frames: Sequence[Atoms]) -> Iterator[Pair]:
             yield before, atoms, change, -float((mean * moved).sum())
 
 
+def _is_conversion(slope: float) -> bool:
+    return any(abs(np.log(slope / known)) < NEAR for known in MEANINGS)
+
+
 def _meaning(slope: float, per_atom: float) -> str:
     sign = " and the sign of the gradient" if slope < 0 else ""
     size = abs(slope)
-    if 1 / SHARP <= size <= SHARP:
+    if abs(np.log(size)) < 2 * NEAR:
         return " (forces with the sign of the gradient?)"
     best = min(MEANINGS, key=lambda known: abs(np.log(size / known)))
     if abs(np.log(size / best)) < 0.2:
