@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from hff_ase.dynamics.config import Stage
 from hff_ase.dynamics.properties import analyse, from_trajectories, read_folder
 from hff_ase.dynamics.properties.folders import held_stages
 from hff_ase.dynamics.properties.plans import PLANS, plans_of
+from hff_ase.dynamics.properties.reading import pooled
 from hff_ase.dynamics.properties.table import as_dict, lines, read_properties, write_analysis
 from hff_ase.dynamics.replicas import ReplicaRun
 from hff_ase.errors import ConfigError, HFFError, SimulationError
@@ -204,6 +206,29 @@ def test_a_run_of_replicas_gives_bulk_and_transport(toy_run, tmp_path):
     assert content == json.loads(written.read_text())
     assert content["states"][0]["quantities"]["density"]["value"] == density.value
     assert any("density" in line and "g/cm^3" in line for line in lines(content))
+
+
+def test_folders_of_one_state_point_are_pooled(toy_run, tmp_path):
+    """The same run twice: the same mean, of twice as many replicas; another model is refused."""
+    one, other = read_folder(toy_run), read_folder(toy_run)
+    (both,) = pooled([one, other])
+    assert sorted({stretch.replica for stretch in both.stretches}) == list(range(6))
+    alone, together = (
+        analyse([state], ["density"], convergence=False).results[0] for state in (*one, both)
+    )
+    assert together.n_replicas == 2 * alone.n_replicas
+    values = [result.quantities["density"].found.value for result in (alone, together)]
+    assert values[0] == pytest.approx(values[1], rel=1e-12)
+    changed = replace(other[0], about={**other[0].about, "model": "another.hff"})
+    with pytest.raises(ConfigError, match=r"runs of one model to pool as .*another.hff"):
+        pooled([one, [changed]])
+    elsewhere = replace(other[0], temperature=999.0)
+    assert len(pooled([one, [elsewhere]])) == 2
+    target = tmp_path / "both"
+    arguments = ["analyse", str(toy_run), str(toy_run), "-o", str(target), "--property", "density"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert (target / "properties.json").is_file()
 
 
 def test_every_plan_names_what_it_needs_and_builds_on_earlier_ones():
