@@ -83,6 +83,7 @@ def test_steps_end_where_samples_do(samples: Ensemble, wanted: list[Target]) -> 
     assert report.after[0].n_eff > 0.3 * len(samples)
 
 
+@pytest.mark.slow
 def test_forces_hold_parameters_back(samples: Ensemble, wanted: list[Target]) -> None:
     calc = calculator()
     frames = [samples.atoms(k) for k in range(4)]

@@ -54,7 +54,7 @@ def distribution(pressure: float, modulus: float) -> tuple[np.ndarray, np.ndarra
     return space, total / total[-1]
 
 
-@pytest.mark.parametrize("modulus", [0.0, 3 * units.GPa])
+@pytest.mark.parametrize("modulus", [pytest.param(0.0, marks=pytest.mark.slow), 3 * units.GPa])
 def test_exact_distribution_of_volumes(modulus):
     """Two pressures in one batch; samples many relaxation times apart."""
     n_replicas, pressure = 120, np.repeat([0.5, 1.0], 60) * units.GPa
@@ -87,6 +87,7 @@ def liquid(ensemble: str) -> tuple[np.ndarray, np.ndarray]:
     return 1000 * 32 / known["volume"][250:].mean(0), known["pressure"][250:].mean(0) / BAR
 
 
+@pytest.mark.slow  # a minute of dynamics
 def test_density_and_pressure_of_a_liquid():
     scr, mtk = liquid("npt-scr"), liquid("npt")
     for density, pressure in (scr, mtk):
