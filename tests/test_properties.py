@@ -173,6 +173,14 @@ def test_transport_of_a_short_run_is_refused_with_how_much_longer(tmp_path):
     assert entry["longer"] == pytest.approx(200 / 120, rel=0.02)
 
 
+@pytest.mark.parametrize("n_frames", [2, 3, 5])
+def test_a_run_that_has_hardly_begun_is_refused_in_words(n_frames, tmp_path):
+    file = write_walk(tmp_path / "begun.extxyz", n_frames)
+    state = from_trajectories([file], temperature=T, charges=CHARGES)
+    found = analyse([state], [*TRANSPORT, "structure"]).results[0].quantities
+    assert all(one.found.refused for name, one in found.items() if "/" in name)
+
+
 def test_production_is_what_follows_the_last_barostat():
     def held(*names: str) -> dict[str, tuple[int, ...]]:
         return held_stages([Stage(name, 1) for name in names])

@@ -27,12 +27,19 @@ from hff_ase.dynamics.properties.planning import (
     measure_speed,
     table,
 )
+from hff_ase.dynamics.properties.property_run import PropertyRun
 from hff_ase.dynamics.properties.reading import Reading, states_of
-from hff_ase.dynamics.properties.request import at_concentrations, read_request
+from hff_ase.dynamics.properties.request import Request, at_concentrations, read_request
 from hff_ase.dynamics.properties.stages import at_density
 from hff_ase.dynamics.properties.table import read_properties
 from hff_ase.dynamics.reporters.statistics import read_statistics
-from hff_ase.errors import ConfigError, SimulationError, StoppedError
+from hff_ase.errors import (
+    ConfigError,
+    HFFError,
+    OutsideDomainError,
+    SimulationError,
+    StoppedError,
+)
 
 PROGRAM = Path(__file__).with_name("toy_properties.py")
 POINT = "argon-95K"
@@ -259,3 +266,21 @@ def test_the_command_plans_without_running(small_model_path, tmp_path):
     ):
         with pytest.raises(ConfigError, match=message):
             CliRunner().invoke(app, wrong, catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "says"),
+    [
+        ({"recipe": ["1 M LiTFSI in sulfolane"]}, OutsideDomainError, "not trained on .*sulfolane"),
+        ({"max_settling": "0.4ps"}, ConfigError, "above soft .*max_time is --max-settling"),
+        ({"recipe": ["0.1 M LiPF6 in EC"], "atoms": 60}, HFFError, "atoms"),
+    ],
+)
+def test_what_is_refused_leaves_no_folder(settings, error, says, tmp_path):
+    asked = {"recipe": ["DMC"], "model": "electrolyte", "temperature": [298.15], "budget": "1h"}
+    with pytest.raises(error, match=says):
+        PropertyRun.start(tmp_path / "run", Request.load({**asked, **settings}))
+    assert not (tmp_path / "run").exists()
+    allowed = {"recipe": ["TEP"], "outside_domain": True}
+    PropertyRun.start(tmp_path / "other", Request.load({**asked, **allowed}))
+    assert (tmp_path / "other" / "request.yaml").is_file()

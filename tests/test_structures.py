@@ -28,6 +28,7 @@ from hff_ase.labels.clusters import cut_clusters
 from hff_ase.labels.molecules import find_molecules
 from hff_ase.labels.tight_binding import XTBLabeller
 from hff_ase.reading import read_structure, with_own_names
+from hff_ase.testing import check_calculator
 
 
 def _pimd(atoms: Atoms, folder: Path, model: Path) -> None:
@@ -203,3 +204,15 @@ def test_a_bare_cut_is_said_of_the_models_that_have_one() -> None:
     for name in ("electrolyte", "electrolyte-e3"):
         assert "misses -dE/dV by about 25 bar" in parts[name]
     assert "note" not in parts["ecemc-dft"]
+
+
+def test_where_a_stress_is_no_derivative_a_bare_cut_is_named() -> None:
+    class Wrong(HybridFF):
+        def calculate(self, *args: Any, **options: Any) -> None:
+            super().calculate(*args, **options)
+            if "stress" in self.results:
+                self.results["stress"] = 1.2 * self.results["stress"]
+
+    calc = Wrong.load("electrolyte", dtype="float64")
+    with pytest.raises(AssertionError, match=r"against its stress.*dispersion has a bare cut"):
+        check_calculator(calc, [salt_box()], derivative_tolerance=1e-2, step=1e-3)

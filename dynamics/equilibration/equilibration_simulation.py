@@ -84,7 +84,10 @@ class EquilibrationSimulation(ReplicaSimulation):
         kelvin = " and ".join(
             f"{one * phase.heat:.0f}" for one in sorted(set(self._config.temperatures))
         )
-        self._say(f"{phase.name}: {ensemble} at {kelvin} K, up to {phase.time * 1e-3:g} ps")
+        longest = phase.time
+        if phase.name == "hot" and not self._state.notes.get("shells"):
+            longest = parse_time(self._protocol.hot)  # no cations to wait for
+        self._say(f"{phase.name}: {ensemble} at {kelvin} K, up to {longest * 1e-3:.4g} ps")
         super()._begin_stage(ensemble)
 
     def _is_over(self, index: int) -> bool:

@@ -119,7 +119,8 @@ def collective_of(window: Window) -> list[Curve]:
     runs, topology = window.centres(), window.topology
     charges = topology.kind_charges()
     z = np.array([charges[kind] for kind in topology.kinds])
-    n_lags = max(int(0.3 * min(map(len, runs))), 4)
+    shortest = min(map(len, runs))
+    n_lags = min(max(int(0.3 * shortest), 4), shortest)
     both, alone = [], []
     each = topology.formal_charges()
     for run in runs:

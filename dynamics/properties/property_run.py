@@ -87,7 +87,7 @@ class PropertyRun:
 
         Raises:
             SimulationError: the folder holds such a run.
-            RecipeError: a recipe that cannot be read.
+            RecipeError, ConfigError, OutsideDomainError: what `check_feasible` refuses.
         """
         place = Path(folder)
         if (place / REQUEST).exists():
@@ -98,7 +98,10 @@ class PropertyRun:
         request.check_lengths()
         if builder is build:
             from hff_ase.dynamics.build import parse_recipe
+            from hff_ase.dynamics.properties.feasible import check_feasible
 
+            if calc is None:
+                check_feasible(request)
             recipes = tuple(str(parse_recipe(one)) for one in request.recipes)
             request = request.model_copy(update={"recipe": recipes, "concentration": ()})
         place.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from signal import Signals
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -15,6 +18,7 @@ from hff_ase.settings.declare import REQUIRED
 
 if TYPE_CHECKING:
     from hff_ase.calculators.finetune.targets import Target
+    from hff_ase.calculators.hybrid import HybridFF
 
 SAMPLING, FITTING = "Samples", "Fitting"
 
@@ -91,8 +95,11 @@ class FitSettings(TargetSettings, OutputFile):
         from dataclasses import replace
 
         from hff_ase.calculators.finetune.targets import read_targets, split
+        from hff_ase.dynamics.build import parse_recipe
 
         fitted, out = split(read_targets(Path(self.targets)), self.keep_out, self.seed)
+        for target in (*fitted, *out):  # a slip is said before hours of sampling
+            parse_recipe(target.liquid)
         return list(fitted), [replace(target, kept_out=True) for target in out]
 
 
@@ -112,14 +119,17 @@ def align(config: AlignConfig) -> None:
     from hff_ase.calculators.finetune.alignment_loss import AlignSettings
     from hff_ase.calculators.hybrid import HybridFF
     from hff_ase.dynamics.sampling.alignment_run import AlignmentRun
+    from hff_ase.dynamics.sampling.lookup import with_reference
     from hff_ase.dynamics.simulation.stopping import stop_on_signals
 
     keep_memory()
     output = config.target()
     fitted, out = config.split_targets()
+    calc = HybridFF.load(config.model, device=config.device)
+    check_names(calc, config.parameters)
     run = AlignmentRun(
-        HybridFF.load(config.model, device=config.device),
-        [*fitted, *out],
+        calc,
+        with_reference([*fitted, *out]),
         config.folder("align"),
         parameters=list(config.parameters),
         rounds=config.rounds,
@@ -129,8 +139,27 @@ def align(config: AlignConfig) -> None:
         ),
         ensembles=config.ensembles(),
     )
-    with stop_on_signals() as stop:
+    with stop_on_signals() as stop, going_on():
         run.run(stop)
     run.write(output)
     typer.echo(output.with_suffix(".md").read_text().rstrip())
     typer.echo(f"{output}: {len(fitted)} densities aligned, {len(out)} kept out")
+
+
+def check_names(calc: HybridFF, names: Iterable[str]) -> None:
+    """Refuse parameters that the model does not have, before anything is sampled or read."""
+    from hff_ase.parameter_vector import ParameterVector
+
+    ParameterVector(calc.potential, [name for name in names if name != "lora"])
+
+
+@contextlib.contextmanager
+def going_on() -> Iterator[None]:
+    """Say of a sampling that was stopped how the whole goes on: not as its runs would alone."""
+    from hff_ase.errors import StoppedError
+
+    try:
+        yield
+    except StoppedError as error:
+        name = Signals(error.exit_code - 128).name
+        raise StoppedError(f"stopped by {name}; the same command goes on", name) from None

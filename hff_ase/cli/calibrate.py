@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from hff_ase.cli.align import FITTING, FitSettings
+from hff_ase.cli.align import FITTING, FitSettings, check_names, going_on
 from hff_ase.cli.command import command
 from hff_ase.settings import Settings, setting
 
@@ -45,14 +45,17 @@ def calibrate(config: CalibrateConfig) -> None:
     from hff_ase.calculators.finetune.calibrate import CalibrateSettings
     from hff_ase.calculators.hybrid import HybridFF
     from hff_ase.dynamics.sampling.calibration_run import CalibrationRun
+    from hff_ase.dynamics.sampling.lookup import with_reference
     from hff_ase.training.adapt.replay import read_all
 
     keep_memory()
     output = config.target()
     fitted, out = config.split_targets()
+    calc = HybridFF.load(config.model, device=config.device)
+    check_names(calc, config.parameters)
     run = CalibrationRun(
-        HybridFF.load(config.model, device=config.device),
-        [*fitted, *out],
+        calc,
+        with_reference([*fitted, *out]),
         config.folder("calibrate"),
         parameters=list(config.parameters),
         rounds=config.rounds,
@@ -63,7 +66,8 @@ def calibrate(config: CalibrateConfig) -> None:
     )
     if config.pareto:
         typer.echo(run.pareto(list(config.pareto)))
-    report = run.run()
+    with going_on():
+        report = run.run()
     run.write(output)
     typer.echo(report.markdown().rstrip())
     typer.echo(f"{output}: chi^2 {report.chi2[0]:.3g} before, {report.chi2[-1]:.3g} after")

@@ -10,12 +10,6 @@ from hff_ase.cli.command import command
 from hff_ase.settings import setting
 from hff_ase.settings.common import OUTPUT, PrintSettings
 
-# What somebody should know of a model with a term of this kind before using it.
-NOTES = {
-    "bamboo_dispersion": "dispersion has a bare cut, as published: the pressure of a liquid misses "
-    "-dE/dV by about 25 bar (energy-volume fits and Monte Carlo barostats see it, dynamics do not)",
-}
-
 
 class ModelsSettings(PrintSettings):
     """Which model, and how much of it."""
@@ -79,6 +73,13 @@ def _as_text(name: str, description: dict[str, Any]) -> str:
     lines.append(f"  terms      {terms}")
     lines += [f"  {key:<10} {about[key]}" for key in ("provenance", "licence") if about.get(key)]
     kinds = [term["kind"] for term in description["terms"]]
-    lines += [f"  note       {note}" for kind, note in NOTES.items() if kind in kinds]
+    lines += [f"  note       {note}" for note in notes_of(kinds)]
     lines.append(f"  written by hff_ase {description['package_version']}")
     return "\n".join(lines)
+
+
+def notes_of(kinds: list[str]) -> list[str]:
+    """What the terms of a model say of themselves."""
+    from hff_ase.terms import TERMS
+
+    return [TERMS[kind].note for kind in kinds if kind in TERMS and TERMS[kind].note]

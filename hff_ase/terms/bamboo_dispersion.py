@@ -54,6 +54,10 @@ class BambooDispersion(ElementPairTerm):
     """
 
     kind = "bamboo_dispersion"
+    note = (
+        "dispersion has a bare cut, as published: the pressure of a liquid misses -dE/dV by about "
+        "25 bar (energy-volume fits and Monte Carlo barostats see it, dynamics do not)"
+    )
 
     c6: Tensor
     radius: Tensor

@@ -30,6 +30,7 @@ class Term(nn.Module):
         needs, gives: field names.
         owns_coulomb: the term's energy contains the Coulomb energy of the charges it gives.
         parts: names of parts of the energy that can be left out (`Neighborhood.leaves_out`).
+        note: what somebody should know of a model with this term before using it, or "".
     """
 
     kind: ClassVar[str]
@@ -37,6 +38,7 @@ class Term(nn.Module):
     gives: ClassVar[tuple[str, ...]] = ()
     owns_coulomb: ClassVar[bool] = False
     parts: ClassVar[tuple[str, ...]] = ()
+    note: ClassVar[str] = ""
 
     @property
     def remembers(self) -> bool:

@@ -136,7 +136,17 @@ def _check_derivatives(calculator: Calculator, atoms: Atoms, tolerance: float, s
         strain[b, a] += 0.5
         what = f"slope of the energy of {label(atoms)} against its stress, component {k}"
         got = slope(strain, strain=True)
-        assert_close(what, np.array(got / scale), np.array(virial[k] / scale), tolerance)
+        try:
+            assert_close(what, np.array(got / scale), np.array(virial[k] / scale), tolerance)
+        except AssertionError as error:
+            raise AssertionError(f"{error}{_notes(calculator)}") from None
+
+
+def _notes(calculator: Calculator) -> str:
+    """What the terms of a potential say of themselves, beside what went wrong."""
+    potential = getattr(calculator, "potential", None)
+    terms = [] if potential is None else [term for _, term in potential.named_terms()]
+    return "".join(f" ({term.note})" for term in terms if term.note)
 
 
 def _check_charge_is_seen(calculator: Calculator, atoms: Atoms) -> None:
