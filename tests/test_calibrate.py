@@ -52,6 +52,7 @@ def wanted(samples: Ensemble) -> list[Target]:
     return [replace(target, value=predict(target, [pool]).value) for target in targets]
 
 
+@pytest.mark.slow
 def test_targets_are_met_where_another_model_meets_them(
     samples: Ensemble, wanted: list[Target]
 ) -> None:

@@ -76,6 +76,7 @@ def test_two_starts_come_to_one_density(tmp_path):
     assert ready[0].has("momenta")
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(tmp_path):
     start(tmp_path / "whole").run()
 

