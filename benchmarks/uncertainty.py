@@ -27,6 +27,7 @@ from ase.io import read
 from hff_ase.allocator import keep_memory
 from hff_ase.calculators import HybridFF
 from hff_ase.calculators.committee import Committee
+from hff_ase.calculators.spread import spread_of
 from hff_ase.data import read_frames
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models" / "recipes" / "electrolyte"))
@@ -60,10 +61,8 @@ def spreads_of(committee: Committee, frames: list[Atoms]) -> tuple[list[np.ndarr
         part = frames[first : first + BATCH]
         members = committee.evaluate_members(part)
         for found in members:
-            stack = np.stack([np.asarray(one["forces"]) for one in found])
-            squares = np.square(stack - stack.mean(axis=0)).sum(axis=2).mean(axis=0)
-            spreads.append(np.sqrt(squares))
-            forces.append(stack[0])
+            spreads.append(spread_of(found).forces)
+            forces.append(np.asarray(found[0]["forces"]))
     return spreads, np.concatenate(forces)
 
 

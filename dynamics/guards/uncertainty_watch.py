@@ -147,7 +147,7 @@ class UncertaintyWatch:
 
 
 def bare(atoms: Atoms) -> Atoms:
-    """A copy without calculator and constraints."""
+    """A copy without calculator and constraints, for models that ASE would let share results."""
     copy = atoms.copy()
     copy.set_constraint()
     return copy

@@ -13,6 +13,7 @@ from ase.io import write
 
 from hff_ase.dynamics.config import MDConfig
 from hff_ase.dynamics.guards.checks import name_atom
+from hff_ase.dynamics.guards.uncertainty_watch import bare
 from hff_ase.dynamics.reporters.growing_file import GrowingFile
 from hff_ase.dynamics.reporters.run_folder import NAMES, SPREAD, RunFolder
 from hff_ase.dynamics.reporters.statistics import Moment
@@ -142,15 +143,8 @@ class CommitteeWatch:
         committee = self._committee
         if committee.drive == "mean" and committee.spread is not None:
             return committee.spread  # of the step that it has just driven
-        others = committee.evaluate_members([unwatched(atoms)], skip=1)[0]
+        others = committee.evaluate_members([bare(atoms)], skip=1)[0]
         return spread_of([results, *others])
-
-
-def unwatched(atoms: Atoms) -> Atoms:
-    """A copy without the calculator, for members that ASE would let share results."""
-    copy = atoms.copy()
-    copy.set_constraint()
-    return copy
 
 
 def disagreement(atoms: Atoms, spread: Spread, config: MDConfig) -> str:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-from ase.io.trajectory import Trajectory as AseFile
 
 from hff_ase.dynamics.observables.reading import CHUNK, stream
 from hff_ase.dynamics.observables.trajectory import Trajectory
 from hff_ase.dynamics.observables.unwrapping import whole_offsets
-from hff_ase.dynamics.observables.xtc import check_xtc
 from hff_ase.dynamics.properties.state import Stretch
 from hff_ase.errors import ConfigError
 
@@ -81,20 +78,3 @@ class Frames:
             inside = np.flatnonzero((part.times >= first - 1e-9) & (part.times <= last + 1e-9))
             if len(inside):
                 yield part.frames(slice(int(inside[0]), int(inside[-1]) + 1))
-
-
-def count_frames(path: Path) -> int | None:
-    """Number of frames of a file, for a progress bar; None where it takes reading to know."""
-    if path.suffix == ".xtc":
-        return check_xtc(path)
-    if path.suffix == ".traj":
-        with AseFile(str(path)) as file:
-            return len(file)
-    if path.suffix in (".extxyz", ".xyz"):
-        with open(path, "rb") as lines:
-            n_atoms = lines.readline().strip()
-            if not n_atoms.isdigit():
-                return None
-            size = sum(len(lines.readline()) for _ in range(int(n_atoms) + 1)) + len(n_atoms) + 1
-        return max(round(path.stat().st_size / max(size, 1)), 1)
-    return None

@@ -96,11 +96,13 @@ class FitSettings(TargetSettings, OutputFile):
 
         from hff_ase.calculators.finetune.targets import read_targets, split
         from hff_ase.dynamics.build import parse_recipe
+        from hff_ase.dynamics.sampling.lookup import with_reference
 
         fitted, out = split(read_targets(Path(self.targets)), self.keep_out, self.seed)
         for target in (*fitted, *out):  # a slip is said before hours of sampling
             parse_recipe(target.liquid)
-        return list(fitted), [replace(target, kept_out=True) for target in out]
+        kept_out = [replace(target, kept_out=True) for target in out]
+        return with_reference(fitted), with_reference(kept_out)
 
 
 class AlignConfig(FitSettings):
@@ -119,7 +121,6 @@ def align(config: AlignConfig) -> None:
     from hff_ase.calculators.finetune.alignment_loss import AlignSettings
     from hff_ase.calculators.hybrid import HybridFF
     from hff_ase.dynamics.sampling.alignment_run import AlignmentRun
-    from hff_ase.dynamics.sampling.lookup import with_reference
     from hff_ase.dynamics.simulation.stopping import stop_on_signals
 
     keep_memory()
@@ -129,7 +130,7 @@ def align(config: AlignConfig) -> None:
     check_names(calc, config.parameters)
     run = AlignmentRun(
         calc,
-        with_reference([*fitted, *out]),
+        [*fitted, *out],
         config.folder("align"),
         parameters=list(config.parameters),
         rounds=config.rounds,

@@ -45,7 +45,6 @@ def calibrate(config: CalibrateConfig) -> None:
     from hff_ase.calculators.finetune.calibrate import CalibrateSettings
     from hff_ase.calculators.hybrid import HybridFF
     from hff_ase.dynamics.sampling.calibration_run import CalibrationRun
-    from hff_ase.dynamics.sampling.lookup import with_reference
     from hff_ase.training.adapt.replay import read_all
 
     keep_memory()
@@ -55,7 +54,7 @@ def calibrate(config: CalibrateConfig) -> None:
     check_names(calc, config.parameters)
     run = CalibrationRun(
         calc,
-        with_reference([*fitted, *out]),
+        [*fitted, *out],
         config.folder("calibrate"),
         parameters=list(config.parameters),
         rounds=config.rounds,
