@@ -19,10 +19,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from ase import Atoms
 from ase.io import read
+from figures import draw
 
 from hff_ase.allocator import keep_memory
 from hff_ase.calculators import HybridFF
@@ -33,9 +33,6 @@ from hff_ase.data import read_frames
 sys.path.insert(0, str(Path(__file__).parents[1] / "models" / "recipes" / "electrolyte"))
 from frames import HELD_OUT, SEGMENT
 from liquids import LEFT_OUT
-
-matplotlib.use("Agg")
-from matplotlib import pyplot
 
 BATCH, BINS = 12, 12
 Frames = dict[str, list[Atoms]]
@@ -81,26 +78,6 @@ def binned(spread: np.ndarray, error: np.ndarray) -> dict[str, list[float]]:
     return {"spread": [float(s) for s, _ in rms], "error": [float(e) for _, e in rms]}
 
 
-def draw(path: Path, report: dict[str, Any]) -> None:
-    """Error against spread inside; mean and largest spread of frames inside and outside."""
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    for name, marker in (("held out", "o"), ("left out", "s")):
-        found = report["bins"][name]
-        left.loglog(found["spread"], found["error"], marker, label=name)
-    line = np.array([0.003, 1.0])
-    left.loglog(line, report["factor"] * line, "k-", lw=0.8, label=f"{report['factor']:.2f} x")
-    left.set(xlabel="spread of the force (eV/A)", ylabel="error of the model (eV/A)")
-    left.legend()
-    for name, frames in report["frames"].items():
-        values = np.array(frames)
-        outside = name not in report["bins"]
-        right.loglog(values[:, 0], values[:, 1], "x" if outside else ".", label=name)
-    right.axvline(report["threshold"], color="k", lw=0.8, ls="--")
-    right.set(xlabel="mean spread of a frame (eV/A)", ylabel="largest spread (eV/A)")
-    right.legend(fontsize=7)
-    figure.savefig(path, dpi=150)
-
-
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -135,7 +112,7 @@ def main() -> None:
     report["threshold"] = float(max(mean for mean, _ in inside))
     args.output.mkdir(parents=True, exist_ok=True)
     (args.output / "uncertainty.json").write_text(json.dumps(report, indent=1) + "\n")
-    draw(args.output / "uncertainty.png", report)
+    draw("uncertainty", args.output / "uncertainty.png", results=args.output)
     for name, frames in report["frames"].items():
         means = np.array(frames)
         print(f"{name:20s} mean {means[:, 0].mean():.3f} (to {means[:, 0].max():.3f}), largest "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,10 @@ project, author = "hff_ase", "The hff_ase developers"
 copyright = author
 release = version = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+DOCS = Path(__file__).parent
+
+sys.path.insert(0, str(DOCS))
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "executed"]
 exclude_patterns = ["_build"]
 myst_heading_anchors = 3
 
@@ -46,8 +50,6 @@ napoleon_custom_sections = [("Class attributes", "Attributes")]
 # Programs that a part of the package is for: described where they are not installed, too.
 OPTIONAL = ("torch_sim", "ipi")
 autodoc_mock_imports = [name for name in OPTIONAL if find_spec(name) is None]
-
-DOCS = Path(__file__).parent
 
 
 def complete(app: Any, name: str, source: list[str]) -> None:

@@ -202,3 +202,29 @@ def test_every_term_is_in_the_reference() -> None:
 
 def test_every_shipped_model_has_its_card_among_the_pages() -> None:
     assert {page.stem for page in (DOCS / "cards").glob("*.md")} == set(available_models())
+
+
+@pytest.fixture
+def executed(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module that draws figures and runs snippets at the build."""
+    monkeypatch.syspath_prepend(str(DOCS))
+    return importlib.import_module("executed")
+
+
+def test_figures_of_pages_are_drawn(executed: Any, tmp_path: Path) -> None:
+    asked = [found for page in PAGES for found in executed.FIGURE.findall(page.read_text("utf-8"))]
+    assert asked
+    for name, _ in asked:
+        executed.drawn(f"```{{drawn}} {name}\ntext\n```", tmp_path)
+        assert (tmp_path / f"{name}.svg").stat().st_size > 10_000
+
+
+def test_a_snippet_shows_what_it_prints_and_draws(executed: Any, tmp_path: Path) -> None:
+    page = "```python run\nx = 2\n```\n\ntext\n\n```python run\nprint(3 * x)\n"
+    page += "open('a.png', 'w').close()\n```\n"
+    text = executed.executed(page, "page", tmp_path)
+    assert "```text\n6\n```" in text
+    assert text.count("![") == 1
+    assert (tmp_path / "page-a.png").exists()
+    with pytest.raises(RuntimeError, match=r"page\.md: a snippet failed: ZeroDivisionError"):
+        executed.executed("```python run\n1 / 0\n```\n", "page", tmp_path)

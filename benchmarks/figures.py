@@ -1,0 +1,89 @@
+"""Figures of the documentation that are drawn from the numbers in benchmarks/results.
+
+    python benchmarks/figures.py -o FOLDER
+
+`make docs` draws the same ones while it builds the pages (docs/executed.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def uncertainty(report: dict[str, Any]) -> Figure:
+    """Error against spread inside the domain; mean and largest spread inside and outside of it.
+
+    Args:
+        report: what `uncertainty.py` writes; eV/Angstrom.
+    """
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for name, marker in (("held out", "o"), ("left out", "s")):
+        found = report["bins"][name]
+        left.loglog(found["spread"], found["error"], marker, label=name)
+    line = np.array([0.003, 1.0])
+    left.loglog(line, report["factor"] * line, "k-", lw=0.8, label=f"{report['factor']:.2f} x")
+    left.set(xlabel="spread of the force (eV/A)", ylabel="error of the model (eV/A)")
+    left.legend()
+    for name, frames in report["frames"].items():
+        values = np.array(frames)
+        outside = name not in report["bins"]
+        right.loglog(values[:, 0], values[:, 1], "x" if outside else ".", label=name)
+    right.axvline(report["threshold"], color="k", lw=0.8, ls="--")
+    right.set(xlabel="mean spread of a frame (eV/A)", ylabel="largest spread (eV/A)")
+    right.legend(fontsize=7)
+    return figure
+
+
+def peers(report: dict[str, Any]) -> Figure:
+    """Time of a step of each program in the largest box, microseconds per atom.
+
+    Args:
+        report: what `peers/run.py` writes.
+    """
+    rows = [row for row in report["results"] if row["case"] == "box" and row["allocator_tuned"]]
+    rows.sort(key=lambda row: -row["us_per_atom"])
+    figure = Figure(figsize=(7, 3.0), layout="constrained")
+    axes = figure.subplots()
+    colors = ["C0" if row["peer"] == "hff" else "0.7" for row in rows]
+    bars = axes.barh([r["name"] for r in rows], [r["us_per_atom"] for r in rows], color=colors)
+    axes.bar_label(bars, fmt="%.0f", padding=3)
+    axes.set(xscale="log", xlabel="time of a step (us/atom), two threads")
+    axes.margins(x=0.1)
+    return figure
+
+
+FIGURES: dict[str, Callable[[dict[str, Any]], Figure]] = {
+    "uncertainty": uncertainty,
+    "peers": peers,
+}
+
+
+def draw(name: str, path: Path, results: Path = RESULTS) -> None:
+    """Write the figure made of ``results/<name>.json``; its kind is that of the path's suffix."""
+    report = json.loads((results / f"{name}.json").read_text(encoding="utf-8"))
+    FIGURES[name](report).savefig(path, dpi=150)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--output", "-o", type=Path, default=Path("figures"), help="folder")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    args.output.mkdir(parents=True, exist_ok=True)
+    for name in FIGURES:
+        draw(name, args.output / f"{name}.png", args.results)
+
+
+if __name__ == "__main__":
+    main()
