@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.halo import Halo
+from hff_ase.longrange.inverse_power import wave_weight
 from hff_ase.longrange.lattice import (
     SmoothSum,
     cell_gradient,
@@ -87,14 +88,16 @@ class ReciprocalEwald:
     Args:
         alpha: splitting parameter, 1/Angstrom.
         tolerance: relative size of the first terms left out.
+        power: n of 1/r^n, 1 or even (`hff_ase.longrange.inverse_power`); only `potential` and
+            `waves` know others than 1.
     """
 
     # Wave vectors are chosen at a rebuild of the neighbour list and must cover cells that grow or
     # shear until the next one, by at most `hff_ase.neighbors.PLAN_STRAIN`.
     margin = 1.03
 
-    def __init__(self, alpha: float, tolerance: float) -> None:
-        self.alpha = alpha
+    def __init__(self, alpha: float, tolerance: float, power: int = 1) -> None:
+        self.alpha, self.power = alpha, power
         self.k_max = 2.0 * alpha * math.sqrt(-math.log(tolerance))
 
     def prepare(self, batch: AtomsBatch) -> EwaldPlan:
@@ -165,13 +168,13 @@ class ReciprocalEwald:
     def waves(self, batch: AtomsBatch, plan: EwaldPlan) -> tuple[Tensor, Tensor, Tensor]:
         """cos(k r), sin(k r) [n_systems, max_count, n_k] and each wave's weight [n_systems, n_k].
 
-        The weight is 8 pi/V exp(-k^2/4 alpha^2)/k^2: both of each +-k.
+        The weight, 8 pi/V exp(-k^2/4 alpha^2)/k^2 for 1/r, is that of both of each +-k.
         """
         reciprocal, volume = reciprocal_lattice(batch.cell)
         k = plan.index @ (2.0 * math.pi * reciprocal)  # [system, k, xyz]
         k2 = k.square().sum(-1)
-        weight = torch.exp(-k2 / (4.0 * self.alpha**2)) / k2.clamp(min=1e-12)
+        weight = wave_weight(self.power, self.alpha, k2.clamp(min=1e-12))
         weight = torch.where(plan.counts, weight, torch.zeros_like(weight))
-        weight = 8.0 * math.pi / volume[:, None] * weight
+        weight = 2.0 / volume[:, None] * weight
         phase = batch.pad(batch.positions) @ k.mT  # [system, atom, k]
         return torch.cos(phase), torch.sin(phase), weight

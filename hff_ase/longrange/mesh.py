@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.longrange.bspline import Grid
+from hff_ase.longrange.inverse_power import wave_weight
 from hff_ase.longrange.lattice import reciprocal_lattice
 
 # Even sizes without large prime factors, about a tenth apart: a liquid that breathes stays on one
@@ -39,9 +40,10 @@ def mesh_size(length: float, spacing: float) -> int:
 
 @dataclass
 class KnownInfluence:
-    """The last cells of a group and their influence function; empty at first."""
+    """The last cells of a group and their influence function of one power; empty at first."""
 
     cell: Tensor | None = None
+    power: int = 1
     influence: Tensor | None = None
 
 
@@ -92,17 +94,18 @@ class MeshGroup:
             return positions @ (reciprocal[0].mT * self.size)
         return torch.einsum("na,nba->nb", positions, reciprocal[self.grid.system]) * self.size
 
-    def influence(self, cell: Tensor, alpha: float) -> Tensor:
+    def influence(self, cell: Tensor, alpha: float, power: int = 1) -> Tensor:
         """The influence function of cells [n_group, 3, 3], computed anew only if they changed.
 
         To compare cells on a GPU would wait for it, and computing is cheap there: nothing is kept.
         """
         if cell.device.type != "cpu" or cell.requires_grad:
-            return influence_function(self, *reciprocal_lattice(cell), alpha)
+            return influence_function(self, *reciprocal_lattice(cell), alpha, power)
         known = self.known
-        if known.influence is None or known.cell is None or not torch.equal(known.cell, cell):
-            known.cell = cell.clone()
-            known.influence = influence_function(self, *reciprocal_lattice(cell), alpha)
+        same = known.cell is not None and known.power == power and torch.equal(known.cell, cell)
+        if known.influence is None or not same:
+            known.cell, known.power = cell.clone(), power
+            known.influence = influence_function(self, *reciprocal_lattice(cell), alpha, power)
         return known.influence
 
 
@@ -163,10 +166,14 @@ def square_waves(group: MeshGroup, metric: Tensor) -> Tensor:
 
 
 def influence_function(
-    group: MeshGroup, reciprocal: Tensor, volume: Tensor, alpha: float
+    group: MeshGroup, reciprocal: Tensor, volume: Tensor, alpha: float, power: int = 1
 ) -> Tensor:
-    """4 pi/V exp(-k^2/4 alpha^2)/k^2 times the splines' part, on the half spectrum."""
+    """4 pi/V exp(-k^2/4 alpha^2)/k^2, or what another power of r has in its place, times the
+    splines' part, on the half spectrum."""
     k2 = square_waves(group, wave_metric(reciprocal))
+    if power != 1:
+        weight = wave_weight(power, alpha, k2)
+        return weight * group.splines * (1.0 / volume)[:, None, None, None]
     gauss = torch.exp(k2 * (-0.25 / alpha**2))
     return gauss / k2 * group.splines * (4.0 * math.pi / volume)[:, None, None, None]
 

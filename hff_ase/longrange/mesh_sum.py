@@ -27,11 +27,14 @@ class MeshSum:
         batch: the configuration.
         plan: of `ReciprocalPME.prepare`.
         alpha: splitting parameter, 1/Angstrom.
+        power: n of 1/r^n; only `potential` knows others than 1.
     """
 
-    def __init__(self, batch: AtomsBatch, plan: list[MeshGroup], alpha: float) -> None:
+    def __init__(
+        self, batch: AtomsBatch, plan: list[MeshGroup], alpha: float, power: int = 1
+    ) -> None:
         self.batch = batch.moved(batch.positions.detach(), batch.cell.detach())
-        self.alpha = alpha
+        self.alpha, self.power = alpha, power
         self.reciprocal, self.volume = reciprocal_lattice(self.batch.cell)
         self._parts = [(group, self._stencil(group)) for group in plan]
 
@@ -52,7 +55,7 @@ class MeshSum:
         for group, stencil in self._parts:
             density = stencil.spread(group.of_atoms(charges)[:, None], VALUE)
             spectrum = torch.fft.rfftn(density, dim=(1, 2, 3))
-            spectrum *= group.influence(group.lattice(self.batch.cell), self.alpha)
+            spectrum *= group.influence(group.lattice(self.batch.cell), self.alpha, self.power)
             part = stencil.interpolate(mesh_of(spectrum, group), VALUE)[:, 0]
             phi = part if group.atoms is None else phi.index_copy(0, group.atoms, part)
         return phi

@@ -36,13 +36,16 @@ class ReciprocalPME:
         tolerance: relative RMS error asked of forces and energy; sets the mesh.
         order: of the B-splines, the points per axis that a charge is spread over: 4 to 6, or
             None to choose by the tolerance.
+        power: n of 1/r^n, 1 or even (`hff_ase.longrange.inverse_power`); `explicit` is for 1.
     """
 
     # As for plain Ewald: cells may change until the next rebuild.
     margin = 1.03
 
-    def __init__(self, alpha: float, tolerance: float, order: int | None = None) -> None:
-        self.alpha = alpha
+    def __init__(
+        self, alpha: float, tolerance: float, order: int | None = None, power: int = 1
+    ) -> None:
+        self.alpha, self.power = alpha, power
         self.order = order or spline_order(tolerance)
         self.spacing = mesh_spacing(alpha, tolerance, self.order)
 
@@ -63,7 +66,7 @@ class ReciprocalPME:
 
     def bind(self, batch: AtomsBatch, plan: list[MeshGroup]) -> MeshSum:
         """The sum at this configuration, for any charges, without a graph."""
-        return MeshSum(batch, plan, self.alpha)
+        return MeshSum(batch, plan, self.alpha, self.power)
 
     def explicit(
         self, batch: AtomsBatch, charges: Tensor, plan: list[MeshGroup], halo: Halo | None = None
@@ -84,7 +87,7 @@ class ReciprocalPME:
             part = MeshPotential.apply(
                 group.of_atoms(charges),
                 u,
-                group.influence(cell, self.alpha),
+                group.influence(cell, self.alpha, self.power),
                 group.grid,
                 group.multiplicity,
             )

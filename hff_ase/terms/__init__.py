@@ -14,6 +14,8 @@ from hff_ase.terms.predicted_charges import PredictedCharges
 from hff_ase.terms.qeq import FeatureQEq, QEq
 from hff_ase.terms.repulsion import ZBL
 from hff_ase.terms.short_range import ShortRange
+from hff_ase.terms.slater import SlaterPairs
+from hff_ase.terms.slater_dispersion import SlaterDispersion
 from hff_ase.terms.term import Term
 
 TERMS: dict[str, type[Term]] = {
@@ -33,6 +35,8 @@ TERMS: dict[str, type[Term]] = {
         ChargeTransfer,
         ExcludedCoulomb,
         InducedDipoles,
+        SlaterPairs,
+        SlaterDispersion,
     )
 }
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hff_ase.declared import Declared
-from hff_ase.terms.site_pairs import SitePairTerm
+from hff_ase.terms.site_pairs import Parameters, SitePairTerm, geometric_mean
 
 FACTORS = (0.0, 0.0, 0.5)  # for atoms 1, 2, 3 bonds apart
 BEYOND_FOUR = (0.0, 0.0, 0.0, 0.0)  # atoms of one molecule count from 5 bonds on
@@ -18,17 +18,11 @@ WALL_RADIUS = 1.5  # Angstrom, where the wall is WALL_HEIGHT
 WALL_HEIGHT = 0.0433641042418  # eV, 1 kcal/mol
 
 
-def _mixed(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> tuple[Tensor, list[Tensor]]:
+def _mixed(first: Parameters, second: Parameters) -> tuple[Tensor, list[Tensor]]:
     """The mean of the first parameters (radii), and geometric means of the others."""
     radius = 0.5 * (first[0] + second[0])
     pairs = zip(first[1:], second[1:], strict=True)
-    return radius, [_geometric_mean(a * b) for a, b in pairs]
-
-
-def _geometric_mean(product: Tensor) -> Tensor:
-    """The root of a product; with the derivative 0 where one factor is 0, not an infinite one."""
-    positive = product > 0.0
-    return torch.where(positive, torch.where(positive, product, 1.0).sqrt(), 0.0)
+    return radius, [geometric_mean(a * b) for a, b in pairs]
 
 
 class Exp6(SitePairTerm):
@@ -84,7 +78,7 @@ class Exp6(SitePairTerm):
         """Those that are the same for all atoms."""
         return {"damping": "damping", "wall_radius": "wall.0", "wall_height": "wall.1"}
 
-    def energy(self, r: Tensor, first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> Tensor:
+    def energy(self, r: Tensor, first: Parameters, second: Parameters) -> Tensor:
         """See the class."""
         r0, (epsilon, steepness, c6) = _mixed(first, second)
         repulsion = 6.0 * epsilon * torch.exp(steepness * (1.0 - r / r0))
@@ -125,7 +119,7 @@ class ChargeTransfer(SitePairTerm):
             "values.decay.value": Declared("1", "log", 0.2, "decay"),
         }
 
-    def energy(self, r: Tensor, first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> Tensor:
+    def energy(self, r: Tensor, first: Parameters, second: Parameters) -> Tensor:
         """See the class."""
         r0, (strength, decay) = _mixed(first, second)
         return -strength * r**-4 * torch.exp(-((decay * r / r0) ** 3))

@@ -24,6 +24,9 @@ from hff_ase.pairs import PairRequest
 from hff_ase.terms.pairwise import ElementPairTerm, KernelInput, share_pairs, switch_off
 from hff_ase.terms.term import Fields
 
+Parameters = tuple[Tensor, ...]
+"""Of one site, in the order of the term's `names`, that broadcast with distances."""
+
 _TABLES: Kept[Table] = Kept()
 _TAILS: Kept[Tensor] = Kept()
 NODES = 48  # of the quadrature of a tail
@@ -52,6 +55,8 @@ class SitePairTerm(ElementPairTerm):
     ``switch_width`` f goes to zero before the cutoff with two continuous derivatives, with 0 it is
     cut sharply, as published force fields do. What is cut off can be put back for a liquid that is
     uniform beyond (``tail``): E = 2 pi N^2/V <int f (1 - s) r^2 dr>, over all pairs of sites.
+
+    A term whose f is a sum of ``parts`` gives them in `energy_of`, one with a single f in `energy`.
 
     Class attributes:
         names: of the parameters of a site.
@@ -117,9 +122,19 @@ class SitePairTerm(ElementPairTerm):
         """A half list within the cutoff."""
         return (self.pair_request,)
 
-    def energy(self, r: Tensor, first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> Tensor:
+    def energy(self, r: Tensor, first: Parameters, second: Parameters) -> Tensor:
         """f(r), eV, for the parameters of the two sites, in the order of `names`."""
         raise NotImplementedError
+
+    def energy_of(
+        self, parts: tuple[str, ...], r: Tensor, first: Parameters, second: Parameters
+    ) -> Tensor:
+        """The sum of some of `parts` of f(r), eV."""
+        return self.energy(r, first, second)
+
+    def wanted(self, neighbors: Neighborhood) -> tuple[str, ...]:
+        """The parts that are not left out."""
+        return tuple(part for part in self.parts if not neighbors.leaves_out(self, part))
 
     def refuses_owned(self, neighbors: Neighborhood) -> str | None:
         """Molecules are found as a whole."""
@@ -142,9 +157,14 @@ class SitePairTerm(ElementPairTerm):
         kind = self.kind_of_site.to(batch.device)[found.site].to(torch.int32)
         return SitePlan(found.site, kind, found.listed(near), found.tiled(missing))
 
+    def plan(self, neighbors: Neighborhood) -> SitePlan:
+        """What was prepared."""
+        found: SitePlan = neighbors.plan(self)
+        return found
+
     def forward(self, batch: AtomsBatch, neighbors: Neighborhood, fields: Fields) -> Tensor:
         """Atomic energies [n_atoms], eV."""
-        plan: SitePlan = neighbors.plan(self)
+        plan = self.plan(neighbors)
         energies = super().forward(batch, neighbors, fields)
         if len(plan.missing):
             energies = energies - self._excluded(batch, neighbors, plan)
@@ -152,20 +172,22 @@ class SitePairTerm(ElementPairTerm):
 
     def pair_energies(self, batch: AtomsBatch, neighbors: Neighborhood) -> Tensor:
         """Atomic energies [n_atoms] of all pairs, eV, in torch."""
-        plan: SitePlan = neighbors.plan(self)
+        plan = self.plan(neighbors)
         pairs = neighbors.pairs(self.pair_request)
-        energy = self._switched(pairs.distance, *self._of(plan, pairs.i, pairs.j))
+        sites = self._of(plan, pairs.i, pairs.j)
+        energy = self._switched(self.wanted(neighbors), pairs.distance, *sites)
         return share_pairs(energy, pairs, batch.n_atoms)
 
     def kernel_input(self, batch: AtomsBatch, neighbors: Neighborhood) -> KernelInput | None:
         """Tables for each two kinds of sites; None where they are too many."""
         if self.n_kinds > MOST_KINDS:
             return None
-        plan: SitePlan = neighbors.plan(self)
-        table = _TABLES.of(self, lambda: self._tabulate(batch.device), batch.device)
+        plan = self.plan(neighbors)
+        parts, device = self.wanted(neighbors), batch.device
+        table = _TABLES.of(self, lambda: self._tabulate(parts, device), (parts, device))
         return KernelInput(ElementTables(plan.kind, table, self.n_kinds))
 
-    def _tabulate(self, device: torch.device) -> Table:
+    def _tabulate(self, parts: tuple[str, ...], device: torch.device) -> Table:
         n = self.n_kinds
         values = [value()[self.site_of_kind].detach() for value in self.site_parameters()]
         first = tuple(v.repeat_interleave(n)[:, None] for v in values)
@@ -173,22 +195,24 @@ class SitePairTerm(ElementPairTerm):
         cutoff = self.pair_request.cutoff
 
         def function(r: Tensor) -> Tensor:
-            value = self.energy(r, first, second)
+            value = self.energy_of(parts, r, first, second)
             width = self.switch_width  # a sharp end is left to the kernel
             return value * switch_off(r, cutoff - width, cutoff) if width else value
 
         return tabulate(function, cutoff, n * n, device)
 
-    def _of(self, plan: SitePlan, i: Tensor, j: Tensor) -> tuple[tuple[Tensor, ...], ...]:
+    def _of(self, plan: SitePlan, i: Tensor, j: Tensor) -> tuple[Parameters, Parameters]:
         """Parameters of the atoms of pairs."""
         atoms = [value()[plan.site] for value in self.site_parameters()]
         return tuple(v.index_select(0, i) for v in atoms), tuple(
             v.index_select(0, j) for v in atoms
         )
 
-    def _switched(self, r: Tensor, first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> Tensor:
+    def _switched(
+        self, parts: tuple[str, ...], r: Tensor, first: Parameters, second: Parameters
+    ) -> Tensor:
         cutoff, width = self.pair_request.cutoff, self.switch_width
-        value = self.energy(r, first, second)
+        value = self.energy_of(parts, r, first, second)
         if width:
             return value * switch_off(r, cutoff - width, cutoff)
         return torch.where(r < cutoff, value, 0.0)
@@ -199,7 +223,7 @@ class SitePairTerm(ElementPairTerm):
         r = torch.linalg.vector_norm(nearest_vectors(batch, i, j), dim=1)
         given = self.kernel_input(batch, neighbors) if neighbors.fast else None
         if given is None or given.elements is None:
-            energy = self._switched(r, *self._of(plan, i, j))
+            energy = self._switched(self.wanted(neighbors), r, *self._of(plan, i, j))
         else:  # from the same table: what cancels is large and steep
             function = plan.kind[i].long() * self.n_kinds + plan.kind[j].long()
             energy = interpolated(given.elements.table, function, r)
@@ -213,18 +237,19 @@ class SitePairTerm(ElementPairTerm):
         one_hot = torch.nn.functional.one_hot(plan.kind.long(), n).double()
         counts = batch.system_sum(one_hot)  # [n_systems, n_kinds]
         pairs = 0.5 * (counts[:, :, None] * counts[:, None, :] + torch.diag_embed(counts))
-        total = batch.counts.double()
+        total, parts = batch.counts.double(), self.wanted(neighbors)
         if neighbors.fast and neighbors.parameters is None:  # no function of the parameters
             with torch.no_grad():
-                integrals = _TAILS.of(self, self._tail_integrals, batch.device)
+                key = (parts, batch.device)
+                integrals = _TAILS.of(self, lambda: self._tail_integrals(parts), key)
         else:
-            integrals = self._tail_integrals()
+            integrals = self._tail_integrals(parts)
         mean = (pairs * integrals).sum((1, 2)) / (0.5 * total * (total + 1.0))
         energy = 2.0 * math.pi * total.square() / batch.volume * mean
         energy = torch.where(batch.periodic, energy, 0.0)
         return (energy / total)[batch.system]
 
-    def _tail_integrals(self) -> Tensor:
+    def _tail_integrals(self, parts: tuple[str, ...]) -> Tensor:
         """int f (1 - s) r^2 dr of each two kinds, [n_kinds, n_kinds], eV A^3."""
         device = self.site_of_kind.device
         x, w = (torch.as_tensor(v, device=device) for v in np.polynomial.legendre.leggauss(NODES))
@@ -234,9 +259,16 @@ class SitePairTerm(ElementPairTerm):
         first = tuple(v[:, None, None] for v in values)
         second = tuple(v[None, :, None] for v in values)
         r = cutoff / u  # beyond the cutoff
-        found = (self.energy(r, first, second) * w * cutoff**3 / u**4).sum(-1)
+        found = (self.energy_of(parts, r, first, second) * w * cutoff**3 / u**4).sum(-1)
         if width:
             r = cutoff - width * (1.0 - u)
             off = 1.0 - switch_off(r, cutoff - width, cutoff)
-            found = found + (self.energy(r, first, second) * off * w * width * r**2).sum(-1)
+            value = self.energy_of(parts, r, first, second)
+            found = found + (value * off * w * width * r**2).sum(-1)
         return found
+
+
+def geometric_mean(product: Tensor) -> Tensor:
+    """The root of a product; with the derivative 0 where one factor is 0, not an infinite one."""
+    positive = product > 0.0
+    return torch.where(positive, torch.where(positive, product, 1.0).sqrt(), 0.0)
