@@ -6,10 +6,14 @@ FIELDS: dict[str, str] = {
     "node_features": "[n_atoms, channels], scalar features of the short-range network, its dtype",
     "dipoles": "[n_atoms, 3] float64, induced dipoles in e Angstrom",
     "charges": "[n_atoms] float64, partial charges in e, summing to the charge of each system",
+    "permanent_dipoles": "[n_atoms, 3] float64, dipoles of fixed moments in e Angstrom",
+    "permanent_quadrupoles": "[n_atoms, 3, 3] float64, traceless quadrupoles (Buckingham's Theta) "
+    "of fixed moments in e Angstrom^2",
 }
 
 
-VECTORS = ("dipoles",)  # that turn with the system; the others stay
+VECTORS = ("dipoles", "permanent_dipoles")  # that turn with the system
+TENSORS = ("permanent_quadrupoles",)  # of second rank, that turn twice; all others stay
 
 
 def check_fields(names: tuple[str, ...], owner: str) -> None:

@@ -16,6 +16,9 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.evaluator import Evaluator
 from hff_ase.importers.phyneo import COULOMB, KJ, molecule_of
 from hff_ase.potential import HybridPotential
+from hff_ase.terms.fixed_multipoles import FixedMultipoles
+from hff_ase.terms.multipole_induction import MultipoleInduction
+from hff_ase.terms.multipoles import Multipoles
 from hff_ase.terms.slater import SlaterPairs
 from hff_ase.terms.slater_dispersion import SlaterDispersion
 
@@ -24,6 +27,8 @@ pytestmark = pytest.mark.skipif(
     not DATA.is_dir(), reason="the reference data of PhyNEO are not beside the repository"
 )
 COMPONENTS = {
+    "pol": "induction",
+    "perm": "multipoles",
     "ex": "slater.exchange",
     "es": "slater.penetration",
     "spol": "slater.induction",
@@ -44,17 +49,30 @@ def entries() -> list[dict[str, Any]]:
     for name in ("LiA", "PF6", "ECA", "DMC"):
         residue = facts["residues"][name]
         atoms = [(symbol, kind) for _, kind, symbol in residue["atoms"]]
-        found.append(molecule_of(name, atoms, residue["bonds"], facts["types"]))
+        found.append(molecule_of(name, atoms, residue["bonds"], facts["types"], True))
     return found
 
 
-def potential(cutoff: float, method: str = "ewald") -> HybridPotential:
+def potential(cutoff: float, solver: str = "dense") -> HybridPotential:
     """All terms with pairs cut sharply."""
     molecules = entries()
     cut: dict[str, Any] = {"cutoff": cutoff, "switch_width": 0.0}
     terms = {
+        "moments": FixedMultipoles(molecules),
+        "multipoles": Multipoles(
+            molecules, cutoff=7.0, tolerance=1e-13, method="ewald", prefactor=COULOMB
+        ),
+        "induction": MultipoleInduction(
+            molecules,
+            cutoff=7.0,
+            tolerance=1e-13,
+            method="ewald",
+            prefactor=COULOMB,
+            solver=solver,
+            dipole_tolerance=1e-12,
+        ),
         "slater": SlaterPairs(molecules, prefactor=COULOMB, **cut),
-        "dispersion": SlaterDispersion(molecules, tolerance=1e-13, method=method, **cut),
+        "dispersion": SlaterDispersion(molecules, tolerance=1e-13, method="ewald", **cut),
     }
     return HybridPotential(terms).set_dtype(torch.float64).requires_grad_(False).eval()
 
@@ -69,6 +87,22 @@ def structure(data: Any, name: str = "") -> Atoms:
     atoms.set_array("molecule", data[f"{prefix}molecule_id"])
     atoms.info["charge"] = float(np.round(data[f"{prefix}param_q_e"].sum()))
     return atoms
+
+
+def test_moments_of_molecules_in_space() -> None:
+    """Frames as published, to the last digits."""
+    for file in ("dimers", "clusters"):
+        data = np.load(DATA / f"{file}.npz")
+        names = sorted({key.split("/")[0] for key in data})
+        batch, ends = together(data, names)
+        fields = Evaluator(potential(7.0), trajectory=False).evaluate(batch).fields
+        for ours, theirs in (
+            ("permanent_dipoles", "dip_global_eA"),
+            ("permanent_quadrupoles", "theta_global_eA2"),
+        ):
+            for name, found in zip(names, np.split(fields[ours].numpy(), ends), strict=True):
+                expected = data[f"{name}/{theirs}"]
+                np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12, err_msg=name)
 
 
 def together(data: Any, names: list[str]) -> tuple[AtomsBatch, np.ndarray]:

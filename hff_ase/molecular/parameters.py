@@ -13,30 +13,34 @@ from hff_ase.molecular.templates import Templates
 
 
 class SiteValues(nn.Module):
-    """A number per site, of which those of one class with one value are one parameter.
+    """A number per site, or a row of them, of which those of one class with one value are one
+    parameter.
 
     Args:
         templates: the molecules.
-        values: [n_sites].
+        values: [n_sites] or [n_sites, width].
     """
 
     row: Tensor
 
-    def __init__(self, templates: Templates, values: Sequence[float]) -> None:
+    def __init__(
+        self, templates: Templates, values: Sequence[float] | Sequence[tuple[float, ...]]
+    ) -> None:
         super().__init__()
-        keys = list(zip(templates.site_classes.tolist(), map(float, values), strict=True))
+        keys = list(zip(templates.site_classes.tolist(), values, strict=True))
         unique, row = numbered(keys)
         numbers = torch.tensor([value for _, value in unique], dtype=torch.float64)
         self.value = nn.Parameter(numbers)
         self.register_buffer("row", torch.tensor(row, dtype=torch.int64), persistent=False)
 
     def forward(self) -> Tensor:
-        """[n_sites], float64."""
+        """[n_sites] or [n_sites, width], float64."""
         return self.value.double()[self.row]
 
-    def listed(self) -> list[float]:
-        """[n_sites], for a configuration."""
-        return [float(x) for x in self.forward().detach().cpu()]
+    def listed(self) -> list[Any]:
+        """The same, for a configuration."""
+        found: list[Any] = self.forward().detach().cpu().tolist()
+        return found
 
 
 def numbered(keys: Sequence[Hashable]) -> tuple[list[Any], list[int]]:
@@ -69,6 +73,27 @@ def site_values(entries: Sequence[Mapping[str, Any]], name: str) -> list[float]:
             )
         values += [float(x) for x in own]
     return values
+
+
+def site_rows(
+    entries: Sequence[Mapping[str, Any]], name: str, width: int
+) -> list[tuple[float, ...]]:
+    """`site_values` of a parameter with several numbers for each atom, [n, width].
+
+    Raises:
+        ConfigError: as there, or a row of another width.
+    """
+    rows: list[tuple[float, ...]] = []
+    for entry in entries:
+        own = entry.get(name)
+        n = len(entry.get("numbers", ()))
+        if own is None or len(own) != n or any(len(row) != width for row in own):
+            raise ConfigError(
+                f"expected {name} for the {n} atoms of {entry.get('name')!r} as rows of {width} "
+                f"numbers, got {None if own is None else [len(row) for row in own]}"
+            )
+        rows += [tuple(float(x) for x in row) for row in own]
+    return rows
 
 
 def with_values(templates: Templates, **values: SiteValues) -> list[dict[str, Any]]:

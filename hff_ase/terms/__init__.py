@@ -9,7 +9,10 @@ from hff_ase.terms.dispersion import D3Dispersion
 from hff_ase.terms.excluded_coulomb import ExcludedCoulomb
 from hff_ase.terms.exp6 import ChargeTransfer, Exp6
 from hff_ase.terms.fixed_charges import FixedCharges
+from hff_ase.terms.fixed_multipoles import FixedMultipoles
 from hff_ase.terms.induced_dipoles import InducedDipoles
+from hff_ase.terms.multipole_induction import MultipoleInduction
+from hff_ase.terms.multipoles import Multipoles
 from hff_ase.terms.predicted_charges import PredictedCharges
 from hff_ase.terms.qeq import FeatureQEq, QEq
 from hff_ase.terms.repulsion import ZBL
@@ -35,6 +38,9 @@ TERMS: dict[str, type[Term]] = {
         ChargeTransfer,
         ExcludedCoulomb,
         InducedDipoles,
+        FixedMultipoles,
+        Multipoles,
+        MultipoleInduction,
         SlaterPairs,
         SlaterDispersion,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -51,11 +51,16 @@ class DipolePlan:
         training: the mode that it is for.
         site: int64 [n_atoms].
         parts: systems by how they are solved, and their pairs of one molecule.
+        near: all pairs of one molecule.
+        lattice: wave vectors or a mesh for all systems, where a field of more than charges is
+            summed; else None.
     """
 
     training: bool
     site: Tensor
     parts: list[tuple[Part, Near]]
+    near: Near
+    lattice: Any = None
 
 
 class InducedDipoles(Term):
@@ -97,8 +102,10 @@ class InducedDipoles(Term):
     """
 
     kind = "induced_dipoles"
-    needs = ("charges",)
+    needs: ClassVar[tuple[str, ...]] = ("charges",)
     gives = ("dipoles",)
+    form = "cubic"  # of the damping
+    masks_dipoles = False  # whether factors count for couplings of dipoles too
 
     def __init__(
         self,
@@ -200,9 +207,21 @@ class InducedDipoles(Term):
             for t, p in zip(self.templates.molecules, pairs, strict=True)
         ]
         i, j = found.listed(pairs).unbind(1)
-        near = Near(i, j, found.tiled(missing))
+        near = Near(i, j, found.tiled(missing), self.masks_dipoles)
         parts = make_parts(batch, dense, self.reciprocal, self.mesh)
-        return DipolePlan(self.training, found.site, [(p, _near_of(p, near)) for p in parts])
+        return DipolePlan(self.training, found.site, [(p, _near_of(p, near)) for p in parts], near)
+
+    def sources(
+        self, batch: AtomsBatch, neighbors: Neighborhood, fields: Fields, plan: DipolePlan
+    ) -> tuple[Tensor, Tensor | None]:
+        """Charges [n_atoms] whose field acts on the dipoles, and a further field [n_atoms, 3] in
+        e/A^2, in the graph, or None."""
+        return fields["charges"].double(), None
+
+    def sites(self, plan: DipolePlan) -> Sites:
+        """What the atoms of a batch are."""
+        polarizability, volume = self.polarizability()[plan.site], self.damping()[plan.site]
+        return Sites(polarizability, volume, self.thole, self.form)
 
     def forward(self, batch: AtomsBatch, neighbors: Neighborhood, fields: Fields) -> Tensor:
         """Atomic energies [n_atoms], eV; gives `dipoles` [n_atoms, 3] (without a graph but in
@@ -210,13 +229,13 @@ class InducedDipoles(Term):
         plan: DipolePlan = neighbors.plan(self)
         if plan.training != self.training:  # the mode was changed since neighbours were searched
             plan = self.prepare(batch.detached())
-        charges = fields["charges"].double()
+        charges, applied = self.sources(batch, neighbors, fields, plan)
         iterative = not all(part.dense for part, _ in plan.parts)
         memory = neighbors.memory if iterative else None
         history = None if memory is None else memory.history("dipoles")
         guess = None if history is None else history.guess(batch)
         energies, dipoles = torch.zeros_like(charges), torch.zeros_like(batch.positions)
-        polarizability, volume = self.polarizability()[plan.site], self.damping()[plan.site]
+        sites = self.sites(plan)
         for part, near in plan.parts:
             problem = Problem(
                 part,
@@ -224,9 +243,15 @@ class InducedDipoles(Term):
                 neighbors,
                 self.requests(),
                 self.alpha,
-                Sites(part.of_atoms(polarizability), part.of_atoms(volume), self.thole),
+                Sites(
+                    part.of_atoms(sites.polarizability),
+                    part.of_atoms(sites.volume),
+                    self.thole,
+                    self.form,
+                ),
                 near,
                 part.of_atoms(charges),
+                None if applied is None else part.of_atoms(applied),
                 neighbors.fast and neighbors.parameters is None,
             )
             if self.training:
@@ -249,4 +274,4 @@ def _near_of(part: Part, near: Near) -> Near:
         return near
     i, j = part.rank[near.i], part.rank[near.j]
     mine = i >= 0
-    return Near(i[mine], j[mine], near.missing[mine])
+    return Near(i[mine], j[mine], near.missing[mine], near.of_dipoles)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from ase import Atoms
 
-from hff_ase.fields import VECTORS
+from hff_ase.fields import TENSORS, VECTORS
 from hff_ase.potential import HybridPotential
 from hff_ase.testing.compare import (
     Arrays,
@@ -103,7 +103,8 @@ def check_rotation(
         ) -> np.ndarray:
             if name == "forces" or name in {f"field {field!r}" for field in VECTORS}:
                 return x @ turned[k]
-            return turned[k].T @ x @ turned[k] if name == "stress" else x
+            tensor = name == "stress" or name in {f"field {field!r}" for field in TENSORS}
+            return turned[k].T @ x @ turned[k] if tensor else x
 
         what = "after a reflection and rotation" if improper else "after a rotation"
         _compare(potential, structures, changed, back, what, tolerance)

@@ -19,30 +19,61 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.molecular.assignment import nearest_vectors
 from hff_ase.pairs import Pairs
 
+FORMS = ("cubic", "linear")  # of Thole's damping
+
 
 class Near(NamedTuple):
-    """Pairs i, j [n_near] of one molecule whose charges' fields do not count in full, and the part
-    of them that is ``missing``."""
+    """Pairs i, j [n_near] of one molecule whose fields do not count in full, and the part of them
+    that is ``missing``; of charges only, or of induced dipoles too."""
 
     i: Tensor
     j: Tensor
     missing: Tensor
+    of_dipoles: bool = False
+
+    def missing_of(self, i: Tensor, j: Tensor, n_atoms: int) -> Tensor:
+        """The missing part of the coupling of any two atoms' dipoles, of the shape of i and j."""
+        none = torch.zeros(i.shape, dtype=self.missing.dtype, device=i.device)
+        if not self.of_dipoles or not len(self.i):
+            return none
+        low, high = torch.minimum(self.i, self.j), torch.maximum(self.i, self.j)
+        known, order = torch.sort(low * n_atoms + high)
+        key = torch.minimum(i, j) * n_atoms + torch.maximum(i, j)
+        place = torch.searchsorted(known, key).clamp(max=len(known) - 1)
+        return torch.where(known[place] == key, self.missing[order][place], none)
 
 
 class Sites(NamedTuple):
-    """What atoms are: polarizabilities and damping volumes [n_atoms], A^3, and Thole's a."""
+    """What atoms are: polarizabilities and damping volumes [n_atoms], A^3, Thole's a, and the form
+    of the damping, ``cubic`` (of a u^3) or ``linear`` (of a u)."""
 
     polarizability: Tensor
     volume: Tensor
     thole: float | Tensor
+    form: str = "cubic"
 
     def detached(self) -> Sites:
         """The same outside any graph."""
-        return Sites(self.polarizability.detach(), self.volume.detach(), float(self.thole))
+        polarizability, volume = self.polarizability.detach(), self.volume.detach()
+        return Sites(polarizability, volume, float(self.thole), self.form)
 
-    def exponent(self, r: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        """a u^3 of atoms i, j at distances r."""
-        return self.thole * r**3 / torch.sqrt(self.volume[i] * self.volume[j])
+    def decays(self, r: Tensor, i: Tensor, j: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        r"""1 - lambda_3, 1 - lambda_5 and 1 - lambda_7 of atoms i, j at distances r.
+
+        With u = r/(d_i d_j)^(1/6) and y = a u^3 they are exp(-y) times 1, 1 + y, 1 + y + 3/5 y^2,
+        or with y = a u, exp(-y) times 1 + y + y^2/2, the same + y^3/6, the same + y^4/30 (Thole,
+        Chem. Phys. 59, 341 (1981); van Duijnen and Swart, J. Phys. Chem. A 102, 2399 (1998)).
+        """
+        product = self.volume[i] * self.volume[j]
+        if self.form == "cubic":
+            y = self.thole * r**3 / torch.sqrt(product)
+            decay = torch.exp(-y)
+            return decay, (1.0 + y) * decay, (1.0 + y + 0.6 * y**2) * decay
+        y = self.thole * r * product ** (-1.0 / 6.0)
+        decay = torch.exp(-y)
+        third = 1.0 + y + 0.5 * y**2
+        fifth = third + y**3 / 6.0
+        return third * decay, fifth * decay, (fifth + y**4 / 30.0) * decay
 
 
 class DipolePairSum(Protocol):
@@ -120,32 +151,41 @@ def plain_pairs(
     counts = batch.periodic[batch.system[i]] == (alpha > 0)
     if alpha > 0:
         counts = counts & (r.detach() < cutoff)
-    t1, t2 = thole_factors(r, sites.exponent(r, i, j), alpha)
+    t1, t2 = thole_factors(r, sites.decays(r, i, j), alpha)
     zero = torch.zeros_like(r)
     return PlainDipolePairs(
         i, j, vector, torch.where(counts, t1, zero), torch.where(counts, t2, zero)
     )
 
 
-def thole_factors(r: Tensor, exponent: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-    """t1 and t2 for distances and a u^3, of the same shape; alpha = 0 for the whole interaction."""
+def missing_pairs(batch: AtomsBatch, sites: Sites, near: Near) -> PlainDipolePairs:
+    """Less what near pairs are not to have of each other's charges and dipoles."""
+    i, j = near.i, near.j
+    vector = nearest_vectors(batch, i, j)
+    r = torch.linalg.vector_norm(vector, dim=1)
+    t1, t2 = thole_factors(r, sites.decays(r, i, j), 0.0)
+    return PlainDipolePairs(i, j, vector, -near.missing * t1, -near.missing * t2)
+
+
+def thole_factors(r: Tensor, decays: tuple[Tensor, ...], alpha: float) -> tuple[Tensor, Tensor]:
+    """t1 and t2 for distances and 1 - lambda_3, 1 - lambda_5; alpha = 0 for the whole
+    interaction."""
     b1, b2 = 1.0 / r**3, 3.0 / r**5
     s1, s2 = b1, b2
     if alpha > 0:
         gauss = 2.0 * alpha / math.sqrt(math.pi) * torch.exp(-((alpha * r) ** 2))
         s1 = (torch.erfc(alpha * r) / r + gauss) / r**2
         s2 = (3.0 * s1 + 2.0 * alpha**2 * gauss) / r**2
-    decay = torch.exp(-exponent)
-    return s1 - decay * b1, s2 - (1.0 + exponent) * decay * b2
+    return s1 - decays[0] * b1, s2 - decays[1] * b2
 
 
 def missing_field(batch: AtomsBatch, sites: Sites, near: Near, charges: Tensor) -> Tensor:
     """The field of charges that near pairs are not to have, [n_atoms, 3] in e/A^2, in the graph."""
-    if not len(near.i):
+    if near.of_dipoles or not len(near.i):
         return torch.zeros_like(batch.positions)
     vector = nearest_vectors(batch, near.i, near.j)
     r = torch.linalg.vector_norm(vector, dim=1)
-    strength = -torch.expm1(-sites.exponent(r, near.i, near.j)) * near.missing / r**3
+    strength = (1.0 - sites.decays(r, near.i, near.j)[0]) * near.missing / r**3
     pull = strength[:, None] * vector
     at_i, at_j = -pull * charges[near.j, None], pull * charges[near.i, None]
     zero = torch.zeros_like(batch.positions)

@@ -22,6 +22,7 @@ from hff_ase.longrange.induction.pairs import (
     PlainDipolePairs,
     Sites,
     missing_field,
+    missing_pairs,
     plain_pairs,
 )
 from hff_ase.longrange.induction.preconditioner import dipole_inverse
@@ -47,6 +48,7 @@ class Problem(NamedTuple):
         requests: pairs of the real-space sum, all pairs of molecules, pairs of the preconditioner.
         alpha: splitting parameter, 1/Angstrom.
         sites, near, charges: of the part's atoms.
+        applied: a further field at these [n_part_atoms, 3], e/A^2, in the graph; None for none.
         fused: whether only sums of energies over whole systems are differentiated, once, and in
             positions, cell and charges.
     """
@@ -59,6 +61,7 @@ class Problem(NamedTuple):
     sites: Sites
     near: Near
     charges: Tensor
+    applied: Tensor | None
     fused: bool
 
     def sums(self) -> list[tuple[PairRequest, float]]:
@@ -70,7 +73,7 @@ class Problem(NamedTuple):
     def plain_pairs(self) -> list[PlainDipolePairs]:
         """The real-space sums in the graph."""
         cutoff = self.requests[0].cutoff
-        return [
+        found = [
             plain_pairs(
                 self.batch,
                 self.sites,
@@ -80,10 +83,23 @@ class Problem(NamedTuple):
             )
             for request, alpha in self.sums()
         ]
+        return found + self.uncoupled_pairs()
+
+    def uncoupled_pairs(self) -> list[PlainDipolePairs]:
+        """What takes the coupling of near dipoles out again, where that does not count in full."""
+        if not self.near.of_dipoles:
+            return []
+        return [missing_pairs(self.batch, self.sites, self.near)]
+
+    def missing(self) -> Tensor:
+        """What is to be taken off the field of all charges, [n_part_atoms, 3], in the graph."""
+        missing = missing_field(self.batch, self.sites, self.near, self.charges)
+        return missing if self.applied is None else missing - self.applied
 
     def pair_sums(self) -> list[DipolePairSum]:
         """The real-space sums, by kernels where this evaluation may use them."""
-        if not self.fused or self.neighbors.kernels != "numba":
+        kernels = self.fused and self.neighbors.kernels == "numba"
+        if not kernels or self.sites.form != "cubic":
             return list(self.plain_pairs())
         from hff_ase.kernels.induction.real_space import FusedDipolePairs
 
@@ -93,7 +109,7 @@ class Problem(NamedTuple):
             included = batch.periodic if alpha > 0 else ~batch.periodic
             what = sites.volume, float(sites.thole), rows, included, alpha, request.cutoff
             found.append(FusedDipolePairs(batch, *what))
-        return found
+        return found + self.uncoupled_pairs()
 
     def smooth(self) -> SmoothDipoles | None:
         """The smooth part of the lattice sum; None without boxes."""
@@ -106,8 +122,8 @@ class Problem(NamedTuple):
 
     def operator(self) -> DipoleOperator:
         """alpha^-1 + T without the matrix."""
-        missing = missing_field(self.batch, self.sites, self.near, self.charges)
-        return DipoleOperator(self.sites.polarizability, self.pair_sums(), self.smooth(), missing)
+        parts = self.pair_sums(), self.smooth(), self.missing()
+        return DipoleOperator(self.sites.polarizability, *parts)
 
     def matrix(self, pairs: list[PlainDipolePairs]) -> Tensor:
         """alpha^-1 + T [n_systems, 3 n, 3 n] in the graph; 1 where systems are padded."""
@@ -137,7 +153,7 @@ def solve_in_graph(problem: Problem) -> Solution:
     """Dense, the linear system being part of the graph: derivatives of any order."""
     batch, charges = problem.batch, problem.charges
     pairs = problem.plain_pairs()
-    field = -missing_field(batch, problem.sites, problem.near, charges)
+    field = -problem.missing()
     for part in pairs:
         field = field + part.field_in_graph(charges)
     if problem.part.plan is not None:
@@ -167,7 +183,9 @@ def solve_iteratively(problem: Problem, guess: Tensor | None, tolerance: float) 
     with torch.no_grad():
         if part.inverse is None:
             rows = part.rows(problem.neighbors.rows(problem.requests[2]))
-            part.inverse = dipole_inverse(part.start, rows, problem.sites.detached(), kernels)
+            near = problem.near if problem.near.of_dipoles else None
+            sites = problem.sites.detached()
+            part.inverse = dipole_inverse(part.start, rows, sites, kernels, near)
         inverse = part.inverse.product(kernels)
         solver = ConjugateGradients(
             problem.batch, operator, inverse, tolerance, WORDING, polish=True
