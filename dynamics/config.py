@@ -19,6 +19,7 @@ MOVES_CELL = ("npt", "npt-scr")
 DEFAULT_PRESSURE = 1.0  # bar
 DYNAMICS, START, SAFETY = "Dynamics", "Start", "What stops a run"
 COMMITTEE, INNER = "Committee", "Multiple time steps"
+HYDROGEN_MASS: dict[str, Any] = {"unit": "amu", "ge": 1.00784, "le": 4}
 LEAST_PDAMP = 100  # time steps, for cell rescaling to be stable with stiff bonds
 
 
@@ -147,10 +148,8 @@ class MDConfig(RunSettings, TermSettings):
     hydrogen_mass: float | None = setting(
         None,
         "Mass of every hydrogen, taken from the heavy atom that it is bound to.",
-        unit="amu",
         panel=DYNAMICS,
-        ge=1.00784,
-        le=4,
+        **HYDROGEN_MASS,
     )
     friction: float = setting(
         1.0,

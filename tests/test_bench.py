@@ -19,7 +19,9 @@ from conftest import salt_box, water
 from typer.testing import CliRunner
 
 from hff_ase.batch import AtomsBatch
-from hff_ase.bench import boxes, hardware, measure, run, timing
+from hff_ase.bench import boxes, hardware, measure, timing
+from hff_ase.bench.benchmark import run
+from hff_ase.bench.config import BenchConfig
 from hff_ase.bench.dynamics import time_dynamics
 from hff_ase.bench.report import as_json, as_text, number
 from hff_ase.bench.results import BlockTimes, Row
@@ -129,7 +131,8 @@ def test_no_term_costs_less_than_nothing() -> None:
 
 
 def test_a_whole_benchmark(small_calculator: HybridFF) -> None:
-    result = run(small_calculator, [salt_box(), water()], replicas=(1, 3), repeats=2, md_steps=0)
+    config = BenchConfig(replicas=(1, 3), repeats=2, md_steps=0)
+    result = run(config, [salt_box(), water()], calculator=small_calculator)
     assert [(row.atoms, row.systems) for row in result.rows] == [(8, 1), (8, 3), (3, 1), (3, 3)]
     names = [name for name, _ in small_calculator.potential.named_terms()]
     for row in result.rows:
@@ -270,7 +273,8 @@ def test_page_holds_what_the_results_say(
     script: Any, tmp_path: Path, small_calculator: HybridFF
 ) -> None:
     page = script("benchmarks", "performance_page")
-    result = run(small_calculator, [salt_box()], repeats=1, md_steps=0)
+    config = BenchConfig(repeats=1, md_steps=0)
+    result = run(config, [salt_box()], calculator=small_calculator)
     (tmp_path / "cpu.json").write_text(as_json(result))
     text = (ROOT / "docs" / "performance.md").read_text()
     filled = page.filled(text, tmp_path)

@@ -12,7 +12,7 @@ from test_reweighting import KELVIN, PRESSURE, fluid, fluid_samples
 
 from hff_ase.calculators import HybridFF
 from hff_ase.calculators.finetune.ab_initio import LabelledForces
-from hff_ase.calculators.finetune.calibrate import CalibrateSettings, calibrate, pareto
+from hff_ase.calculators.finetune.calibrate import calibrate, pareto
 from hff_ase.calculators.finetune.conditioning import conditioning
 from hff_ase.calculators.finetune.conditioning_plot import plot_conditioning
 from hff_ase.calculators.finetune.ensembles import Ensemble
@@ -23,6 +23,7 @@ from hff_ase.calculators.finetune.targets import Target
 from hff_ase.checkpoint import ModelInfo
 from hff_ase.errors import ConfigError
 from hff_ase.parameter_vector import ParameterVector
+from hff_ase.training.fit_config import CalibrateSettings
 from hff_ase.units import GRAM_PER_CM3
 
 PARAMETERS = ["attraction.*", "repulsion.scale"]
@@ -153,7 +154,7 @@ def test_what_a_calibration_refuses(samples: Ensemble) -> None:
         calibrate(calc, [samples], [replace(DENSITY, kept_out=True)], PARAMETERS)
     with pytest.raises(ConfigError, match="labelled frames with a weight"):
         calibrate(calc, [samples], [DENSITY], PARAMETERS, settings=CalibrateSettings(weight=1.0))
-    with pytest.raises(ConfigError, match="expected trust above 0"):
+    with pytest.raises(ConfigError, match="trust: expected more than 0"):
         CalibrateSettings(trust=0.0)
     with pytest.raises(ConfigError, match="physical, heads, lora or names"):
         calibrate(calc, [samples], [DENSITY], ["spam"])

@@ -17,17 +17,18 @@ from toy_replicas import calculator as toy
 from typer.testing import CliRunner
 
 from hff_ase.calculators import HybridFF
-from hff_ase.calculators.finetune.alignment_loss import AlignSettings
 from hff_ase.calculators.finetune.targets import Target
 from hff_ase.checkpoint import ModelInfo
 from hff_ase.cli import app
 from hff_ase.dynamics.replicas import ReplicaRun
 from hff_ase.dynamics.sampling.alignment_run import AlignmentRun
 from hff_ase.dynamics.sampling.calibration_run import CalibrationRun
+from hff_ase.dynamics.sampling.config import SamplingSettings
 from hff_ase.dynamics.sampling.lookup import elements_of, with_reference
 from hff_ase.dynamics.sampling.reading import read_ensembles, runs_in
-from hff_ase.dynamics.sampling.sampler import SamplingSettings, states_of
+from hff_ase.dynamics.sampling.sampler import states_of
 from hff_ase.errors import ConfigError, HFFWarning
+from hff_ase.training.fit_config import AlignSettings
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +71,10 @@ def test_targets_of_the_package() -> None:
         with_reference([replace(target, liquid="EMC")])
     states = states_of([target, replace(target, quantity="compressibility")])
     assert states == [("DMC", 298.15, 1.0)]
-    with pytest.raises(ConfigError, match="settings of sampling among"):
-        SamplingSettings.of({"colour": 1})
-    with pytest.raises(ConfigError, match="at least 2 replicas"):
-        SamplingSettings.of({"replicas": 1})
+    with pytest.raises(ConfigError, match="unknown setting 'colour'"):
+        SamplingSettings.load({"colour": 1})
+    with pytest.raises(ConfigError, match="replicas: expected at least 2, got 1"):
+        SamplingSettings.load({"replicas": 1})
 
 
 def test_an_alignment_goes_on_in_its_folder(tmp_path: Path) -> None:

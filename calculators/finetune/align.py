@@ -12,19 +12,12 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hff_ase import parameters as named
-from hff_ase.calculators.finetune.alignment_loss import (
-    AlignSettings,
-    Stop,
-    Training,
-    as_settings,
-    held_frames,
-    rms,
-)
+from hff_ase.calculators.finetune.alignment_loss import Stop, Training, held_frames, rms
 from hff_ase.calculators.finetune.ensembles import Ensemble
 from hff_ase.calculators.finetune.pool import Pool
 from hff_ase.calculators.finetune.pressure_changes import PressureChange, pressure_changes
@@ -34,6 +27,7 @@ from hff_ase.calculators.hybrid import HybridFF
 from hff_ase.errors import ConfigError
 from hff_ase.files import write_whole
 from hff_ase.potential import HybridPotential
+from hff_ase.training.fit_config import AlignSettings
 
 __all__ = ["align"]
 
@@ -125,7 +119,7 @@ def align(
     Raises:
         ConfigError: no densities to fit, no samples of a liquid, or a folder with another training.
     """
-    chosen = as_settings(settings)
+    chosen = AlignSettings.load(settings)
     fitted = [target for target in targets if not target.kept_out]
     if not fitted:
         raise ConfigError("expected densities to align to, got none")
@@ -193,7 +187,7 @@ def _key(
     content = {
         "changes": [(str(one.target), round(one.change, 2)) for one in changes],
         "parameters": list(parameters),
-        "settings": asdict(settings),
+        "settings": settings.model_dump(),
         "model": calc.info.name,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,54 +21,9 @@ from hff_ase.files import write_whole
 from hff_ase.neighbors import NeighborList
 from hff_ase.potential import Evaluation, HybridPotential
 from hff_ase.training.displaced import JoinedList
+from hff_ase.training.fit_config import AlignSettings
 from hff_ase.training.gradients import SKIN, backward_of
 from hff_ase.units import BAR
-
-
-@dataclass(frozen=True)
-class AlignSettings:
-    """How an alignment is trained.
-
-    Attributes:
-        steps: of Adam; the learning rate falls to zero along half a cosine.
-        learning_rate: of its beginning.
-        frames: of each liquid, spread over its samples.
-        validation: part of them that is not trained on.
-        batch: frames of each liquid in a step.
-        pressure, internal: bar; energy: eV/atom; forces: eV/A: deviations that weigh the same:
-            of the molecules' pressure from what is wanted (beside the error of that), of other
-            components of the molecular and of the intramolecular stress, of energies and of forces
-            from the model before.
-        seed: of the order of frames.
-        save_every: steps between two states that a stopped training goes on from.
-    """
-
-    steps: int = 300
-    learning_rate: float = 2e-4
-    frames: int = 30
-    validation: float = 0.2
-    batch: int = 1
-    pressure: float = 20.0
-    internal: float = 50.0
-    energy: float = 3e-4
-    forces: float = 3e-3
-    seed: int = 0
-    save_every: int = 50
-
-    def __post_init__(self) -> None:
-        """Refuse what makes no sense.
-
-        Raises:
-            ConfigError: names the setting.
-        """
-        for one in fields(self):
-            value = getattr(self, one.name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise ConfigError(f"expected a number for {one.name}, got {value!r}")
-            if one.name not in ("seed", "validation") and not value > 0:
-                raise ConfigError(f"expected {one.name} above 0, got {value}")
-        if not 0 <= self.validation < 1:
-            raise ConfigError(f"expected validation in [0, 1), got {self.validation}")
 
 
 class Stop(Protocol):
@@ -293,18 +248,3 @@ class Training:
                 }
         self.history = tensors["history"].tolist()
         return int(tensors["step"])
-
-
-def as_settings(given: AlignSettings | Mapping[str, Any] | None) -> AlignSettings:
-    """Settings of a mapping.
-
-    Raises:
-        ConfigError: an unknown one.
-    """
-    if isinstance(given, AlignSettings):
-        return given
-    known = asdict(AlignSettings())
-    for name in given or {}:
-        if name not in known:
-            raise ConfigError(f"expected settings of align among {sorted(known)}, got {name!r}")
-    return AlignSettings(**(given or {}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from hff_ase.calculators.finetune.targets import Target
 from hff_ase.calculators.hybrid import HybridFF
 from hff_ase.errors import ConfigError
 from hff_ase.parameter_vector import ParameterVector
+from hff_ase.training.fit_config import CalibrateSettings
 
 __all__ = ["calibrate"]
 
@@ -29,46 +30,6 @@ Array = NDArray[np.float64]
 DAMPINGS = (0.0, *(10.0**k for k in range(-3, 7)))
 HALVINGS = 4  # of a step that makes matters worse
 MANY = 100  # parameters beyond which a report does not list them
-
-
-@dataclass(frozen=True)
-class CalibrateSettings:
-    """How a calibration goes.
-
-    Attributes:
-        iterations: at most.
-        trust: part of the effective samples that a step must leave.
-        least: part of all samples that must be left at all; then new ones are needed.
-        converged: relative change of the objective at which it ends.
-        weight: lambda of the forces on labelled frames.
-        prior: factor of all prior widths.
-        n_draws: of bootstraps.
-        seed: of them.
-    """
-
-    iterations: int = 10
-    trust: float = 0.5
-    least: float = 0.1
-    converged: float = 1e-2
-    weight: float = 0.0
-    prior: float = 1.0
-    n_draws: int = 100
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse what makes no sense.
-
-        Raises:
-            ConfigError: names the setting.
-        """
-        for one in fields(self):
-            value = getattr(self, one.name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise ConfigError(f"expected a number for {one.name}, got {value!r}")
-            if one.name not in ("seed", "weight") and not value > 0:
-                raise ConfigError(f"expected {one.name} above 0, got {value}")
-        if self.weight < 0 or self.trust >= 1 or self.least >= 1:
-            raise ConfigError("expected weight of at least 0, trust and least below 1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -371,7 +332,7 @@ def pareto(
     chosen = settings or CalibrateSettings()
     found = []
     for weight in weights:
-        own = replace(chosen, weight=float(weight))
+        own = CalibrateSettings.load(chosen, {"weight": float(weight)})
         _, report = calibrate(calc, ensembles, targets, parameters, settings=own, frames=frames)
         found.append((float(weight), report))
     return found

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from hff_ase.calculators.finetune.align import MODEL, align
-from hff_ase.calculators.finetune.alignment_loss import AlignSettings
 from hff_ase.calculators.finetune.ensembles import Ensemble
 from hff_ase.calculators.finetune.targets import Target, check_elements
 from hff_ase.calculators.hybrid import HybridFF
+from hff_ase.dynamics.sampling.config import SamplingSettings
 from hff_ase.dynamics.sampling.lookup import elements_of, with_reference
-from hff_ase.dynamics.sampling.sampler import SamplingSettings, as_dict, sample, states_of
+from hff_ase.dynamics.sampling.sampler import sample, states_of
 from hff_ase.dynamics.simulation.stopping import StopRequest
 from hff_ase.errors import ConfigError
 from hff_ase.files import write_whole
+from hff_ase.training.fit_config import AlignSettings
 
 SETTINGS = "settings.json"
 
@@ -116,7 +117,7 @@ class AlignmentRun:
             "targets": [str(target) for target in self.targets],
             "values": [target.value for target in self.targets],
             "parameters": list(self.parameters),
-            "sampling": as_dict(self.sampling),
+            "sampling": self.sampling.model_dump(),
         }
         file = self.folder / SETTINGS
         if file.exists():

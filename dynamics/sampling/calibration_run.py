@@ -8,20 +8,17 @@ from pathlib import Path
 
 from ase import Atoms
 
-from hff_ase.calculators.finetune.calibrate import (
-    CalibrateSettings,
-    Calibration,
-    calibrate,
-    pareto,
-)
+from hff_ase.calculators.finetune.calibrate import Calibration, calibrate, pareto
 from hff_ase.calculators.finetune.ensembles import Ensemble
 from hff_ase.calculators.finetune.targets import Target, check_elements
 from hff_ase.calculators.hybrid import HybridFF
+from hff_ase.dynamics.sampling.config import SamplingSettings
 from hff_ase.dynamics.sampling.lookup import elements_of, with_reference
-from hff_ase.dynamics.sampling.sampler import SamplingSettings, sample, states_of
+from hff_ase.dynamics.sampling.sampler import sample, states_of
 from hff_ase.errors import ConfigError
 from hff_ase.files import write_whole
 from hff_ase.parameter_vector import ParameterVector
+from hff_ase.training.fit_config import CalibrateSettings
 
 REWEIGHTABLE = ("density", "compressibility", "rdf", "coordination")  # from the driver's own runs
 

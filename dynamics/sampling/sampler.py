@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from ase import Atoms
 
@@ -16,52 +14,10 @@ from hff_ase.dynamics.build import build_box
 from hff_ase.dynamics.equilibration import EquilibrationConfig, EquilibrationRun
 from hff_ase.dynamics.replicas import ReplicaConfig, ReplicaRun
 from hff_ase.dynamics.reporters.run_folder import CHECKPOINT
+from hff_ase.dynamics.sampling.config import SamplingSettings
 from hff_ase.dynamics.sampling.reading import read_ensembles
-from hff_ase.errors import ConfigError
 
 EQUILIBRATION, PRODUCTION, KEPT = "equilibrate", "production", "ensembles"
-
-
-@dataclass(frozen=True)
-class SamplingSettings:
-    """How liquids are sampled.
-
-    Attributes:
-        atoms: of a box, about.
-        replicas: boxes of each liquid, packed anew.
-        time: of production, of each box.
-        max_time: of equilibration under pressure.
-        interval: between frames that are kept, ps.
-        timestep: fs; hydrogen_mass: amu.
-        seed: of packing and velocities.
-    """
-
-    atoms: int = 230
-    replicas: int = 3
-    time: str = "200ps"
-    max_time: str = "200ps"
-    interval: float = 0.5
-    timestep: float = 2.0
-    hydrogen_mass: float = 3.0
-    seed: int = 0
-
-    @classmethod
-    def of(cls, given: Mapping[str, Any] | None) -> SamplingSettings:
-        """Settings of a mapping.
-
-        Raises:
-            ConfigError: an unknown one, or too few replicas.
-        """
-        known = {one.name for one in fields(cls)}
-        for name in given or {}:
-            if name not in known:
-                raise ConfigError(
-                    f"expected settings of sampling among {sorted(known)}, got {name!r}"
-                )
-        found = cls(**(given or {}))
-        if found.replicas < 2:
-            raise ConfigError(f"expected at least 2 replicas of a liquid, got {found.replicas}")
-        return found
 
 
 def states_of(targets: Sequence[Target]) -> list[tuple[str, float, float]]:
@@ -164,8 +120,3 @@ def _produced(
         )
         run = ReplicaRun.start(config, boxes, calc)
     run.run()
-
-
-def as_dict(settings: SamplingSettings) -> dict[str, Any]:
-    """For JSON."""
-    return asdict(settings)

@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from hff_ase.cli.command import command
+from hff_ase.cli.command import Part, command
 from hff_ase.cli.output import OutputFile
-from hff_ase.settings import Duration, Settings, setting
+from hff_ase.dynamics.sampling.config import SAMPLING, SamplingSettings
+from hff_ase.settings import Settings, setting
 from hff_ase.settings.common import DEVICE, OUTPUT
 from hff_ase.settings.declare import REQUIRED
+from hff_ase.training.fit_config import FITTING, AlignSettings
 
 if TYPE_CHECKING:
     from hff_ase.calculators.finetune.targets import Target
     from hff_ase.calculators.hybrid import HybridFF
 
-SAMPLING, FITTING = "Samples", "Fitting"
+# `seed` is that of the whole command
+SAMPLING_PART = Part(SamplingSettings, without=("seed",))
 
 
 class TargetSettings(Settings):
@@ -51,7 +54,7 @@ class TargetSettings(Settings):
 
 
 class FitSettings(TargetSettings, OutputFile):
-    """How a model is sampled, and what its fit leaves out."""
+    """What a fit makes, of how much, and what it leaves out."""
 
     suffixes = (".hff",)
 
@@ -59,9 +62,6 @@ class FitSettings(TargetSettings, OutputFile):
         REQUIRED, "The .hff file of the new model.", short="-o", panel=OUTPUT, metavar="FILE"
     )
     rounds: int = setting(1, "Sample and fit so often at most.", panel=SAMPLING, ge=1)
-    atoms: int = setting(230, "Of a box.", panel=SAMPLING, ge=1)
-    replicas: int = setting(3, "Boxes of each liquid.", panel=SAMPLING, ge=2)
-    time: Duration = setting("200ps", "Of production of each box.", panel=SAMPLING)
     keep_out: float = setting(
         0.0, "Part of the liquids that is predicted only.", panel=FITTING, ge=0, lt=1
     )
@@ -74,14 +74,6 @@ class FitSettings(TargetSettings, OutputFile):
         """Where samples are kept."""
         output = Path(self.output)
         return Path(self.run) if self.run else output.with_name(f"{output.stem}-{command}")
-
-    def sampling(self) -> Any:
-        """How boxes are sampled."""
-        from hff_ase.dynamics.sampling.sampler import SamplingSettings
-
-        return SamplingSettings(
-            atoms=self.atoms, replicas=self.replicas, time=self.time, seed=self.seed
-        )
 
     def ensembles(self) -> Any:
         """What the given runs have sampled."""
@@ -110,15 +102,11 @@ class AlignConfig(FitSettings):
 
     defaults = {"parameters": ("heads",)}  # noqa: RUF012
 
-    steps: int = setting(300, "Of Adam.", panel=FITTING, ge=1)
-    learning_rate: float = setting(2e-4, "At the beginning.", panel=FITTING, gt=0)
 
-
-@command(AlignConfig)
-def align(config: AlignConfig) -> None:
+@command(AlignConfig, SAMPLING_PART, Part(AlignSettings, only=("steps", "learning_rate")))
+def align(config: AlignConfig, sampling: SamplingSettings, training: AlignSettings) -> None:
     """Align the densities of a model to measured ones; started again, it goes on."""
     from hff_ase.allocator import keep_memory
-    from hff_ase.calculators.finetune.alignment_loss import AlignSettings
     from hff_ase.calculators.hybrid import HybridFF
     from hff_ase.dynamics.sampling.alignment_run import AlignmentRun
     from hff_ase.dynamics.simulation.stopping import stop_on_signals
@@ -134,10 +122,8 @@ def align(config: AlignConfig) -> None:
         config.folder("align"),
         parameters=list(config.parameters),
         rounds=config.rounds,
-        sampling=config.sampling(),
-        training=AlignSettings(
-            steps=config.steps, learning_rate=config.learning_rate, seed=config.seed
-        ),
+        sampling=sampling,
+        training=training,
         ensembles=config.ensembles(),
     )
     with stop_on_signals() as stop, going_on():

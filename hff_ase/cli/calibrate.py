@@ -6,9 +6,11 @@ from pathlib import Path
 
 import typer
 
-from hff_ase.cli.align import FITTING, FitSettings, check_names, going_on
-from hff_ase.cli.command import command
+from hff_ase.cli.align import SAMPLING_PART, FitSettings, check_names, going_on
+from hff_ase.cli.command import Part, command
+from hff_ase.dynamics.sampling.config import SamplingSettings
 from hff_ase.settings import Settings, setting
+from hff_ase.training.fit_config import FITTING, CalibrateSettings
 
 
 class ForceSettings(Settings):
@@ -26,23 +28,20 @@ class ForceSettings(Settings):
 class CalibrateConfig(FitSettings, ForceSettings):
     """How a model is calibrated."""
 
-    weight: float = setting(
-        0.0, "Of the forces on the frames: squared error over what it was.", panel=FITTING, ge=0
-    )
     pareto: tuple[float, ...] = setting(
         (),
         "Several weights: a table of what agreement costs, before the fit.",
         panel=FITTING,
         commas=True,
     )
-    prior: float = setting(1.0, "Factor of all prior widths.", panel=FITTING, gt=0)
 
 
-@command(CalibrateConfig)
-def calibrate(config: CalibrateConfig) -> None:
+@command(CalibrateConfig, SAMPLING_PART, Part(CalibrateSettings, only=("weight", "prior")))
+def calibrate(
+    config: CalibrateConfig, sampling: SamplingSettings, settings: CalibrateSettings
+) -> None:
     """Fit parameters to measured numbers by reweighting; started again, it goes on."""
     from hff_ase.allocator import keep_memory
-    from hff_ase.calculators.finetune.calibrate import CalibrateSettings
     from hff_ase.calculators.hybrid import HybridFF
     from hff_ase.dynamics.sampling.calibration_run import CalibrationRun
     from hff_ase.training.adapt.replay import read_all
@@ -58,8 +57,8 @@ def calibrate(config: CalibrateConfig) -> None:
         config.folder("calibrate"),
         parameters=list(config.parameters),
         rounds=config.rounds,
-        sampling=config.sampling(),
-        settings=CalibrateSettings(weight=config.weight, prior=config.prior, seed=config.seed),
+        sampling=sampling,
+        settings=settings,
         frames=read_all([Path(path) for path in config.frames]) if config.frames else (),
         ensembles=config.ensembles(),
     )

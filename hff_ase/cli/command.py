@@ -65,19 +65,17 @@ class Part:
         ]
 
 
-def command(*models: type[Section]) -> Callable[[Callback], Callback]:
+def command(*parts: type[Section] | Part) -> Callable[[Callback], Callback]:
     """A command of typer with an option for every setting of some models, called with each model
-    loaded from ``--config`` and the options, which come first."""
+    loaded from ``--config`` and the options, which come first. What several models have under the
+    same name, such as a seed, is said once (by the first) and goes to all of them."""
+    shown = _parts(parts)
 
     def decorate(function: Callback) -> Callback:
         def run(given: Given) -> None:
-            loaded = []
-            for model in models:
-                own, _ = given.take(model)
-                loaded.append(model.load(own))
-            function(*loaded)
+            function(*(part.model.load(given.take(part.model)[0]) for part in shown))
 
-        return _typer_function(function, run, [Part(model) for model in models])
+        return _typer_function(function, run, shown)
 
     return decorate
 
@@ -87,7 +85,7 @@ def command_of_run(
 ) -> Callable[[Callback], Callback]:
     """A command that starts or resumes a run, called with what was given, unchecked (the defaults
     of a run that is resumed are its own), and with its switches, such as ``--resume``."""
-    shown = [part if isinstance(part, Part) else Part(part) for part in parts]
+    shown = _parts(parts)
 
     def decorate(function: Callback) -> Callback:
         def run(given: Given) -> None:
@@ -97,6 +95,10 @@ def command_of_run(
         return _typer_function(function, run, [*shown, Part(switches)])
 
     return decorate
+
+
+def _parts(given: Sequence[type[Section] | Part]) -> list[Part]:
+    return [part if isinstance(part, Part) else Part(part) for part in given]
 
 
 def settings_of(callback: Any) -> list[Declared]:

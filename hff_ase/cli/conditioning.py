@@ -6,10 +6,11 @@ from pathlib import Path
 
 import typer
 
-from hff_ase.cli.align import SAMPLING, TargetSettings
+from hff_ase.cli.align import TargetSettings
 from hff_ase.cli.calibrate import ForceSettings
 from hff_ase.cli.command import command
 from hff_ase.cli.output import OutputFolder
+from hff_ase.dynamics.sampling.config import SAMPLING
 from hff_ase.settings import setting
 
 

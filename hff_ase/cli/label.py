@@ -9,6 +9,7 @@ import typer
 
 from hff_ase.cli.command import command
 from hff_ase.cli.output import OutputFile
+from hff_ase.labels.quantum_config import ENGINE, METHOD, PySCFSettings
 from hff_ase.settings import setting
 from hff_ase.settings.common import OUTPUT
 from hff_ase.settings.declare import REQUIRED
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from hff_ase.labels import Labeller
 
-METHOD, ENGINE, CUT = "Method", "Where it runs", "Clusters"
+CUT = "Clusters"
 FEATURES = "electrolyte"  # the model whose features tell clusters apart
 LABEL_SUFFIXES = (".extxyz", ".xyz", ".db")
 
@@ -29,7 +30,7 @@ app = typer.Typer(
 
 
 class LabelSettings(OutputFile):
-    """Structures, a method, and where it runs."""
+    """Structures, who labels them, and where that runs."""
 
     suffixes = LABEL_SUFFIXES
 
@@ -46,23 +47,6 @@ class LabelSettings(OutputFile):
     every: int = setting(1, "Take every n-th frame.", ge=1)
     method: Literal["pyscf", "gfn2-xtb", "gfn1-xtb"] = setting(
         "pyscf", "Wave functions and density functionals, or tight binding.", panel=METHOD
-    )
-    functional: str = setting("b3lyp", "As PySCF names it, or hf.", panel=METHOD)
-    basis: str = setting("def2-svpd", "As PySCF names it.", panel=METHOD)
-    dispersion: Literal["none", "d3bj"] = setting("none", "What is added.", panel=METHOD)
-    charges: Literal["chelpg", "mulliken", "iao"] = setting(
-        "chelpg", "Which charges are the label.", panel=METHOD
-    )
-    constrain_dipole: bool = setting(
-        False, "CHELPG charges with exactly the density's dipole.", panel=METHOD
-    )
-    grid: int = setting(3, "Level of the DFT grid.", panel=METHOD, ge=0, le=9)
-    density_fitting: bool = setting(
-        True, "Fit the density; without it Coulomb and exchange are exact.", panel=METHOD
-    )
-    memory: int = setting(4000, "Per worker.", unit="MB", panel=ENGINE, ge=1)
-    device: Literal["auto", "cpu", "cuda"] = setting(
-        "auto", "auto is GPU4PySCF where it is installed.", panel=ENGINE
     )
     workers: int = setting(1, "Processes or jobs; 0: this process.", panel=ENGINE, ge=0)
     threads: int = setting(1, "Per worker.", panel=ENGINE, ge=1)
@@ -107,13 +91,13 @@ class ClusterSettings(LabelSettings):
 
 
 @app.command()
-@command(ClusterSettings)
-def clusters(config: ClusterSettings) -> None:
+@command(ClusterSettings, PySCFSettings)
+def clusters(config: ClusterSettings, method: PySCFSettings) -> None:
     """Cut clusters of whole molecules out of boxes and label them."""
     from hff_ase.labels.clusters import clusters_of
 
     output = config.target()
-    labeller = None if config.dry_run else _labeller(config)
+    labeller = None if config.dry_run else _labeller(config, method)
     cut = list(
         clusters_of(
             _read(config),
@@ -134,32 +118,22 @@ def clusters(config: ClusterSettings) -> None:
 
 
 @app.command()
-@command(LabelSettings)
-def frames(config: LabelSettings) -> None:
+@command(LabelSettings, PySCFSettings)
+def frames(config: LabelSettings, method: PySCFSettings) -> None:
     """Label structures as they are: molecules, or boxes with GFN-xTB."""
     output = config.target()
-    labeller = _labeller(config)
+    labeller = _labeller(config, method)
     _label(_read(config), labeller, output, config)
 
 
-def _labeller(config: LabelSettings) -> Labeller:
+def _labeller(config: LabelSettings, method: PySCFSettings) -> Labeller:
     from hff_ase.labels import PySCFLabeller, XTBLabeller
 
     if config.method == "gfn2-xtb":
         return XTBLabeller("GFN2-xTB")
     if config.method == "gfn1-xtb":
         return XTBLabeller("GFN1-xTB")
-    return PySCFLabeller(
-        functional=config.functional,
-        basis=config.basis,
-        dispersion=config.dispersion,
-        charges=config.charges,
-        constrain_dipole=config.constrain_dipole,
-        grid=config.grid,
-        density_fitting=config.density_fitting,
-        memory=config.memory,
-        device=config.device,
-    )
+    return PySCFLabeller(**method.model_dump())
 
 
 def _read(config: LabelSettings) -> list[Atoms]:

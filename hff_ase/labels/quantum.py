@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -13,72 +12,36 @@ from ase import Atoms
 
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.labels import quantum_properties as properties
-from hff_ase.labels.chelpg import MARGIN, SPACING, chelpg_charges, chelpg_points, chelpg_radii
+from hff_ase.labels.chelpg import MARGIN, chelpg_charges, chelpg_points, chelpg_radii
 from hff_ase.labels.dispersion import d3_dispersion
 from hff_ase.labels.electrons import closed_shell_charge
 from hff_ase.labels.labeller import Label, check_threads, failed
+from hff_ase.labels.quantum_config import PySCFSettings
 from hff_ase.structures import check_structure
 from hff_ase.units import BOHR, HARTREE
 
 __all__ = ["PySCFLabeller"]
 
-CHARGES = ("chelpg", "mulliken", "iao")
-DISPERSION = ("none", "d3bj")
 
-
-@dataclass(frozen=True)
-class PySCFLabeller:
+class PySCFLabeller(PySCFSettings):
     """Energy, forces, dipole, quadrupole, charges and the potential around a closed-shell molecule.
 
-    Attributes:
-        functional: as PySCF names it, without dispersion ("b3lyp", "pbe0"), or "hf".
-        basis: as PySCF names it ("def2-svpd").
-        density_fitting: fit the density in Coulomb and exchange integrals (about 4e-5 Ha off).
-        grid: PySCF's level of the integration grid, 0 to 9.
-        dispersion: "none", or "d3bj" to add D3 with Becke-Johnson damping (needs dftd3).
-        charges: which charges are the label: "chelpg" (fitted to the potential), "mulliken" or
-            "iao" (of intrinsic atomic orbitals, which localise to IBOs). The others are kept
-            beside it as ``charges_<kind>``; without "chelpg" no potential is computed.
-        esp_spacing: spacing of the CHELPG grid, Angstrom.
-        constrain_dipole: make the CHELPG charges have the dipole of the density exactly.
-        tolerance: of the SCF energy, Hartree.
-        max_cycles: SCF cycles per strategy.
-        memory: MB that PySCF may use; integrals that need more go to disk.
-        device: "auto" (GPU4PySCF where it is installed), "cpu" or "cuda".
+    Args:
+        functional, basis: see `PySCFSettings`; the only ones that can be given by place.
+        settings: the others.
+
+    Raises:
+        ConfigError: a setting that makes no sense, or a program that is not installed.
     """
 
-    functional: str = "b3lyp"
-    basis: str = "def2-svpd"
-    density_fitting: bool = True
-    grid: int = 3
-    dispersion: str = "none"
-    charges: str = "chelpg"
-    esp_spacing: float = SPACING
-    constrain_dipole: bool = False
-    tolerance: float = 1e-9
-    max_cycles: int = 100
-    memory: int = 4000
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        """Refuse settings that make no sense.
-
-        Raises:
-            ConfigError: which, and what is expected.
-        """
+    def __init__(
+        self, functional: str | None = None, basis: str | None = None, **settings: Any
+    ) -> None:
+        by_place = {"functional": functional, "basis": basis}
+        given: dict[str, Any] = {name: one for name, one in by_place.items() if one is not None}
+        super().__init__(**given, **settings)
         if find_spec("pyscf") is None:
             raise ConfigError("expected PySCF for these labels: pip install 'hff-ase[labels]'")
-        for name, allowed in (
-            ("charges", CHARGES),
-            ("dispersion", DISPERSION),
-            ("device", ("auto", "cpu", "cuda")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ConfigError(
-                    f"expected {name} among {', '.join(allowed)}, got {getattr(self, name)!r}"
-                )
-        if self.grid not in range(10):
-            raise ConfigError(f"expected a grid level from 0 to 9, got {self.grid!r}")
         _check_functional(self.functional)
         if self.device == "cuda" and find_spec("gpu4pyscf") is None:
             raise ConfigError("expected GPU4PySCF for device='cuda', but it is not installed")
@@ -86,9 +49,7 @@ class PySCFLabeller:
     @property
     def method(self) -> dict[str, Any]:
         """Settings on which the labels depend (memory and device are not among them)."""
-        settings = asdict(self)
-        del settings["memory"], settings["device"]
-        return {"code": "pyscf", **settings}
+        return {"code": "pyscf", **self.model_dump(exclude={"memory", "device"})}
 
     def check(self, atoms: Atoms) -> None:
         """Refuse a periodic or open-shell structure, or an element without basis functions."""

@@ -1,0 +1,49 @@
+"""Settings of labels from wave functions and density functionals."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from hff_ase.settings import Settings, setting
+
+METHOD, ENGINE = "Method", "Where it runs"
+
+
+class PySCFSettings(Settings):
+    """A method, and where it runs."""
+
+    functional: str = setting(
+        "b3lyp", "As PySCF names it, without dispersion, or hf.", panel=METHOD
+    )
+    basis: str = setting("def2-svpd", "As PySCF names it.", panel=METHOD)
+    density_fitting: bool = setting(
+        True,
+        "Fit the density (about 4e-5 Ha off); without it Coulomb and exchange are exact.",
+        panel=METHOD,
+    )
+    grid: int = setting(3, "PySCF's level of the integration grid.", panel=METHOD, ge=0, le=9)
+    dispersion: Literal["none", "d3bj"] = setting(
+        "none", "What is added: D3 with Becke-Johnson damping needs dftd3.", panel=METHOD
+    )
+    charges: Literal["chelpg", "mulliken", "iao"] = setting(
+        "chelpg",
+        "Which charges are the label: fitted to the potential, Mulliken's, or of intrinsic atomic "
+        "orbitals. The others are kept beside it; without chelpg no potential is computed.",
+        panel=METHOD,
+    )
+    esp_spacing: float = setting(0.3, "Of the CHELPG grid.", unit="Angstrom", panel=METHOD, gt=0)
+    constrain_dipole: bool = setting(
+        False, "CHELPG charges with exactly the density's dipole.", panel=METHOD
+    )
+    tolerance: float = setting(1e-9, "Of the SCF energy.", unit="Hartree", panel=METHOD, gt=0)
+    max_cycles: int = setting(100, "SCF cycles per strategy.", panel=METHOD, ge=1)
+    memory: int = setting(
+        4000,
+        "Per worker; integrals that need more go to disk.",
+        unit="MB",
+        panel=ENGINE,
+        ge=1,
+    )
+    device: Literal["auto", "cpu", "cuda"] = setting(
+        "auto", "auto is GPU4PySCF where it is installed.", panel=ENGINE
+    )
