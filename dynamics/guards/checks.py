@@ -14,7 +14,6 @@ from hff_ase.errors import SimulationError
 
 if TYPE_CHECKING:
     from hff_ase.dynamics.engine.interface import Sample
-    from hff_ase.dynamics.guards.bond_watch import BondWatch
 
 CONTACT_INTERVAL = 100  # steps between searches for atoms on top of each other
 
@@ -45,22 +44,6 @@ def check_contacts(atoms: Atoms, min_distance: float) -> None:
             f"{name_atom(atoms, int(i[worst]))} and {name_atom(atoms, int(j[worst]))} are "
             f"{distance[worst]:.3f} A apart (limit {min_distance:g} A)"
         )
-
-
-def check_bonds(watch: BondWatch, atoms: Atoms, config: MDConfig) -> list[str]:
-    """What broke or formed since the last look, to be told where the run goes on.
-
-    Raises:
-        SimulationError: a bond broke or formed, and ``config.bond_watch`` is "stop".
-    """
-    events = watch.look(atoms)
-    if events and config.bond_watch == "stop":
-        more = f" ({len(events)} such events)" if len(events) > 1 else ""
-        raise SimulationError(
-            f"{events[0].text}{more}; where that is meant to happen, go on with --bond-watch "
-            "report or off"
-        )
-    return [event.text for event in events]
 
 
 def check_results(atoms: Atoms, energy: float, forces: np.ndarray) -> None:

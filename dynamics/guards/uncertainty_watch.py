@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
 
 from hff_ase.domain import Companion
+from hff_ase.dynamics.guards.watch import Finding, Seen, Watch
 from hff_ase.dynamics.reporters.growing_file import GrowingFile
 from hff_ase.dynamics.reporters.run_folder import UNCERTAINTY, RunFolder
 from hff_ase.dynamics.reporters.statistics import Moment
@@ -26,16 +26,7 @@ HEADER = (
 )
 
 
-@dataclass(frozen=True)
-class Looked:
-    """A structure of the run at one moment: number of the replica, atoms, forces [n_atoms, 3]."""
-
-    replica: int
-    atoms: Atoms
-    forces: np.ndarray
-
-
-class UncertaintyWatch:
+class UncertaintyWatch(Watch):
     """Estimates the error of the forces, writes it down, and tells of what is above its threshold.
 
     The estimate of an atom is the companion's factor times the spread of the two forces,
@@ -89,17 +80,18 @@ class UncertaintyWatch:
             return None
         return cls(companion, about, interval, folder, checkpoint)
 
-    def look(self, moment: Moment, structures: Sequence[Looked]) -> list[str]:
-        """Look at structures after a step; what is to be told, the first time it happens."""
-        if moment.step % self.interval or not structures:
+    def look(self, moment: Moment, seen: Sequence[Seen]) -> list[Finding]:
+        """Write down the errors; of a structure above the threshold it is told the first time."""
+        if not seen:
             return []
-        found = self._calc.evaluate([bare(one.atoms) for one in structures])
+        found = self._calc.evaluate([bare(one.atoms) for one in seen])
         note = self._notes.setdefault(
             NOTE, {"looks": 0, "above": 0, "sum": 0.0, "largest": 0.0, "told": []}
         )
-        told = []
-        for one, other in zip(structures, found, strict=True):
-            apart = np.linalg.norm(one.forces - other["forces"], axis=1) / 2
+        told: list[Finding] = []
+        for one, other in zip(seen, found, strict=True):
+            forces = np.asarray(one.results["forces"])
+            apart = np.linalg.norm(forces - other["forces"], axis=1) / 2
             errors = self._about.factor * apart
             mean, worst = float(errors.mean()), int(errors.argmax())
             self._file.write(
@@ -113,22 +105,23 @@ class UncertaintyWatch:
                 note["above"] += 1
                 if one.replica not in note["told"]:
                     note["told"].append(one.replica)
-                    told.append(self._text(moment, one, mean, float(errors[worst]), worst))
+                    text = self._text(one, mean, float(errors[worst]), worst)
+                    told.append(Finding(one.replica, text, warning=True))
         return told
 
-    def _text(self, moment: Moment, one: Looked, mean: float, largest: float, worst: int) -> str:
+    def _text(self, one: Seen, mean: float, largest: float, worst: int) -> str:
         return (
-            f"step {moment.step}: the forces are uncertain by {mean:.3g} eV/A on average and by "
+            f"the forces are uncertain by {mean:.3g} eV/A on average and by "
             f"{largest:.3g} on atom {worst} ({one.atoms.symbols[worst]}), above the "
             f"{self._about.threshold:.3g} that the model had on any frame of its domain"
         )
 
     def summary(self) -> dict[str, Any]:
-        """For the summary of the run: estimated errors, eV/Angstrom, and how often it was above."""
+        """Estimated errors, eV/Angstrom, and how often they were above the threshold."""
         note = self._notes.get(NOTE)
         if not note or not note["looks"]:
             return {}
-        return {
+        told = {
             "companion": self._about.model,
             "force_error[eV/A]": round(note["sum"] / note["looks"], 4),
             "largest_force_error[eV/A]": round(note["largest"], 4),
@@ -136,6 +129,7 @@ class UncertaintyWatch:
             "looks": note["looks"],
             "above_threshold": note["above"],
         }
+        return {NOTE: told}
 
     def sync(self) -> dict[str, int]:
         """Bring the file to the disk; its length, for the checkpoint."""

@@ -14,11 +14,12 @@ from ase.io import write
 from hff_ase.dynamics.config import MDConfig
 from hff_ase.dynamics.guards.checks import name_atom
 from hff_ase.dynamics.guards.uncertainty_watch import bare
+from hff_ase.dynamics.guards.watch import Finding, Seen, Watch
 from hff_ase.dynamics.reporters.growing_file import GrowingFile
 from hff_ase.dynamics.reporters.run_folder import NAMES, SPREAD, RunFolder
 from hff_ase.dynamics.reporters.statistics import Moment
 from hff_ase.dynamics.simulation.checkpoint import Checkpoint
-from hff_ase.errors import ConfigError, SimulationError
+from hff_ase.errors import ConfigError
 
 if TYPE_CHECKING:  # runs without a committee need no torch
     from hff_ase.calculators.committee import Committee
@@ -64,7 +65,7 @@ def refuse_collected(config: MDConfig, folder: RunFolder, force: bool) -> None:
         )
 
 
-class CommitteeWatch:
+class CommitteeWatch(Watch):
     """Looks at the spread of the committee every few steps.
 
     The files and the step of the last frame are part of the checkpoint, so that a killed run
@@ -87,6 +88,7 @@ class CommitteeWatch:
         self, committee: Committee, config: MDConfig, folder: RunFolder, checkpoint: Checkpoint
     ) -> None:
         self._committee, self._config = committee, config
+        self.interval = config.look_interval
         self._notes = checkpoint.notes
         self._table = GrowingFile(folder[SPREAD], checkpoint.lengths.get(SPREAD, 0))
         self._files = {SPREAD: self._table}
@@ -98,35 +100,31 @@ class CommitteeWatch:
             length = checkpoint.lengths.get(config.collect, 0)
             self._collected = self._files[config.collect] = GrowingFile(path, length)
 
-    @property
-    def n_collected(self) -> int:
-        """Frames collected in the whole run."""
-        return int(self._notes.get("collected", 0))
-
-    def look(self, moment: Moment, atoms: Atoms, results: Mapping[str, Any]) -> None:
-        """Look at the atoms after a step; `results` are those of what moves them.
-
-        Raises:
-            SimulationError: the spread is above the threshold and no frames are collected; names
-                the atom.
-        """
-        if moment.step % self._config.look_interval:
-            return
-        spread = self._spread(atoms, results)
+    def look(self, moment: Moment, seen: Sequence[Seen]) -> list[Finding]:
+        """Write down the spread on the one structure; above the threshold the frame is collected,
+        or stops the run."""
+        (one,) = seen
+        spread = self._spread(one.atoms, one.results)
         value = spread.largest(self._config.spread_quantile)
         limit = self._config.max_spread
         above = limit is not None and not value <= limit
         keep = above and self._collected is not None and self._far_enough(moment.step)
         self._table.write(table_row(moment, spread, keep))
         if above and self._collected is None:
-            raise SimulationError(disagreement(atoms, spread, self._config))
+            return [Finding(one.replica, disagreement(one.atoms, spread, self._config), stops=True)]
         if keep and self._collected is not None:
-            self._collected.write(spread_frame(atoms, moment, spread))
-            self._notes.update(collected=self.n_collected + 1, last_collected=moment.step)
+            self._collected.write(spread_frame(one.atoms, moment, spread))
+            collected = int(self._notes.get("collected", 0)) + 1
+            self._notes.update(collected=collected, last_collected=moment.step)
+        return []
 
     def sync(self) -> dict[str, int]:
         """Bring the files to the disk; their lengths, for the checkpoint."""
         return {name: file.sync() for name, file in self._files.items()}
+
+    def summary(self) -> dict[str, Any]:
+        """How many frames the whole run has collected."""
+        return {"collected": int(self._notes.get("collected", 0))}
 
     def close(self) -> None:
         """Close the files."""

@@ -10,14 +10,10 @@ from ase import Atoms
 from hff_ase.dynamics.config import MDConfig
 from hff_ase.dynamics.engine.interface import Engine, make_engine
 from hff_ase.dynamics.engine.momenta import set_momenta
-from hff_ase.dynamics.guards.bond_watch import BondWatch
-from hff_ase.dynamics.guards.checks import (
-    CONTACT_INTERVAL,
-    check_bonds,
-    check_contacts,
-    look_closer,
-)
-from hff_ase.dynamics.guards.uncertainty_watch import Looked, UncertaintyWatch
+from hff_ase.dynamics.guards.checks import CONTACT_INTERVAL, check_contacts, look_closer
+from hff_ase.dynamics.guards.molecule_watch import MoleculeWatch
+from hff_ase.dynamics.guards.uncertainty_watch import UncertaintyWatch
+from hff_ase.dynamics.guards.watch import Seen, Watch, findings
 from hff_ase.dynamics.md.committee_watch import CommitteeWatch
 from hff_ase.dynamics.reporters.growing_file import WriteError
 from hff_ase.dynamics.reporters.plots import plot
@@ -47,9 +43,6 @@ if TYPE_CHECKING:  # torch is imported only where the calculator uses it
     from hff_ase.calculators.committee import Committee
 
 
-MOST_BONDS = 100  # events that a summary holds
-
-
 class MDSimulation(Simulation):
     """See `Simulation`; one structure, moved by the engine of the settings."""
 
@@ -70,9 +63,7 @@ class MDSimulation(Simulation):
         self._rng = np.random.default_rng()
         self._rng.bit_generator.state = checkpoint.rng
         self._reporter = Reporter(folder, config, checkpoint.lengths, self._mass)
-        self._watch = CommitteeWatch(committee, config, folder, checkpoint) if committee else None
-        self._bonds: BondWatch | None = None
-        self._uncertainty: UncertaintyWatch | None = None
+        self._committee, self._watches = committee, list[Watch]()
 
     @property
     def _engine(self) -> Engine:
@@ -87,20 +78,23 @@ class MDSimulation(Simulation):
 
     def _make_engine(self, atoms: Atoms, surroundings: dict[str, np.ndarray]) -> None:
         self._engine_or_none = make_engine(atoms, self._config, self._calc, self._rng, surroundings)
-        if self._watch is None:  # a committee that the user chose says more
-            every = self._config.uncertainty_interval
-            self._uncertainty = UncertaintyWatch.of(self._calc, every, self._folder, self._state)
 
-    def _watch_bonds(self, start: Atoms) -> None:
-        self._bonds = None if self._config.bond_watch == "off" else BondWatch(start)
+    def _begin_watches(self, start: Atoms) -> None:
+        config, folder, state = self._config, self._folder, self._state
+        self._watches = [MoleculeWatch({0: start}, config.bond_watch, state.notes)]
+        if self._committee is not None:  # it says more than a companion
+            self._watches.append(CommitteeWatch(self._committee, config, folder, state))
+            return
+        uncertainty = UncertaintyWatch.of(self._calc, config.uncertainty_interval, folder, state)
+        self._watches += [uncertainty] if uncertainty else []
 
     def _resume(self) -> None:
-        self._watch_bonds(read_input(self._folder[INPUT]) or self._unpack())
+        self._begin_watches(read_input(self._folder[INPUT]) or self._unpack())
         self._make_engine(self._unpack(), self._state.calculator)
 
     def _prepare(self) -> None:
         config, atoms = self._config, self._unpack()
-        self._watch_bonds(atoms)
+        self._begin_watches(atoms)
         if self._state.calculator:
             self._calc.set_state(self._state.calculator)
         atoms.get_forces()
@@ -123,10 +117,7 @@ class MDSimulation(Simulation):
     def _advance(self, stage: int, n_left: int) -> None:
         state, config, engine = self._state, self._config, self._engine
         intervals = [config.trajectory_interval, config.checkpoint_interval, CONTACT_INTERVAL]
-        if self._watch:
-            intervals.append(config.look_interval)
-        if self._uncertainty:
-            intervals.append(self._uncertainty.interval)
+        intervals += [watch.interval for watch in self._watches]
         try:
             for sample in engine.advance(self._steps_until_due(n_left, *intervals)):
                 state.step += 1
@@ -135,12 +126,7 @@ class MDSimulation(Simulation):
                     look_closer(sample, engine.atoms, engine.results, config)
                 elif state.step % CONTACT_INTERVAL == 0:
                     check_contacts(engine.atoms, config.min_distance)
-                    self._look_at_bonds(engine.atoms)
-                if self._watch and state.step % config.look_interval == 0:
-                    self._watch.look(self._moment(stage), engine.atoms, engine.results)
-                if self._uncertainty:
-                    here = Looked(0, engine.atoms, np.asarray(engine.results["forces"]))
-                    self._tell_all(self._uncertainty.look(self._moment(stage), [here]))
+                self._look(stage)
                 self._reporter.record(self._moment(stage), sample, engine)
         except WriteError:
             raise
@@ -148,32 +134,31 @@ class MDSimulation(Simulation):
             self._folder.write(FAILED, frame(engine.atoms, self._moment(stage), {}))
             self._report("failed")
             raise SimulationError(
-                f"run stopped after step {state.step}: {error}{self._broken(engine.atoms)}; "
+                f"run stopped after step {state.step}: {error}{self._asides(engine.atoms)}; "
                 f"frame saved in {self._folder[FAILED]}"
             ) from error
         density = self._mass / sample.volume / GRAM_PER_CM3
         ensemble = config.plan[stage].ensemble
         self._screen.running(state.step, ensemble, sample.temperature, density)
 
-    def _look_at_bonds(self, atoms: Atoms) -> None:
-        """Stop, or tell what happened, by the settings."""
-        if self._bonds is None:
-            return
-        told = check_bonds(self._bonds, atoms, self._config)
-        events = self._state.notes.setdefault("bonds", []) if told else []
-        for text in told:
-            self._say(f"step {self._state.step}: {text}")
-            if len(events) < MOST_BONDS:
-                events.append({"step": self._state.step, "event": text})
+    def _look(self, stage: int) -> None:
+        """Let the watches look at the atoms that are due to.
 
-    def _tell_all(self, messages: list[str]) -> None:
-        for message in messages:
-            self._say(f"warning: {message}")
+        Raises:
+            SimulationError: one of them stops the run.
+        """
+        moment, engine = self._moment(stage), self._engine
+        for found in findings(
+            self._watches, moment, lambda: [Seen(0, engine.atoms, engine.results)]
+        ):
+            if found.stops:
+                raise SimulationError(found.text)
+            self._say(f"{'warning: ' if found.warning else ''}step {moment.step}: {found.text}")
 
-    def _broken(self, atoms: Atoms) -> str:
-        """Beside another reason to stop: which molecule it began with, if bonds say so."""
-        events = self._bonds.look(atoms) if self._bonds is not None else []
-        return f" ({events[0].text})" if events else ""
+    def _asides(self, atoms: Atoms) -> str:
+        """What the watches have to say beside another reason to stop."""
+        told = [text for watch in self._watches if (text := watch.aside(atoms))]
+        return "".join(f" ({text})" for text in told)
 
     def _energy(self) -> tuple[float, int]:
         return float(self._engine.results["energy"]), len(self._engine.atoms)
@@ -181,9 +166,8 @@ class MDSimulation(Simulation):
     def _collect_state(self) -> None:
         state, engine = self._state, self._engine
         state.lengths = self._reporter.sync()
-        for watch in (self._watch, self._uncertainty):
-            if watch:
-                state.lengths |= watch.sync()
+        for watch in self._watches:
+            state.lengths |= watch.sync()
         state.rng = dict(self._rng.bit_generator.state)
         state.atoms = pack_atoms(engine.atoms)
         state.calculator = engine.get_surroundings()
@@ -205,12 +189,8 @@ class MDSimulation(Simulation):
         statistics = read_statistics(self._folder[STATISTICS])
         speed = self._speed()
         summary = summarize(atoms, self._config, self._state, statistics, speed, status)
-        if "bonds" in self._state.notes:
-            summary["bonds"] = self._state.notes["bonds"]
-        if self._watch:
-            summary["collected"] = self._watch.n_collected
-        if self._uncertainty and (found := self._uncertainty.summary()):
-            summary["uncertainty"] = found
+        for watch in self._watches:
+            summary |= watch.summary()
         self._folder.write(SUMMARY, to_yaml(summary))
         if self._config.plot:
             try:
@@ -221,6 +201,5 @@ class MDSimulation(Simulation):
 
     def _close(self) -> None:
         self._reporter.close()
-        for watch in (self._watch, self._uncertainty):
-            if watch:
-                watch.close()
+        for watch in self._watches:
+            watch.close()

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from torch import Tensor
 
-from hff_ase.dynamics.guards.bond_watch import BondWatch
-from hff_ase.dynamics.guards.checks import (
-    CONTACT_INTERVAL,
-    check_bonds,
-    check_contacts,
-    look_closer,
-)
+from hff_ase.dynamics.guards.checks import CONTACT_INTERVAL, check_contacts, look_closer
 from hff_ase.dynamics.replicas.replica_engine import HARMLESS, ReplicaEngine
 from hff_ase.dynamics.replicas.reporter import replica_folder
 from hff_ase.dynamics.reporters.run_folder import FAILED, SUMMARY, RunFolder
@@ -20,20 +14,14 @@ from hff_ase.dynamics.reporters.statistics import Moment, frame
 from hff_ase.errors import HFFError
 from hff_ase.settings import to_yaml
 
-Telling = Callable[[str], None]
 
-
-def blowing_up(
-    engine: ReplicaEngine, row: Tensor, step: int, bonds: Mapping[int, BondWatch], told: Telling
-) -> dict[int, str]:
+def blowing_up(engine: ReplicaEngine, row: Tensor, step: int) -> dict[int, str]:
     """Which places are blowing up after a step, each with what one sees of it.
 
     Args:
         engine: after the step.
         row: what is known of it, [n_replicas, n_columns].
-        step: its number; atoms on top of each other are searched for now and then, and bonds.
-        bonds: watches by number of the replica; none where they are off.
-        told: called with what happened to bonds where the run goes on.
+        step: its number; atoms on top of each other are searched for now and then.
     """
     harmless = (row[:, HARMLESS] > 0).tolist()
     contacts = step % CONTACT_INTERVAL == 0
@@ -47,9 +35,6 @@ def blowing_up(
                 look_closer(engine.sample(row, place), view.atoms, view.results, replica.config)
             elif contacts:
                 check_contacts(view.atoms, replica.config.min_distance)
-                if (watch := bonds.get(replica.index)) is not None:
-                    for text in check_bonds(watch, view.atoms, replica.config):
-                        told(f"replica {replica.index}, step {step}: {text}")
         except HFFError as error:
             bad[place] = str(error)
     return bad

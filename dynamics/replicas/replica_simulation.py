@@ -6,12 +6,12 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
-from hff_ase.dynamics.guards.bond_watch import BondWatch
 from hff_ase.dynamics.guards.checks import CONTACT_INTERVAL
-from hff_ase.dynamics.guards.uncertainty_watch import Looked, UncertaintyWatch
+from hff_ase.dynamics.guards.molecule_watch import MoleculeWatch
+from hff_ase.dynamics.guards.uncertainty_watch import UncertaintyWatch
+from hff_ase.dynamics.guards.watch import Seen, Watch, findings
 from hff_ase.dynamics.replicas.config import ReplicaConfig
 from hff_ase.dynamics.replicas.failures import blowing_up, write_down
 from hff_ase.dynamics.replicas.packing import (
@@ -66,8 +66,7 @@ class ReplicaSimulation(Simulation):
         self._engine_or_none: ReplicaEngine | None = None
         self._structures = unpack_structures(checkpoint, config)
         self._reporters: dict[int, ReplicaReporter] = {}
-        self._bonds: dict[int, BondWatch] = {}
-        self._uncertainty: UncertaintyWatch | None = None
+        self._watches: list[Watch] = []
         allow_open_files(config.n_replicas)
 
     @property
@@ -77,15 +76,15 @@ class ReplicaSimulation(Simulation):
         return self._engine_or_none
 
     def _open(self, replicas: list[Replica]) -> None:
-        every = self._settings.uncertainty_interval
-        self._uncertainty = UncertaintyWatch.of(self._calc, every, self._folder, self._state)
+        folder, state, shared = self._folder, self._state, self._settings
+        starts = {}
         for replica in replicas:
-            reporter = ReplicaReporter(self._folder, replica, self._state.lengths)
-            self._reporters[replica.index] = reporter
-            if self._settings.bond_watch != "off":
-                combination = self._config.combination(replica.index)
-                start = self._structures[self._config.conditions[combination].structure]
-                self._bonds[replica.index] = BondWatch(start)
+            self._reporters[replica.index] = ReplicaReporter(folder, replica, state.lengths)
+            condition = self._config.conditions[self._config.combination(replica.index)]
+            starts[replica.index] = self._structures[condition.structure]
+        self._watches = [MoleculeWatch(starts, shared.bond_watch)]
+        uncertainty = UncertaintyWatch.of(self._calc, shared.uncertainty_interval, folder, state)
+        self._watches += [uncertainty] if uncertainty else []
 
     def _resume(self) -> None:
         replicas = unpack_replicas(self._state, self._config, self._structures)
@@ -122,8 +121,7 @@ class ReplicaSimulation(Simulation):
     def _advance(self, stage: int, n_left: int) -> None:
         state, engine, shared = self._state, self._engine, self._settings
         intervals = [shared.trajectory_interval, shared.checkpoint_interval, CONTACT_INTERVAL]
-        if self._uncertainty:
-            intervals.append(self._uncertainty.interval)
+        intervals += [watch.interval for watch in self._watches]
         try:
             rows = engine.advance(self._steps_until_due(n_left, *intervals))
         except HFFError as error:
@@ -134,27 +132,37 @@ class ReplicaSimulation(Simulation):
             state.step += 1
             state.stage_step += 1
             bad = self._failing(row)
+            bad |= self._stopped(stage, bad)
             if self._due(state.step):
                 self._record(stage, row, leave_out=bad)
         if bad:
             self._drop(bad, stage)
             return
-        self._look_at_uncertainty(stage)
         kelvin = float(engine.temperatures(rows[-1]).mean())
         self._screen.running(state.step, shared.plan[stage].ensemble, kelvin, float("nan"))
 
-    def _look_at_uncertainty(self, stage: int) -> None:
-        engine, watch = self._engine, self._uncertainty
-        if watch is None or self._state.step % watch.interval:
-            return
-        views = [(r.index, engine.look_at(place)) for place, r in enumerate(engine.replicas)]
-        looked = [Looked(index, v.atoms, np.asarray(v.results["forces"])) for index, v in views]
-        for message in watch.look(self._moment(stage), looked):
-            self._say(f"warning: {message}")
+    def _stopped(self, stage: int, bad: Mapping[int, str]) -> dict[int, str]:
+        """Which places watches stop, and why; those that are bad already are not looked at."""
+        engine, moment = self._engine, self._moment(stage)
+        places = {replica.index: place for place, replica in enumerate(engine.replicas)}
+        stopped: dict[int, str] = {}
+
+        def see() -> list[Seen]:
+            left = [one for one in places.items() if not {one[1]} & {*bad, *stopped}]
+            views = [(number, engine.look_at(place)) for number, place in left]
+            return [Seen(number, view.atoms, view.results) for number, view in views]
+
+        for found in findings(self._watches, moment, see):
+            told = f"replica {found.replica}, step {moment.step}: {found.text}"
+            if found.stops:
+                stopped[places[found.replica]] = found.text
+            else:
+                self._say(f"warning: {told}" if found.warning else told)
+        return stopped
 
     def _failing(self, row: Tensor) -> dict[int, str]:
         """Which places cannot go on after a step, and why."""
-        return blowing_up(self._engine, row, self._state.step, self._bonds, self._say)
+        return blowing_up(self._engine, row, self._state.step)
 
     def _due(self, step: int) -> bool:
         shared = self._settings
@@ -203,8 +211,8 @@ class ReplicaSimulation(Simulation):
         state, engine = self._state, self._engine
         for reporter in self._reporters.values():  # beside those of replicas that have failed
             state.lengths |= reporter.sync()
-        if self._uncertainty:
-            state.lengths |= self._uncertainty.sync()
+        for watch in self._watches:
+            state.lengths |= watch.sync()
         state.atoms = pack_structures(self._structures) | pack_places(engine)
         state.calculator = engine.get_surroundings()
 
@@ -241,8 +249,8 @@ class ReplicaSimulation(Simulation):
             if self._settings.plot and len(engine.replicas) <= MOST_PLOTS:
                 plot(own[PLOT], rows, len(atoms), replica.config)
         whole = self._summary(summaries, speed, status)
-        if self._uncertainty and (found := self._uncertainty.summary()):
-            whole["uncertainty"] = found
+        for watch in self._watches:
+            whole |= watch.summary()
         self._folder.write(SUMMARY, to_yaml(whole))
         if self._settings.plot:
             periodic = all("density[g/cm^3]" in rows for own in groups.values() for rows in own)
@@ -262,5 +270,5 @@ class ReplicaSimulation(Simulation):
     def _close(self) -> None:
         for reporter in self._reporters.values():
             reporter.close()
-        if self._uncertainty:
-            self._uncertainty.close()
+        for watch in self._watches:
+            watch.close()
