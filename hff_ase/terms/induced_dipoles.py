@@ -17,12 +17,7 @@ from hff_ase.errors import ConfigError
 from hff_ase.longrange.ewald import ReciprocalEwald, splitting_parameter
 from hff_ase.longrange.induction.pairs import Near, Sites
 from hff_ase.longrange.induction.preconditioner import RADIUS
-from hff_ase.longrange.induction.solve import (
-    Problem,
-    solve_dense,
-    solve_in_graph,
-    solve_iteratively,
-)
+from hff_ase.longrange.induction.solve import DipoleProblem
 from hff_ase.longrange.parts import (
     Part,
     check_solver,
@@ -31,6 +26,7 @@ from hff_ase.longrange.parts import (
     refuse_dense,
 )
 from hff_ase.longrange.pme import ReciprocalPME
+from hff_ase.longrange.solving import solve
 from hff_ase.molecular.assignment import Assigner
 from hff_ase.molecular.parameters import SiteValues, site_values, with_values
 from hff_ase.molecular.templates import Templates
@@ -230,14 +226,9 @@ class InducedDipoles(Term):
         if plan.training != self.training:  # the mode was changed since neighbours were searched
             plan = self.prepare(batch.detached())
         charges, applied = self.sources(batch, neighbors, fields, plan)
-        iterative = not all(part.dense for part, _ in plan.parts)
-        memory = neighbors.memory if iterative else None
-        history = None if memory is None else memory.history("dipoles")
-        guess = None if history is None else history.guess(batch)
-        energies, dipoles = torch.zeros_like(charges), torch.zeros_like(batch.positions)
         sites = self.sites(plan)
-        for part, near in plan.parts:
-            problem = Problem(
+        problems = [
+            DipoleProblem(
                 part,
                 part.batch(batch),
                 neighbors,
@@ -254,16 +245,17 @@ class InducedDipoles(Term):
                 None if applied is None else part.of_atoms(applied),
                 neighbors.fast and neighbors.parameters is None,
             )
-            if self.training:
-                found = solve_in_graph(problem)
-            elif part.dense:
-                found = solve_dense(problem)
-            else:
-                start = None if guess is None else part.of_atoms(guess)
-                found = solve_iteratively(problem, start, self.dipole_tolerance)
-            energies, dipoles = part.merge(energies, found[0]), part.merge(dipoles, found[1])
-        if history is not None:
-            history.add(batch, dipoles)
+            for part, near in plan.parts
+        ]
+        energies, dipoles = solve(
+            problems,
+            batch,
+            neighbors,
+            "dipoles",
+            torch.zeros_like(batch.positions),
+            training=self.training,
+            tolerance=self.dipole_tolerance,
+        )
         fields["dipoles"] = dipoles
         return self.prefactor * energies
 

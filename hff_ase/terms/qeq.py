@@ -24,7 +24,8 @@ from hff_ase.longrange.parts import (
 )
 from hff_ase.longrange.pme import ReciprocalPME
 from hff_ase.longrange.qeq.preconditioner import RADIUS
-from hff_ase.longrange.qeq.solve import Problem, solve_dense, solve_in_graph, solve_iteratively
+from hff_ase.longrange.qeq.solve import ChargeProblem
+from hff_ase.longrange.solving import solve
 from hff_ase.neighborhood import Neighborhood
 from hff_ase.nets.mlp import mlp
 from hff_ase.pairs import PairRequest
@@ -197,32 +198,28 @@ class QEq(Term):
         training, parts = neighbors.plan(self)
         if training != self.training:  # the mode was changed since neighbours were searched
             _, parts = self.prepare(batch.moved(batch.positions.detach(), batch.cell.detach()))
-        iterative = not all(part.dense for part in parts)
-        memory = neighbors.memory if iterative else None
-        history = None if memory is None else memory.history("charges")
-        guess = None if history is None else history.guess(batch, batch.charge)
-        energies = charges = torch.zeros_like(chi)
-        for part in parts:
-            mine = (part.of_atoms(values) for values in inputs)
-            problem = Problem(
+        problems = [
+            ChargeProblem(
                 part,
                 part.batch(batch),
                 neighbors,
                 self.requests(),
                 self.alpha,
                 self.prefactor,
-                *mine,
+                *(part.of_atoms(values) for values in inputs),
             )
-            if self.training:
-                found = solve_in_graph(problem)
-            elif part.dense:
-                found = solve_dense(problem)
-            else:
-                start = None if guess is None else part.of_atoms(guess)
-                found = solve_iteratively(problem, start, self.charge_tolerance)
-            energies, charges = part.merge(energies, found[0]), part.merge(charges, found[1])
-        if history is not None:
-            history.add(batch, charges)
+            for part in parts
+        ]
+        energies, charges = solve(
+            problems,
+            batch,
+            neighbors,
+            "charges",
+            torch.zeros_like(chi),
+            training=self.training,
+            tolerance=self.charge_tolerance,
+            total=batch.charge,
+        )
         fields["charges"] = charges
         return energies
 

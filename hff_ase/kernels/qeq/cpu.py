@@ -14,6 +14,7 @@ import numpy as np
 
 from hff_ase.kernels.jit import jit
 from hff_ase.kernels.qeq.table import END, KNOTS
+from hff_ase.kernels.rows.displacement import displacement
 
 BLOCKS = 8
 SCALE = KNOTS / END
@@ -82,10 +83,7 @@ def pair_weights(
         free = start[i]
         for slot in range(start[i], start[i] + count[i]):
             k = j[slot]
-            a, b, c = shift[slot, 0], shift[slot, 1], shift[slot, 2]
-            x = positions[k, 0] - positions[i, 0] + a * h[0, 0] + b * h[1, 0] + c * h[2, 0]
-            y = positions[k, 1] - positions[i, 1] + a * h[0, 1] + b * h[1, 1] + c * h[2, 1]
-            z = positions[k, 2] - positions[i, 2] + a * h[0, 2] + b * h[1, 2] + c * h[2, 2]
+            x, y, z = displacement(positions, h, shift, slot, i, k)
             square = x * x + y * y + z * z
             if square >= limit:
                 continue
@@ -147,10 +145,7 @@ def pair_gradient(
             h, grown = cell[system[i]], cells[system[i]]
             for slot in range(start[i], start[i] + count[i]):
                 k = j[slot]
-                a, b, c = shift[slot, 0], shift[slot, 1], shift[slot, 2]
-                x = positions[k, 0] - positions[i, 0] + a * h[0, 0] + b * h[1, 0] + c * h[2, 0]
-                y = positions[k, 1] - positions[i, 1] + a * h[0, 1] + b * h[1, 1] + c * h[2, 1]
-                z = positions[k, 2] - positions[i, 2] + a * h[0, 2] + b * h[1, 2] + c * h[2, 2]
+                x, y, z = displacement(positions, h, shift, slot, i, k)
                 square = x * x + y * y + z * z
                 if square >= limit:
                     continue
@@ -164,6 +159,7 @@ def pair_gradient(
                 atoms[i, 0] -= x
                 atoms[i, 1] -= y
                 atoms[i, 2] -= z
+                a, b, c = shift[slot, 0], shift[slot, 1], shift[slot, 2]
                 if a != 0 or b != 0 or c != 0:
                     force = (x, y, z)
                     for axis in range(3):

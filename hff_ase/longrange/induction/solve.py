@@ -30,17 +30,16 @@ from hff_ase.longrange.induction.smooth import SmoothDipoles, WaveDipoles
 from hff_ase.longrange.parts import Part
 from hff_ase.longrange.pme import ReciprocalPME
 from hff_ase.longrange.qeq.equilibration import EnergyAtMinimum
+from hff_ase.longrange.solving import Solution
 from hff_ase.neighborhood import Neighborhood
 from hff_ase.pairs import PairRequest
 
 WORDING = Wording("induced dipoles", "matrix of induced dipoles", "e A", "dipole_tolerance")
 
-Solution = tuple[Tensor, Tensor]
-"""Atomic energies [n_atoms], e^2/A, in the graph, and dipoles [n_atoms, 3], e A."""
 
-
-class Problem(NamedTuple):
-    """What determines the dipoles of a part.
+class DipoleProblem(NamedTuple):
+    """What determines the dipoles of a part; solutions are energies, e^2/A, in the graph, and
+    dipoles [n_atoms, 3], e A.
 
     Attributes:
         part, batch: the part, and its systems as they are now.
@@ -148,54 +147,50 @@ class Problem(NamedTuple):
         exact = cast(ReciprocalEwald, self.part.reciprocal)
         return WaveDipoles(self.batch, exact, self.part.plan)
 
-
-def solve_in_graph(problem: Problem) -> Solution:
-    """Dense, the linear system being part of the graph: derivatives of any order."""
-    batch, charges = problem.batch, problem.charges
-    pairs = problem.plain_pairs()
-    field = -problem.missing()
-    for part in pairs:
-        field = field + part.field_in_graph(charges)
-    if problem.part.plan is not None:
-        field = field + problem.waves().field_in_graph(charges)
-    right = batch.pad(field).flatten(1)
-    dipoles = torch.linalg.solve(problem.matrix(pairs), right)
-    dipoles = batch.unpad(dipoles.view(batch.n_systems, -1, 3))
-    return -0.5 * (dipoles * field).sum(1), dipoles
-
-
-def solve_dense(problem: Problem) -> Solution:
-    """By Cholesky factors of the matrix."""
-    batch, operator = problem.batch, problem.operator()
-    with torch.no_grad():
-        lower, info = torch.linalg.cholesky_ex(problem.matrix(problem.plain_pairs()))
-        if bool(info.any()):
-            refuse_indefinite(info > 0, WORDING)
-        right = batch.pad(operator.field(problem.charges)).flatten(1)
-        dipoles = torch.cholesky_solve(right[..., None], lower)[..., 0]
+    def solve_in_graph(self) -> Solution:
+        """Dense, the linear system being part of the graph: derivatives of any order."""
+        batch, charges = self.batch, self.charges
+        pairs = self.plain_pairs()
+        field = -self.missing()
+        for part in pairs:
+            field = field + part.field_in_graph(charges)
+        if self.part.plan is not None:
+            field = field + self.waves().field_in_graph(charges)
+        right = batch.pad(field).flatten(1)
+        dipoles = torch.linalg.solve(self.matrix(pairs), right)
         dipoles = batch.unpad(dipoles.view(batch.n_systems, -1, 3))
-    return _at_minimum(problem, operator, dipoles)
+        return -0.5 * (dipoles * field).sum(1), dipoles
 
+    def solve_dense(self) -> Solution:
+        """By Cholesky factors of the matrix."""
+        batch, operator = self.batch, self.operator()
+        with torch.no_grad():
+            lower, info = torch.linalg.cholesky_ex(self.matrix(self.plain_pairs()))
+            if bool(info.any()):
+                refuse_indefinite(info > 0, WORDING)
+            right = batch.pad(operator.field(self.charges)).flatten(1)
+            dipoles = torch.cholesky_solve(right[..., None], lower)[..., 0]
+            dipoles = batch.unpad(dipoles.view(batch.n_systems, -1, 3))
+        return self._at_minimum(operator, dipoles)
 
-def solve_iteratively(problem: Problem, guess: Tensor | None, tolerance: float) -> Solution:
-    """By conjugate gradients from a guess [n_atoms, 3]."""
-    part, kernels, operator = problem.part, problem.neighbors.kernels, problem.operator()
-    with torch.no_grad():
-        if part.inverse is None:
-            rows = part.rows(problem.neighbors.rows(problem.requests[2]))
-            near = problem.near if problem.near.of_dipoles else None
-            sites = problem.sites.detached()
-            part.inverse = dipole_inverse(part.start, rows, sites, kernels, near)
-        inverse = part.inverse.product(kernels)
-        solver = ConjugateGradients(
-            problem.batch, operator, inverse, tolerance, WORDING, polish=True
-        )
-        field = operator.field(problem.charges)
-        dipoles = solver.solve(field, inverse(field) if guess is None else guess)
-        part.iterations = solver.iterations
-    return _at_minimum(problem, operator, dipoles)
+    def solve_iteratively(self, guess: Tensor | None, tolerance: float) -> Solution:
+        """By conjugate gradients from a guess [n_atoms, 3]."""
+        part, kernels, operator = self.part, self.neighbors.kernels, self.operator()
+        with torch.no_grad():
+            if part.inverse is None:
+                rows = part.rows(self.neighbors.rows(self.requests[2]))
+                near = self.near if self.near.of_dipoles else None
+                sites = self.sites.detached()
+                part.inverse = dipole_inverse(part.start, rows, sites, kernels, near)
+            inverse = part.inverse.product(kernels)
+            solver = ConjugateGradients(
+                self.batch, operator, inverse, tolerance, WORDING, polish=True
+            )
+            field = operator.field(self.charges)
+            dipoles = solver.solve(field, inverse(field) if guess is None else guess)
+            part.iterations = solver.iterations
+        return self._at_minimum(operator, dipoles)
 
-
-def _at_minimum(problem: Problem, operator: DipoleOperator, dipoles: Tensor) -> Solution:
-    """Energies at fixed dipoles, in which they are stationary."""
-    return EnergyAtMinimum.apply(operator.energies(problem.charges, dipoles)), dipoles
+    def _at_minimum(self, operator: DipoleOperator, dipoles: Tensor) -> Solution:
+        """Energies at fixed dipoles, in which they are stationary."""
+        return EnergyAtMinimum.apply(operator.energies(self.charges, dipoles)), dipoles

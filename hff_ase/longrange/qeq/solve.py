@@ -21,15 +21,14 @@ from hff_ase.longrange.qeq.equilibration import (
 from hff_ase.longrange.qeq.matrix import GaussianPairs, gaussian_matrix, gaussian_pairs
 from hff_ase.longrange.qeq.operator import HardnessOperator, PairSum, PlainPairSum
 from hff_ase.longrange.qeq.preconditioner import charge_inverse
+from hff_ase.longrange.solving import Solution
 from hff_ase.neighborhood import Neighborhood
 from hff_ase.pairs import PairRequest
 
-Solution = tuple[Tensor, Tensor]
-"""Atomic energies [n_atoms], eV, and charges [n_atoms], e, in the graph."""
 
-
-class Problem(NamedTuple):
-    """What determines the charges of a part.
+class ChargeProblem(NamedTuple):
+    """What determines the charges of a part; solutions are energies, eV, and charges [n_atoms], e,
+    both in the graph.
 
     Attributes:
         part, batch: the part, and its systems as they are now.
@@ -78,66 +77,61 @@ class Problem(NamedTuple):
             self.batch, self.eta, self.widths, pairs, part.reciprocal, part.plan, self.prefactor
         )
 
+    def solve_in_graph(self) -> Solution:
+        """Dense, the linear system being part of the graph: derivatives of any order."""
+        batch, chi, eta = self.batch, self.chi, self.eta
+        matrix = self.matrix(self.pairs())
+        charges = solve_charges(batch, matrix + torch.diag_embed(batch.pad(eta)), chi)
+        phi = batch.unpad((matrix @ batch.pad(charges)[..., None])[..., 0])
+        return charges * (chi + 0.5 * (eta * charges + phi)), charges
 
-def solve_in_graph(problem: Problem) -> Solution:
-    """Dense, the linear system being part of the graph: derivatives of any order."""
-    batch, chi, eta = problem.batch, problem.chi, problem.eta
-    matrix = problem.matrix(problem.pairs())
-    charges = solve_charges(batch, matrix + torch.diag_embed(batch.pad(eta)), chi)
-    phi = batch.unpad((matrix @ batch.pad(charges)[..., None])[..., 0])
-    return charges * (chi + 0.5 * (eta * charges + phi)), charges
+    def solve_dense(self) -> Solution:
+        """By Cholesky factors of the matrix."""
+        pairs = self.pairs()
+        with torch.no_grad():
+            matrix = self.matrix(pairs) + torch.diag_embed(self.batch.pad(self.eta))
+            factor = factorize(self.batch, matrix)
+            charges = factor.charges(self.chi)
+        return self._at_minimum(self.operator([PlainPairSum(pairs)]), charges, factor)
 
+    def solve_iteratively(self, guess: Tensor | None, tolerance: float) -> Solution:
+        """By conjugate gradients from a guess (charges [n_atoms] of the right total)."""
+        part, kernels = self.part, self.neighbors.kernels
+        operator = self.operator(self._pair_sums())
+        with torch.no_grad():
+            if part.inverse is None:
+                rows = part.rows(self.neighbors.rows(self.requests[2]))
+                part.inverse = charge_inverse(
+                    part.start, rows, self.element_eta, self.widths, self.prefactor
+                )
+            solver = ChargeSolver(self.batch, operator, part.inverse.product(kernels), tolerance)
+            charges = solver.charges(self.chi, guess)
+            part.iterations = solver.iterations
+        return self._at_minimum(operator, charges, solver)
 
-def solve_dense(problem: Problem) -> Solution:
-    """By Cholesky factors of the matrix."""
-    pairs = problem.pairs()
-    with torch.no_grad():
-        matrix = problem.matrix(pairs) + torch.diag_embed(problem.batch.pad(problem.eta))
-        factor = factorize(problem.batch, matrix)
-        charges = factor.charges(problem.chi)
-    return _at_minimum(problem, problem.operator([PlainPairSum(pairs)]), charges, factor)
+    def _at_minimum(
+        self, operator: HardnessOperator, charges: Tensor, solver: Response
+    ) -> Solution:
+        """Energies at fixed charges, and charges that carry their response."""
+        chi, eta = self.chi, self.eta
+        phi = operator.potential(charges)
+        energies = charges * (chi + 0.5 * (eta * charges + phi))
+        charges = ImplicitCharges.apply(chi + eta * charges + phi, charges, solver)
+        return EnergyAtMinimum.apply(energies), charges
 
+    def _pair_sums(self) -> list[PairSum]:
+        """The real-space sums, by kernels where this evaluation may use them."""
+        if self.neighbors.kernels != "numba":
+            return [PlainPairSum(self.pairs())]
+        from hff_ase.kernels.qeq.real_space import FusedPairSum
 
-def solve_iteratively(problem: Problem, guess: Tensor | None, tolerance: float) -> Solution:
-    """By conjugate gradients from a guess (charges [n_atoms] of the right total)."""
-    part, kernels = problem.part, problem.neighbors.kernels
-    operator = problem.operator(_pair_sums(problem))
-    with torch.no_grad():
-        if part.inverse is None:
-            rows = part.rows(problem.neighbors.rows(problem.requests[2]))
-            part.inverse = charge_inverse(
-                part.start, rows, problem.element_eta, problem.widths, problem.prefactor
-            )
-        solver = ChargeSolver(problem.batch, operator, part.inverse.product(kernels), tolerance)
-        charges = solver.charges(problem.chi, guess)
-        part.iterations = solver.iterations
-    return _at_minimum(problem, operator, charges, solver)
-
-
-def _at_minimum(
-    problem: Problem, operator: HardnessOperator, charges: Tensor, solver: Response
-) -> Solution:
-    """Energies at fixed charges, and charges that carry their response."""
-    chi, eta = problem.chi, problem.eta
-    phi = operator.potential(charges)
-    energies = charges * (chi + 0.5 * (eta * charges + phi))
-    charges = ImplicitCharges.apply(chi + eta * charges + phi, charges, solver)
-    return EnergyAtMinimum.apply(energies), charges
-
-
-def _pair_sums(problem: Problem) -> list[PairSum]:
-    """The real-space sums, by kernels where this evaluation may use them."""
-    if problem.neighbors.kernels != "numba":
-        return [PlainPairSum(problem.pairs())]
-    from hff_ase.kernels.qeq.real_space import FusedPairSum
-
-    real, molecule = problem.requests[:2]
-    batch, sums = problem.batch, list[PairSum]()
-    for request, included, alpha in (
-        (real, batch.periodic, problem.alpha),
-        (molecule, ~batch.periodic, 0.0),
-    ):
-        if batch.any_periodic if request is real else not batch.all_periodic:
-            rows = problem.part.rows(problem.neighbors.rows(request))
-            sums.append(FusedPairSum(batch, problem.widths, rows, included, alpha, request.cutoff))
-    return sums
+        real, molecule = self.requests[:2]
+        batch, sums = self.batch, list[PairSum]()
+        for request, included, alpha in (
+            (real, batch.periodic, self.alpha),
+            (molecule, ~batch.periodic, 0.0),
+        ):
+            if batch.any_periodic if request is real else not batch.all_periodic:
+                rows = self.part.rows(self.neighbors.rows(request))
+                sums.append(FusedPairSum(batch, self.widths, rows, included, alpha, request.cutoff))
+        return sums
