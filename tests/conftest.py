@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 # The systems of tests are small: threads would only wait for each other, for minutes where other
@@ -21,9 +24,11 @@ import pytest
 import torch
 from ase import Atoms
 
+from hff_ase.backends import available
 from hff_ase.calculators import HybridFF
 from hff_ase.checkpoint import ModelInfo, save_model
 from hff_ase.potential import HybridPotential
+from hff_ase.reduce import has_torch_scatter
 from hff_ase.terms.bamboo_dispersion import BambooDispersion
 from hff_ase.terms.coulomb import Coulomb
 from hff_ase.terms.predicted_charges import PredictedCharges
@@ -78,6 +83,30 @@ def small_model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_calculator(small_model_path: Path) -> HybridFF:
     """A new calculator of `small_model_path` (float64, so that sums can be compared tightly)."""
     return HybridFF.load(small_model_path, dtype="float64")
+
+
+@pytest.fixture
+def replace_library() -> Iterator[Callable[..., None]]:
+    """A function that replaces a library, or lets it look as if it were not installed."""
+
+    def forget() -> None:
+        available.cache_clear()
+        has_torch_scatter.cache_clear()
+
+    with pytest.MonkeyPatch.context() as patch:
+
+        def replace(name: str, module: ModuleType | None = None) -> None:
+            patch.setitem(sys.modules, name, module)  # None: "cannot be imported", to Python
+            forget()
+
+        yield replace
+    forget()
+
+
+@pytest.fixture
+def uninstall(replace_library: Callable[..., None]) -> Callable[[str], None]:
+    """A function that lets a library look as if it were not installed, until the test ends."""
+    return replace_library
 
 
 @pytest.fixture(scope="session")

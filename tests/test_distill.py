@@ -376,16 +376,13 @@ def test_factories_that_are_none(tmp_path, monkeypatch, name, message):
         load_teachers([name])
 
 
-def test_entry_points_are_teachers(monkeypatch):
-    from hff_ase.calculators import factories
-
-    class Entry:
-        name = "someones"
-
-        def load(self):
-            return lj
-
-    monkeypatch.setattr(factories, "entry_points", lambda group: [Entry()])
+def test_entry_points_are_teachers(monkeypatch, tmp_path):
+    package = tmp_path / "someones-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: someones\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text("[hff_ase.calculators]\nsomeones = someones:soft\n")
+    (tmp_path / "someones.py").write_text(TEACHER)
+    monkeypatch.syspath_prepend(str(tmp_path))
     (teacher,) = load_teachers(["someones"])
     assert isinstance(teacher, LennardJones)
 

@@ -24,7 +24,7 @@ from hff_ase.neighborhood import Neighborhood
 from hff_ase.neighbors import NeighborList
 from hff_ase.potential import HybridPotential
 from hff_ase.terms.fixed_charges import FixedCharges
-from hff_ase.terms.induced_dipoles import InducedDipoles
+from hff_ase.terms.induced_dipoles import CROSSOVER, InducedDipoles
 from hff_ase.terms.term import Fields, Term
 
 KERNELS = pytest.mark.parametrize("kernels", ["auto", "reference"])
@@ -138,14 +138,17 @@ def test_mixed_batch_is_each_system_alone() -> None:
         start = mine.stop
 
 
-def test_automatic_choice_is_made_for_each_system(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hff_ase.terms.induced_dipoles.CROSSOVER", 30)
+def test_automatic_choice_is_made_for_each_system() -> None:
     model = potential(induction("auto", method="ewald", dipole_tolerance=1e-11))
     neighbors = model.neighbor_list()
-    batch = AtomsBatch.from_atoms(mixed())
+    twice = [large().repeat((1, 2, 1)), large(3).repeat((1, 1, 2))]
+    for box in twice:
+        box.info["charge"] = 4.0
+    assert len(large()) < CROSSOVER < len(twice[0])
+    batch = AtomsBatch.from_atoms([twice[0], *mixed(), twice[1]])
     found = model(batch, neighbors)
     parts = [part for part, _ in neighbors.plan(model.terms["pol"]).parts]
-    assert [(part.dense, part.start.n_systems) for part in parts] == [(True, 3), (False, 2)]
+    assert [(part.dense, part.start.n_systems) for part in parts] == [(True, 5), (False, 2)]
     dense = potential(induction("dense"))(batch)
     assert largest(found.energies, dense.energies) < 1e-10
     assert largest(found.forces, dense.forces) < 1e-9

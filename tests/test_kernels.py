@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
 from core_models import VARIANTS, mixed_systems
 
 import hff_ase.testing as checks
-from hff_ase import HybridFF, backends
+from hff_ase import HybridFF
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError, HFFWarning
 from hff_ase.neighbors import NeighborList
 from hff_ase.pairs import PairRequest
 from hff_ase.testing.compare import assert_close
-
-
-@pytest.fixture
-def without_numba(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As on a machine where numba cannot be found."""
-    monkeypatch.setattr(backends, "find_spec", lambda name: None)
-    backends.available.cache_clear()
-    yield
-    backends.available.cache_clear()
 
 
 @pytest.mark.parametrize("name", list(VARIANTS))
@@ -53,7 +44,8 @@ def test_double_backward_goes_through_the_reference_by_itself() -> None:
     assert weight.grad.abs().max() > 0
 
 
-def test_without_numba_slower_and_said_once(without_numba: None) -> None:
+def test_without_numba_slower_and_said_once(uninstall: Callable[[str], None]) -> None:
+    uninstall("numba")
     potential = VARIANTS["pme"]()
     batch = AtomsBatch.from_atoms(mixed_systems(6))
     with warnings.catch_warnings(record=True) as said:

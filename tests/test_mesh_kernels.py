@@ -4,6 +4,7 @@ the lattice sums against autograd and finite differences."""
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -12,10 +13,11 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
+from hff_ase.backends import backend_for
 from hff_ase.batch import AtomsBatch
 from hff_ase.dynamics.build import build_box
-from hff_ase.kernels import mesh as mesh_kernels
-from hff_ase.kernels.mesh import cpu_convolution
+from hff_ase.errors import HFFWarning
+from hff_ase.kernels.mesh import cpu_convolution, mesh_stencil
 from hff_ase.kernels.mesh.cpu import NumbaStencil
 from hff_ase.longrange import bspline, mesh_sum
 from hff_ase.longrange.bspline import (
@@ -50,10 +52,11 @@ def points(n_atoms: int, n_systems: int, reach: float = 40.0) -> tuple[Tensor, T
 
 
 @pytest.fixture
-def reference_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def reference_only(uninstall: Callable[[str], None]) -> None:
     """As on a machine without numba."""
-    for module in (mesh_kernels, mesh_sum):
-        monkeypatch.setattr(module, "backend_for", lambda device: None)
+    uninstall("numba")
+    with pytest.warns(HFFWarning, match="numba is not installed"):
+        assert backend_for(torch.device("cpu")) is None
 
 
 # ---------------------------------------------------------------- spreading and interpolation
@@ -66,7 +69,7 @@ def test_stencil_is_the_reference(order: int, terms: str, n_atoms: int, n_system
     u, system = points(n_atoms, n_systems)
     grid = Grid(n_systems, (8, 12, 10), order, system)
     stencil = Stencil(u, grid)
-    assert isinstance(stencil._kernel, NumbaStencil)
+    assert isinstance(stencil.kernel, NumbaStencil)
     which = TERMS[terms]
     generator = torch.Generator().manual_seed(0)
     values = torch.randn(n_atoms, len(which), generator=generator, dtype=torch.float64)
@@ -89,8 +92,8 @@ def test_a_far_image_is_the_same_point() -> None:
 
 def test_what_kernels_do_not_cover_goes_to_the_reference() -> None:
     u, system = points(10, 1)
-    assert mesh_kernels.mesh_stencil(u, system, 1, (8, 8, 5), 6) is None  # a short axis
-    assert mesh_kernels.mesh_stencil(u, system, 1, (8, 8, 8), 7) is None  # a high order
+    assert mesh_stencil(u, system, 1, (8, 8, 5), 6) is None  # a short axis
+    assert mesh_stencil(u, system, 1, (8, 8, 8), 7) is None  # a high order
     curvature = ((2, 0, 0), (1, 1, 0))
     stencil = Stencil(u, Grid(1, (8, 8, 8), 6, system))
     values = torch.ones(10, 2, dtype=torch.float64)
@@ -170,7 +173,7 @@ def test_explicit_derivatives_without_kernels() -> None:
     method = ReciprocalPME(0.4, 1e-4)
     plan = method.prepare(batch)
     found, expected = method.explicit(batch, q, plan), autograd_sum(method, batch, q, plan)
-    assert Stencil(batch.positions, plan[0].grid)._kernel is None
+    assert Stencil(batch.positions, plan[0].grid).kernel is None
     for name in ("phi", "d_positions", "d_cell"):
         assert relative(getattr(found, name), getattr(expected, name)) < 1e-10
 
@@ -301,7 +304,7 @@ def test_second_derivatives_run_through_the_kernels() -> None:
     batch, q = AtomsBatch.from_atoms(atoms), torch.as_tensor(charges)
     method = ReciprocalPME(0.4, 1e-3)
     plan = method.prepare(batch)
-    assert bspline.Stencil(batch.positions, plan[0].grid)._kernel is not None
+    assert bspline.Stencil(batch.positions, plan[0].grid).kernel is not None
 
     def energy(positions: Tensor, cell: Tensor, q: Tensor) -> Tensor:
         return 0.5 * (q * method.potential(batch.moved(positions, cell), q, plan)).sum()

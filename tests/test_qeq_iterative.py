@@ -181,16 +181,16 @@ def test_sixty_four_boxes_in_one_solve() -> None:
         assert largest(together.forces[mine], alone.forces) < 1e-11
 
 
-def test_automatic_choice_is_made_for_each_system(
-    box: Atoms, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("hff_ase.terms.qeq.CROSSOVER", 100)
+def test_automatic_choice_is_made_for_each_system(box: Atoms) -> None:
     potential = potential_of(term("auto", exact=True, charge_tolerance=1e-10))
-    structures = [*mixed(), box, random_system(8, 10, True), box]
+    twice = box.repeat((2, 1, 1))
+    twice.rattle(0.01, seed=1)
+    assert len(twice) > parts.CROSSOVER > len(box)
+    structures = [*mixed(), twice, random_system(8, 10, True), twice]
     neighbors = potential.neighbor_list()
     found = potential(AtomsBatch.from_atoms(structures), neighbors)
-    _, parts = neighbors.plan(potential.terms["qeq"])
-    assert [(part.dense, part.start.n_systems) for part in parts] == [(True, 7), (False, 2)]
+    _, chosen = neighbors.plan(potential.terms["qeq"])
+    assert [(part.dense, part.start.n_systems) for part in chosen] == [(True, 7), (False, 2)]
     dense = potential_of(term("dense"))(AtomsBatch.from_atoms(structures))
     assert largest(found.fields["charges"], dense.fields["charges"]) < 1e-9
     assert largest(found.energies, dense.energies) < 1e-7

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 import pytest
@@ -72,15 +73,15 @@ def stand_in(calls: list[str]) -> ModuleType:
         return src.new_zeros((dim_size, *src.shape[1:])).index_add(0, index, src)
 
     module.segment_coo = segment_coo  # type: ignore[attr-defined]
+    module.__spec__ = ModuleSpec("torch_scatter", None)  # so that it can be found
     return module
 
 
 def test_torch_scatter_is_used_for_sorted_indices_where_it_is_installed(
-    monkeypatch: pytest.MonkeyPatch,
+    replace_library: Callable[..., None],
 ) -> None:
     calls: list[str] = []
-    monkeypatch.setitem(sys.modules, "torch_scatter", stand_in(calls))
-    monkeypatch.setattr(reduce, "has_torch_scatter", lambda: True)
+    replace_library("torch_scatter", stand_in(calls))
     values, index = example()
     ascending = index.sort()[0]
     expected = by_loop(values, ascending, 7)
@@ -101,10 +102,10 @@ def test_torch_scatter_itself() -> None:
     torch.testing.assert_close(one, by_loop(values, index, 7))
 
 
-def test_torch_scatter_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_scatter_that_cannot_be_used(uninstall: Callable[[str], None]) -> None:
     values, index = example()
     with pytest.raises(ConfigError, match="sorted index"):
         segment_sum(values, index, 7, backend="torch_scatter")
-    monkeypatch.setattr(reduce, "has_torch_scatter", lambda: False)
+    uninstall("torch_scatter")
     with pytest.raises(ConfigError, match="installed=False"):
         segment_sum(values, index.sort()[0], 7, sorted=True, backend="torch_scatter")

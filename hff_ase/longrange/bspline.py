@@ -52,7 +52,8 @@ class Stencil:
         self._weights: dict[int, Tensor] = {}
 
     @cached_property
-    def _kernel(self) -> MeshStencil | None:
+    def kernel(self) -> MeshStencil | None:
+        """The fused kernel of these points, None where the reference runs."""
         grid = self.grid
         return mesh_stencil(self.u, grid.system, grid.n_systems, grid.shape, grid.order)
 
@@ -74,19 +75,19 @@ class Stencil:
 
     def spread(self, values: Tensor, terms: tuple[Derivative, ...]) -> Tensor:
         """sum_i sum_t values_it W_it(m): [n_systems, *shape] from [n_atoms, n_terms]."""
-        if terms in (VALUE, GRADIENT, BOTH) and self._kernel is not None:
+        if terms in (VALUE, GRADIENT, BOTH) and self.kernel is not None:
             if terms == GRADIENT:
                 values = torch.nn.functional.pad(values, (1, 0))
-            return self._kernel.spread(values[:, 0] if terms == VALUE else values)
+            return self.kernel.spread(values[:, 0] if terms == VALUE else values)
         return spread_values(values, self, terms)
 
     def interpolate(self, mesh: Tensor, terms: tuple[Derivative, ...]) -> Tensor:
         """sum_m mesh(m) W_it(m): [n_atoms, n_terms] from [n_systems, *shape]."""
-        if terms in (VALUE, GRADIENT, BOTH) and self._kernel is not None:
-            values = self._kernel.interpolate(mesh, slopes=terms != VALUE)
+        if terms in (VALUE, GRADIENT, BOTH) and self.kernel is not None:
+            values = self.kernel.interpolate(mesh, slopes=terms != VALUE)
             return values[:, 1:] if terms == GRADIENT else values
-        if terms == CURVATURE and isinstance(self._kernel, CurvedStencil):
-            return self._kernel.curvatures(mesh)
+        if terms == CURVATURE and isinstance(self.kernel, CurvedStencil):
+            return self.kernel.curvatures(mesh)
         return interpolate_values(mesh, self, terms)
 
     def weights(self, axis: int, derivative: int) -> Tensor:
