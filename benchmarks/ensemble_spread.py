@@ -11,7 +11,7 @@ standard deviation over the models stands the error of a single run, and the dev
 from their mean pressures on the same frames, those of the first run: d rho = rho kappa_T dP, with
 kappa_T = var(V) / (kT <V>) of that run (Allen and Tildesley, Computer Simulation of Liquids,
 section 2.5), to first order in what the models differ by and without the noise of separate runs.
-`--liquids` without any: no densities. A study that was stopped goes on.
+`--liquids` without any: no densities. A study that was stopped continues.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 Prints, for each preset, the shortest and the median time of a whole evaluation and the shortest of
 each kernel call in order, with its floating-point operations per second (a product and a sum count
-as two, a sigmoid as 20). The reference layers are timed beside it.
+as two, a sigmoid as 20). The reference layers are timed next to it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Quantum kinetic energies of a liquid: two estimators, two isotopes, and the harmonic estimate.
 
-    python benchmarks/pimd_estimators.py run --folder estimators --ps 5    # again: goes on
+    python benchmarks/pimd_estimators.py run --folder estimators --ps 5    # again: continues
     python benchmarks/pimd_estimators.py show --folder estimators
 
 `run` does path integrals of liquid ethanol (or another --recipe) with all hydrogen as H and as D,

@@ -5,7 +5,7 @@
     python benchmarks/time_steps.py table --folder runs
 
 `run` builds a box, relaxes it at 0.5 fs, and takes it through every scheme: constant pressure, then
-constant energy, ``--ps`` each. A run that was stopped is taken up again; finished ones are kept.
+constant energy, ``--ps`` each. A run that was stopped is resumed; finished ones are kept.
 `table` writes what is there between the markers of docs/time_steps.md.
 """
 

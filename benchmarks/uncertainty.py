@@ -7,7 +7,7 @@ that were left out are labelled by the teacher, the published BAMBOO weights. Fo
 the spread of the force of `--model` and `--companion`, as `Committee` has it, beside the error of
 `--model`; the table has the root mean square of the error in bins of the spread. The factor that
 makes the spread an error bar is the ratio of their root mean squares. `--outside`: boxes of
-molecules that nobody taught, for which there is no label and only the spread. The threshold lies
+molecules outside the training, for which there is no label and only the spread. The threshold lies
 above the mean spread of every frame inside. Figure and numbers go to `--output`.
 """
 

@@ -35,7 +35,7 @@ class Committee(Calculator):
     Args:
         members: two or more ASE calculators.
         drive: "mean" gives the members' mean, "first" the first member's results.
-        skin: how far atoms may move, together, before the shared list is searched anew, Angstrom;
+        skin: how far atoms may move, together, before the shared list is searched again, Angstrom;
             None takes the first member's.
 
     Attributes:
@@ -173,7 +173,7 @@ class Committee(Calculator):
         return results, [spread_of(f) for f in found]
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """What a restart needs to go on bit for bit: where neighbour lists were built."""
+        """What a restart needs to continue bit for bit: where neighbour lists were built."""
         if self._shared is not None:
             return self._shared.get_state()
         state: dict[str, np.ndarray] = {}
@@ -206,7 +206,7 @@ class Committee(Calculator):
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """A copy goes on with its own neighbour list, bit for bit as the original."""
+        """A copy continues with its own neighbour list, bit for bit as the original."""
         built_at = state["_neighbors_built_at"]
         self.__dict__.update({k: v for k, v in state.items() if k != "_neighbors_built_at"})
         self._shared = self._new_list()

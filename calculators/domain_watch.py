@@ -1,4 +1,4 @@
-"""A calculator's look at what it is given: unknown molecules and doubtful charges, said once."""
+"""Checks of the structures given to a calculator: unknown molecules and doubtful charges."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from hff_ase.topology import Topology, perceive
 class DomainWatch:
     """Warns of molecules that a model was not trained on, and of charges that do not fit them.
 
-    Each set of molecules, and each doubt, is said once. Structures with the elements of one that
-    was looked at, in the same order, and its charge are taken for the same: a trajectory costs one
-    look.
+    Each set of molecules, and each doubt, is reported once. Structures with the same elements in
+    the same order and the same charge as one that was checked are not checked again: a trajectory
+    costs one check.
     """
 
     def __init__(self, name: str, domain: Domain | None) -> None:

@@ -115,7 +115,7 @@ class HybridFF(Calculator):
             CheckpointError: no such model, or the file is damaged, newer, or fails its own check.
             ConfigError: as the constructor.
         """
-        device_of(device)  # what is wrong there is said before the file is read
+        device_of(device)  # what is wrong there is reported before the file is read
         potential, info = load_model(model_path(name_or_path), precision_of(dtype))
         return cls(
             potential,
@@ -283,7 +283,7 @@ class HybridFF(Calculator):
         return changed
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """What a restart needs to go on bit for bit: where the neighbour list was built."""
+        """What a restart needs to continue bit for bit: where the neighbour list was built."""
         with self._lock:
             return self._evaluator.get_state()
 
@@ -306,7 +306,7 @@ class HybridFF(Calculator):
 
     @on_usual_device
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """A copy goes on with its own neighbour list, bit for bit as the original."""
+        """A copy continues with its own neighbour list, bit for bit as the original."""
         self.__dict__.update({k: v for k, v in state.items() if k != "_evaluated_at"})
         self._lock = RLock()
         self._evaluator = Evaluator(self.potential, self.skin)

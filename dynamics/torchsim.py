@@ -69,7 +69,7 @@ class HybridTorchSimModel(ModelInterface):
     """A hybrid force field behind TorchSim's interface.
 
     One neighbour list with a skin serves call after call while the states hold the same systems
-    and these move little; a state that was put together anew (autobatching) is searched anew.
+    and these move little; a state that was reassembled (autobatching) is searched again.
 
     Args:
         calculator: the force field, of which the device, the precision of the networks and the

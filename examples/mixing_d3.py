@@ -20,7 +20,7 @@ def without_dispersion() -> HybridFF:
 
 
 def with_d3(method: str = "B3LYP") -> SumCalculator:
-    """The shipped model with D3(BJ), damped for ``method``, in place of its dispersion."""
+    """The shipped model with D3(BJ), damped for ``method``, instead of its dispersion."""
     from dftd3.ase import DFTD3
 
     return SumCalculator([without_dispersion(), DFTD3(method=method, damping="d3bj")])

@@ -1,8 +1,8 @@
-"""The force field in a process of its own, asked over a socket in i-PI's protocol.
+"""The force field in its own process, asked over a socket in i-PI's protocol.
 
 ASE's side of the socket stands here for any program that speaks the protocol as a server (i-PI
 itself, for one), and `ase.calculators.socketio.SocketClient` is the side that computes. Use
-``port=31415`` in place of ``unixsocket`` between two machines.
+``port=31415`` instead of ``unixsocket`` between two machines.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def check_choice(kernels: str) -> None:
 
 @cache
 def available(backend: Backend) -> bool:
-    """Whether a backend can be imported here; the first time that it cannot is said in a warning.
+    """Whether a backend can be imported here; the first failure is reported in a warning.
 
     The results are the same without it, only slower.
     """

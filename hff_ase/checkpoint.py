@@ -175,7 +175,7 @@ def domain_in(description: dict[str, Any]) -> Domain | None:
 
 
 def write_domain(path: str | Path, domain: Domain | None) -> None:
-    """Give an .hff file another domain; weights and stored results stay as they are, bit for bit.
+    """Give an .hff file another domain; weights and stored results stay unchanged, bit for bit.
 
     Raises:
         CheckpointError: no such model, or it cannot be written.

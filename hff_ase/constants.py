@@ -1,7 +1,7 @@
 """Physical constants that a term keeps as plain numbers or tables: read, written, differentiated.
 
 A term that computes with floats has no graph to give a gradient in them. Its reference operations
-take a tensor in the place of a float all the same: while `live` puts tensors there, the energy is a
+accept a tensor instead of a float: while `live` puts tensors there, the energy is a
 function of these. A place is a path among the term's attributes: ``s6``, an entry of a tuple
 ``damping.0``, a field of a frozen dataclass ``damping.s8``, or a buffer.
 """

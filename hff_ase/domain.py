@@ -84,7 +84,7 @@ def not_trained_on(model: str, unknown: Sequence[Outside], allowed: bool | None 
     Args:
         model: its name.
         unknown: the molecules, at least one.
-        allowed: whether a run goes on with them; None where nothing was asked (a warning).
+        allowed: whether a run continues with them; None where nothing was asked (a warning).
     """
     what, advice = ", ".join(outside.what for outside in unknown), unknown[0].advice
     if allowed:
@@ -99,10 +99,10 @@ def not_trained_on(model: str, unknown: Sequence[Outside], allowed: bool | None 
 
 @dataclass(frozen=True)
 class Companion:
-    """A second model, whose distance from a model tells the error of that model's forces.
+    """A second model, whose difference from a model estimates the error of that model's forces.
 
-    Both learnt from the same labels: what the labels have wrong they share, and for molecules that
-    nobody taught the graph decides, not their distance.
+    Both were trained on the same labels and share their errors. Molecules outside the training are
+    recognised by their graph, not by this difference.
 
     Attributes:
         model: name of a shipped model.

@@ -35,11 +35,11 @@ class OutsideDomainError(HFFError, ValueError):
 
 
 class SimulationError(HFFError, RuntimeError):
-    """A simulation that cannot start, cannot go on or cannot be resumed."""
+    """A simulation that cannot start, cannot continue or cannot be resumed."""
 
 
 class StoppedError(SimulationError):
-    """A simulation that a signal ended between two steps, where it can be taken up again."""
+    """A simulation that a signal ended between two steps, where it can be resumed."""
 
     def __init__(self, message: str, signal_name: str) -> None:
         super().__init__(message)

@@ -62,7 +62,7 @@ class Evaluator:
         self.forget()
 
     def forget(self) -> None:
-        """Start anew: no memory, and no neighbours but those of a shared list."""
+        """Start from scratch: no memory, and no neighbours but those of a shared list."""
         self.neighbors = self._shared or self.potential.neighbor_list(
             self.skin, sort=self._trajectory
         )
@@ -84,7 +84,7 @@ class Evaluator:
     ) -> Evaluation:
         """Energies and what else is asked for, with pairs that fit, checked.
 
-        Whoever goes on with other structures after an error calls `forget` first: half of a
+        Whoever continues with other structures after an error calls `forget` first: half of a
         neighbour list must not serve them.
 
         Args:
@@ -150,7 +150,7 @@ class Evaluator:
         return self.neighbors.layout
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """What a restart needs to go on bit for bit: where neighbours were last searched (the order
+        """What a restart needs to continue bit for bit: where neighbours were searched (the order
         of sums, and with it the last bits, depends on it) and what solvers remember."""
         if self.neighbors.reference is None:
             return {}
@@ -158,7 +158,7 @@ class Evaluator:
 
     @on_usual_device
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on where `get_state` was taken; an empty state starts anew.
+        """Continue where `get_state` was taken; an empty state starts from scratch.
 
         Raises:
             ConfigError: not what `get_state` gave.

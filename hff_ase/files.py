@@ -10,8 +10,8 @@ from pathlib import Path
 def write_whole(path: Path, content: bytes) -> None:
     """Replace a file by new content in one step that survives a kill and a power cut.
 
-    The content goes to ``<name>.tmp`` beside it, is brought to the disk, and is moved over the old
-    file, which stays as it is until then.
+    The content goes to ``<name>.tmp`` next to it, is brought to the disk, and is moved over the old
+    file, which is left unchanged until then.
 
     Raises:
         OSError: it cannot be written (no such folder, no permission, disk full).

@@ -1,4 +1,4 @@
-"""Pairs that somebody else has found, such as a host with domain decomposition."""
+"""Pairs that someone else has found, such as a host with domain decomposition."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@ the next one from them.
 
 The prediction is a cubic through the last four solutions. Errors cannot build up as they do where
 one correction follows each prediction (Kolafa, J. Comput. Chem. 25, 335 (2004)): every solution is
-converged anew, and the prediction is only where the solver starts.
+converged again, and the prediction is only where the solver starts.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from ase.formula import Formula
 
-# Rounds of refinement: atoms up to so many bonds apart tell each other apart.
+# Rounds of refinement: atoms up to this many bonds apart tell each other apart.
 ROUNDS = 16
 
 

@@ -40,7 +40,7 @@ def search_for(device: torch.device) -> Search:
 
 @cache
 def has_device_search() -> bool:
-    """Whether pairs can be found on a GPU; the first time that they cannot is said."""
+    """Whether pairs can be found on a GPU; the first failure is reported."""
     if find_spec("nvalchemiops") is not None:
         return True
     warnings.warn(

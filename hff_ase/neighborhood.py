@@ -19,7 +19,7 @@ __all__ = ["Neighborhood"]
 
 
 class Planner(Protocol):
-    """Something that prepares for a batch whenever its neighbours are searched anew."""
+    """An object that prepares for a batch whenever its neighbours are searched again."""
 
     def prepare(self, batch: AtomsBatch) -> Any:
         """What can be kept until the next rebuild (mesh sizes, wave vectors ...)."""

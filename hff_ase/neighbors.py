@@ -139,8 +139,8 @@ class PairSource(ABC):
         return self._plans[planner]
 
     def build(self, batch: AtomsBatch) -> None:
-        """Start anew from here: what was asked for before is searched for now, the rest when it
-        is first asked for.
+        """Start again from here: what was requested before is searched now, the rest when it is
+        first requested.
 
         Raises:
             StructureError: positions or cells that are not finite.
@@ -178,7 +178,7 @@ class PairSource(ABC):
 
 
 class NeighborList(PairSource):
-    """Pairs searched anew only when atoms or cell moved too far.
+    """Pairs searched again only when atoms or cell moved too far.
 
     Args:
         requests, planners: as `PairSource`.
@@ -205,7 +205,7 @@ class NeighborList(PairSource):
         return search(batch, request.cutoff + self.skin, request.kind == "half")
 
     def update(self, batch: AtomsBatch) -> bool:
-        """Build the list anew if anything moved too far since the last time; whether it did."""
+        """Rebuild the list if anything moved too far since the last time; whether it did."""
         if not self._outdated(batch):
             return False
         self.build(batch)

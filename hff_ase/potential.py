@@ -225,7 +225,7 @@ class HybridPotential(nn.Module):
 
         Args:
             batch: the systems; its tensors are not changed.
-            neighbors: a list from `neighbor_list`, updated here; None searches anew.
+            neighbors: a list from `neighbor_list`, updated here; None searches again.
             **wanted: fields of `Wanted`.
 
         Raises:

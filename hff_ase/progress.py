@@ -22,7 +22,7 @@ class ProgressBar:
     """Steps out of how many, and a few words on the state; a context manager.
 
     Args:
-        title: what is going on.
+        title: what is in progress.
         total: steps; None if it is not known.
         shown: whether anything appears at all.
         console: where.
@@ -73,7 +73,7 @@ class ProgressBar:
             self._console.print(message, markup=False, highlight=False, soft_wrap=True)
 
     def update(self, state: str, step: int | None = None, title: str | None = None) -> None:
-        """Draw the bar anew, where there is one; None leaves a part as it is."""
+        """Redraw the bar, where there is one; None leaves a part as it is."""
         if self._bar is not None:
             task = self._bar.task_ids[0]
             self._bar.update(task, description=title, completed=step, state=state)

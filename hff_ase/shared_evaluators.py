@@ -35,7 +35,7 @@ class SharedEvaluators:
         self.forget()
 
     def forget(self) -> None:
-        """Start anew."""
+        """Start from scratch."""
         terms = [t for p in self._potentials for _, t in p.named_terms()]
         requests = [r for p in self._potentials for r in p.requests()]
         self.neighbors = NeighborList(requests, self._skin, terms, sort=self._trajectory)
@@ -54,7 +54,7 @@ class SharedEvaluators:
             yield member.evaluate(batch)
 
     def outdated(self, batch: AtomsBatch) -> bool:
-        """Whether the next evaluation here searches anew."""
+        """Whether the next evaluation here searches again."""
         if self.neighbors.reference is None or self._skin == 0:
             return True
         return bool(self.members[0].outdated(batch))
@@ -70,7 +70,7 @@ class SharedEvaluators:
         return state
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on where `get_state` was taken; an empty state starts anew.
+        """Continue where `get_state` was taken; an empty state starts from scratch.
 
         Raises:
             ConfigError: not what `get_state` gave.

@@ -2,7 +2,7 @@
 
 Many formats lose the total charge (ase.db, cif, pdb, POSCAR), other programs take it from the
 initial charges, and pieces of a box keep the charge of the whole: a cluster with Li+ is then a
-neutral one, some eV away, without a word. No energy depends on what is found here.
+neutral one, some eV away, silently. No energy depends on what is found here.
 """
 
 from __future__ import annotations

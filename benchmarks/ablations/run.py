@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/ablations/run.py FRAMES --output FOLDER [--cpu-hours 0.5]
 
-What was stopped goes on when the command is given again; what is done is left alone.
+What was stopped continues when the command is given again; what is done is left alone.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python benchmarks/ecemc/ours.py train.xyz OUTPUT --variant get --cpu-seconds 1800
 
 Settings are `ours.yaml` with what the variant changes, then --set. The same split, clock, errors
-and lines of log as the peers' scripts; a run that was stopped goes on when it is started again.
+and lines of log as the peers' scripts; a run that was stopped continues when it is started again.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     python benchmarks/ecemc/run.py train.xyz --workdir FOLDER --speed
     python benchmarks/ecemc/table.py FOLDER
 
-One program at a time (--programs takes a subset), one thread each. What was stopped goes on when
+One program at a time (--programs takes a subset), one thread each. What was stopped continues when
 the command is given again; what is done is left alone. Speeds want a machine with nothing else to
 do.
 """

@@ -23,7 +23,7 @@ from ase.io import read
 from torch import Tensor
 from vesin import NeighborList
 
-# e3nn 0.4 reads a file of its own that newer torch takes for a stranger's.
+# e3nn 0.4 reads its own file that newer torch takes for a stranger's.
 os.environ.setdefault("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
 
 ELEMENTS = ("H", "Li", "C", "N", "O", "F", "P", "S")

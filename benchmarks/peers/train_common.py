@@ -47,10 +47,10 @@ class Learner(Protocol):
         """Energy, forces [n, 3], stress [3, 3] (eV, A) of one frame with averaged weights."""
 
     def state(self) -> dict[str, Any]:
-        """What a later run needs to go on."""
+        """What a later run needs to continue."""
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from there."""
 
 
 @dataclass

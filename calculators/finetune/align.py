@@ -103,14 +103,14 @@ def align(
     density is right, and leave out those that nothing is known of.
 
     Args:
-        calc: whose model is aligned; it stays as it is.
+        calc: whose model is aligned; it is left unchanged.
         ensembles: samples of the liquids at constant pressure.
         targets: densities; those kept out are predicted only.
         parameters: names, patterns or groups of what is trained.
         settings: `AlignSettings`.
         sampled_with: of each ensemble, where it was not ``calc`` (an earlier round).
         folder: for the state of a training that is stopped, the report and the model. A training
-            that is there goes on.
+            that is there continues.
         stop: asked before every step.
 
     Returns:

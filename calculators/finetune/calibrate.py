@@ -119,7 +119,7 @@ def calibrate(
     forces, over what it was, is part of the objective.
 
     Args:
-        calc: whose model is calibrated; it stays as it is.
+        calc: whose model is calibrated; it is left unchanged.
         ensembles: samples of all that targets need.
         targets: those kept out are predicted only.
         parameters: names, patterns or groups.

@@ -97,8 +97,8 @@ def compare(
             settings, but for a learning rate that is not given.
         test: labelled frames that nothing is trained on.
         from_scratch: train from random weights as well.
-        output: folder for the tables and, in folders of their own, both trainings.
-        resume: go on with what is in these folders.
+        output: folder for the tables and, in separate folders, both trainings.
+        resume: continue with what is in these folders.
         stop: asked after every step whether a signal wants the run to stop.
 
     Raises:

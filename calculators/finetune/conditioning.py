@@ -140,7 +140,7 @@ def conditioning(
     """What targets determine of chosen parameters of a model.
 
     Args:
-        calc: the model that the ensembles were sampled with; left as it is.
+        calc: the model that the ensembles were sampled with; left unchanged.
         ensembles: samples of all that targets need.
         targets: all count, those kept out too.
         parameters: names, patterns or groups.

@@ -56,7 +56,7 @@ def distill(
 
     The folder keeps the labels (``labels``), the frames that are trained on and held out
     (``train.extxyz``, ``validation.extxyz``) and the training (``training``, with its
-    ``config.yaml``). Called again with the same arguments it goes on where it was.
+    ``config.yaml``). Called again with the same arguments it continues where it stopped.
 
     Args:
         student: a network by name (get-small, get-smaller, ...) that gets the physical terms of
@@ -198,7 +198,7 @@ def read_structures(frames: Frames) -> list[Atoms]:
 
 
 def _write_same(path: Path, text: str, trained_before: bool) -> None:
-    """Write the frames of a training; one that has begun goes on with the same only."""
+    """Write the frames of a training; one that has begun continues only with the same."""
     if trained_before and path.exists() and path.read_text() != text:
         raise ConfigError(
             f"expected the frames and weights of the training in {path.parent / RUN}, got others: "

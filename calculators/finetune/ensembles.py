@@ -186,7 +186,7 @@ class Ensemble:
             yield AtomsBatch.from_atoms([self.atoms(k) for k in chosen[start : start + size]])
 
     def every(self, stride: int) -> Ensemble:
-        """Each so many samples of every replica."""
+        """Every n-th sample of every replica."""
         keep = np.concatenate(
             [np.flatnonzero(self.replica == r)[::stride] for r in np.unique(self.replica)]
         )
@@ -329,7 +329,7 @@ def _pressure_gradient(evaluator: Evaluator, batch: AtomsBatch, theta: Parameter
 
 
 def scaled_by_molecules(batch: AtomsBatch, factor: float) -> AtomsBatch:
-    """The boxes scaled with the centres of mass of their molecules, which stay as they are."""
+    """The boxes scaled with the centres of mass of their molecules, which stay unchanged."""
     inside = offsets_in_molecules(batch)
     centres = batch.positions - inside
     return batch.moved(centres * factor + inside, batch.cell * factor)

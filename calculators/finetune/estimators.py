@@ -4,7 +4,7 @@ r"""Averages of another state from the samples of this one, and how they change 
     \Bigr\rangle - \beta\,\mathrm{cov}\Bigl(A, \frac{\partial U}{\partial\theta}\Bigr)
 
 at constant volume and, with samples whose volume fluctuates, at constant pressure alike: P V holds
-no parameter. Errors come from blocks of consecutive samples, drawn anew with replacement; what is
+no parameter. Errors come from blocks of consecutive samples, redrawn with replacement; what is
 slower than a block is in them only where there are several replicas.
 """
 

@@ -41,7 +41,7 @@ def finetune(
     name: str | None = None,
     stop: StopSource | None = None,
 ) -> HybridFF:
-    """Train a model further; the calculator that is given stays as it is.
+    """Train a model further; the calculator that is given is left unchanged.
 
     Args:
         calc: a calculator, a shipped model's name, or an .hff file.
@@ -51,7 +51,7 @@ def finetune(
         settings: of the training (`TrainConfig`, without ``model`` and ``data``).
         output: folder for the log, the state of the training and ``model.hff``. Without one
             nothing is kept.
-        resume: go on with the run in the output folder.
+        resume: continue the run in the output folder.
         name: of the new model.
         stop: asked after every step whether a signal wants the run to stop.
 

@@ -79,7 +79,7 @@ class Pool:
         """Weights [n] in the state of the model that is looked at.
 
         Args:
-            temperature, pressure: K and bar, where they are others.
+            temperature, pressure: K and bar, where they differ.
             shift: [n], eV, added to the energies (a step in parameters, to first order).
         """
         energy = self.known.total if shift is None else self.known.total + shift

@@ -47,9 +47,9 @@ def students() -> list[str]:
 def terms_like(teacher: HybridPotential | None, network: Mapping[str, Any]) -> tuple[Terms, Terms]:
     """Terms of a student with the physical terms of a teacher, and what differs once it is saved.
 
-    The network and whatever reads its features start anew; tables (of dispersion, repulsion,
-    damping, charge equilibration) are the teacher's. Without a teacher of this package the student
-    is the network alone.
+    The network and the terms that read its features start from random weights; tables (of
+    dispersion, repulsion, damping, charge equilibration) are the teacher's. Without a teacher of
+    this package the student is the network alone.
 
     Returns:
         ``terms`` and ``save_as`` of `hff_ase.training.config.ModelSection`.

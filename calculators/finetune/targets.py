@@ -43,7 +43,7 @@ QUANTITIES: dict[str, Quantity] = {
     "rdf": Quantity("1", {"": 1.0}, 0.0, 1e4, ("pair", "distance")),
     "coordination": Quantity("1", {"": 1.0}, 0.0, 100.0, ("pair", "distance")),
 }
-REFERENCE = "reference"  # in the place of a value: the package's own data
+REFERENCE = "reference"  # instead of a value: the package's own data
 
 
 @dataclass(frozen=True)

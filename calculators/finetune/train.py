@@ -24,7 +24,7 @@ def train(
 
     Args:
         config: a `TrainConfig`, its sections as a mapping, or a yaml file.
-        resume: go on with the run in the output folder.
+        resume: continue the run in the output folder.
         stop: asked after every step whether a signal wants the run to stop.
 
     Raises:

@@ -64,7 +64,7 @@ def geometry(name: str, smiles: str) -> tuple[list[str], float]:
 
 
 def main() -> None:
-    """Read, fill and write the file beside this one."""
+    """Read, fill and write the file next to this one."""
     path = Path(__file__).with_name("molecules.json")
     facts = json.loads(path.read_text(encoding="utf-8"))
     for kind, measured in (("solvents", "density"), ("ions", "molar_volume")):

@@ -157,7 +157,7 @@ def _split_names(text: str) -> list[str]:
 
 
 def _refuse_words(parts: list[str], ratios: list[str], bases: list[str]) -> None:
-    """Say what is too much where some words are solvents; nothing where none is."""
+    """State what is too much where some words are solvents; nothing where none is."""
     words = [word for part in parts for word in re.split(r"[\s-]+", part) if word]
     known = [word for word in words if _is_known(word)]
     together, equal = ":".join(known), ":".join("1" * len(known))

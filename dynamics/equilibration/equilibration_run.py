@@ -171,7 +171,7 @@ class EquilibrationRun(Run):
         )
 
     def run(self) -> dict[str, Any]:
-        """Go on until everything has settled; what summary.yaml holds.
+        """Continue until everything has settled; what summary.yaml holds.
 
         Raises:
             UnsettledError: the longest time came first; says why, and how long it likely takes.

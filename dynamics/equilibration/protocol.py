@@ -74,53 +74,56 @@ class Protocol(Settings):
 
     heat: float | None = setting(
         None,
-        "Temperature of the hot phase over that of the run: at 450 K cations keep their neighbours "
-        "for longer than 10 ps.",
+        "Temperature of the hot phase relative to that of the run: at 450 K cations keep "
+        "their neighbours for longer than 10 ps.",
         panel=PROTOCOL,
         shown=f"{HOT:g}, {HOTTER:g} with cations",
         ge=1,
         le=3,
     )
     hot: Duration = setting("10ps", "Length of the hot phase.", panel=PROTOCOL)
-    cool: Duration = setting("3ps", "Length of cooling.", panel=PROTOCOL)
+    cool: Duration = setting("3ps", "Length of the cooling phase.", panel=PROTOCOL)
     soft: Duration = setting(
-        "10ps", "Length of constant pressure by cell rescaling, before MTK.", panel=PROTOCOL
+        "10ps",
+        "Length of the phase with stochastic cell rescaling, before the Martyna- "
+        "Tobias-Klein barostat.",
+        panel=PROTOCOL,
     )
     hot_max: Duration = setting(
         "100ps",
-        "The hot phase goes on up to this length while the cations keep their first shells.",
+        "Longest hot phase, extended while the cations keep their first shells.",
         panel=PROTOCOL,
     )
     max_time: Duration = setting(
         "200ps",
-        "Of constant pressure altogether; then the run ends, settled or not.",
+        "Total time at constant pressure after which the run ends, settled or not.",
         panel=PROTOCOL,
     )
     soft_pdamp: TimeConstant = setting(
-        500.0, "Time constant of the barostat of cell rescaling.", unit="fs", panel=PROTOCOL
+        500.0, "Time constant of the cell-rescaling barostat.", unit="fs", panel=PROTOCOL
     )
     pdamp: TimeConstant = setting(
         1000.0, "Time constant of the Martyna-Tobias-Klein barostat.", unit="fs", panel=PROTOCOL
     )
-    check: Duration = setting("2ps", "Between two looks whether it has settled.", panel=PROTOCOL)
+    check: Duration = setting("2ps", "Time between checks whether it has settled.", panel=PROTOCOL)
     # The density breathes within half a picosecond, and a shorter stretch has many independent
     # samples of that and none of what is slow.
-    least: Duration = setting(
-        "20ps", "What has settled must have been so for at least this long.", panel=PROTOCOL
-    )
+    least: Duration = setting("20ps", "Shortest stretch that counts as settled.", panel=PROTOCOL)
     shells: bool = setting(
-        True, "The first shells of cations must have settled too.", panel=PROTOCOL
+        True, "Require the first shells of cations to settle too.", panel=PROTOCOL
     )
     lowest: float = setting(
         0.75,
-        "Density over the expected one below which a replica at constant pressure is stopped.",
+        "Density relative to the expected one below which a replica is stopped at "
+        "constant pressure.",
         panel=PROTOCOL,
         gt=0,
         lt=1,
     )
     highest: float = setting(
         1.3,
-        "Density over the expected one above which a replica at constant pressure is stopped.",
+        "Density relative to the expected one above which a replica is stopped at "
+        "constant pressure.",
         panel=PROTOCOL,
         gt=1,
     )

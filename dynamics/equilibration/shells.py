@@ -69,7 +69,7 @@ def kept(first: Sequence[Sequence[int]], now: Shells) -> float:
     return float(np.mean(shares)) if shares else 0.0
 
 
-Record = dict[str, Any]  # of one box, as it stands in the notes of a checkpoint
+Record = dict[str, Any]  # of one box, as in the notes of a checkpoint
 
 
 def begin_record(atoms: Atoms) -> Record | None:

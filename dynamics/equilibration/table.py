@@ -1,4 +1,4 @@
-"""Densities of an equilibration beside measured ones, as text."""
+"""Densities of an equilibration compared with measured ones, as text."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Verdict:
         found: the detector's answer by quantity.
         interval: between samples, ps.
         length: of constant pressure so far, ps, each box.
-        density: mean over what has settled, g/cm^3; refused where there is no honest error.
+        density: mean over what has settled, g/cm^3; refused where there is no reliable error.
         means: of the density, of each box, from its own start on.
         packed: share of the cations' neighbours that is still that of the packed box, the largest
             of all boxes.

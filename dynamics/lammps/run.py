@@ -37,7 +37,7 @@ class LammpsSettings(PrecisionSettings):
     )
     charge: float = setting(0.0, "Total charge of the box.", unit="e", panel=MODEL)
     skin: float = setting(
-        1.0, "How far neighbours are listed beyond cutoffs.", unit="Angstrom", panel=MODEL, gt=0
+        1.0, "Skin of the neighbour list beyond the cutoffs.", unit="Angstrom", panel=MODEL, gt=0
     )
     variable: tuple[str, ...] = setting(
         (), "Value of a variable of the input.", metavar="NAME=VALUE"

@@ -13,11 +13,11 @@ FILE = "HFF_LAMMPS_ERROR"  # names the file that takes the message
 
 
 def stop(error: BaseException, world: Any) -> NoReturn:
-    """Say what happened and end every process.
+    """State what happened and end every process.
 
-    LAMMPS ignores what a callback raises and would go on with the forces of the step before, and
+    LAMMPS ignores what a callback raises and would continue with the forces of the step before, and
     a process that leaves alone lets the others wait for ever. What several processes find at once
-    one of them says: into the file that `hff lammps` waits for, or, where somebody else has started
+    one of them says: into the file that `hff lammps` waits for, or, where someone else has started
     them, the first one to stderr, who ends the others before they speak.
 
     Args:

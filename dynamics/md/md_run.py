@@ -3,7 +3,7 @@
     run = MDRun.start(MDConfig(structure="box.extxyz", model="electrolyte", time="50ps"))
     summary = run.run()
 
-A run that is killed at any moment goes on with ``MDRun.resume(folder).run()`` and gives, bit for
+A run that is killed at any moment continues with ``MDRun.resume(folder).run()`` and gives, bit for
 bit, the trajectory and the statistics of one that was not.
 """
 
@@ -93,7 +93,7 @@ class MDRun(Run):
 
         Args:
             config: the settings.
-            atoms: the structure (left as it is); None reads ``config.structure``.
+            atoms: the structure (left unchanged); None reads ``config.structure``.
             calc: an ASE calculator; None loads ``config.model``. Optional methods ``get_state()``
                 (a dict of arrays) and ``set_state`` keep what its next result depends on besides
                 the atoms.
@@ -133,7 +133,7 @@ class MDRun(Run):
                 "expected a calculator that gives a stress for pressure_interval, got "
                 f"{type(calc).__name__}"
             )
-        if together is not None:  # what a member cannot evaluate is said before the run
+        if together is not None:  # what a member cannot evaluate is reported before the run
             together.evaluate_members([unpack_atoms(checkpoint.atoms)], skip=1)
         checkpoint.calculator = calculator_state(calc)
         checkpoint.environment = environment()

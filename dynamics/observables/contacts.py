@@ -64,7 +64,7 @@ def find_contacts(
         kind: species of the ions, such as ``Li``; its first atom counts.
         cutoffs: by element of the other atom, Angstrom: the first minima of g(r), such as
             ``{"O": 2.8, "F": 2.7}``.
-        every: only each so many frames.
+        every: only every n-th frame.
 
     Raises:
         ConfigError: no such species, none of the elements, or a cutoff that is not positive.

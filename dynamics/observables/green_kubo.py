@@ -9,8 +9,8 @@ to rest: its noise grows with time. Its end is therefore found as by Zhang, Otan
 Chem. Theory Comput. 11, 3537 (2015)): a sum of two exponential approaches is fitted up to the time
 at which the error is 40 % of the integral, weighted by the inverse of the error.
 
-A tail that is slower than a fifth of that range cannot be told from noise by such a fit, which
-would cut it off without a word. Where the fit wants one, what the integral still gains beyond the
+Such a fit cannot distinguish a tail slower than a fifth of that range from noise and would cut it
+off silently. Where the fit wants one, what the integral still gains beyond the
 middle of the range is therefore added to the error, and ``settled`` is False.
 """
 

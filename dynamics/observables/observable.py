@@ -48,7 +48,7 @@ class Observable:
 
     @property
     def refused(self) -> bool:
-        """Whether there is no honest error bar, so that the value must not be quoted."""
+        """Whether there is no reliable error bar, so that the value must not be quoted."""
         return not (math.isfinite(self.value) and math.isfinite(self.error))
 
     @property
@@ -104,7 +104,7 @@ class Observable:
         )
 
     def as_dict(self, target: float = 0.05) -> dict[str, Any]:
-        """For JSON: None in the place of what is not finite; details are left out."""
+        """For JSON: None instead of what is not finite; details are left out."""
         numbers = ("value", "error", "samples", "dof", "correlation_time", "length")
         entry: dict[str, Any] = {name: _finite(getattr(self, name)) for name in numbers}
         words = {"unit": self.unit, "method": self.method, "verdict": self.verdict(target)}
@@ -168,7 +168,7 @@ def combine(
 
 
 def refuse(unit: str, method: str, reason: str, **known: Any) -> Observable:
-    """A quantity that this run cannot give: no number without an honest error.
+    """A quantity that this run cannot give: no number without a reliable error.
 
     Args:
         unit, method: as of an `Observable`.

@@ -105,7 +105,7 @@ def pair_distributions(
         parts: chunks of `stream`, or [trajectory]; with centres of molecules, pairs are of species.
         pairs: such as ``Li-O``; those that are not there are left out.
         reach, width: of all shells and of one, Angstrom; beyond half the cell images are counted.
-        every: only each so many frames: neighbouring ones tell nothing new.
+        every: only every n-th frame: neighbouring ones tell nothing new.
 
     Raises:
         ConfigError: none of the pairs is there.
@@ -173,14 +173,14 @@ def _summary(
 
 
 def first_minimum(distance: Array, g: Array, within: tuple[float, float] = (1.0, 6.0)) -> float:
-    """Distance of the first minimum behind the first peak, Angstrom, of a smoothed function.
+    """Distance of the first minimum after the first peak, Angstrom, of a smoothed function.
 
     Args:
         distance, g: [n_shells].
         within: where the peak is looked for.
 
     Raises:
-        ConfigError: no peak above 1, or no minimum behind it.
+        ConfigError: no peak above 1, or no minimum after it.
     """
     width = distance[1] - distance[0]
     half = max(round(0.1 / width), 1)

@@ -57,8 +57,8 @@ def stream(
         wrapped: whether positions may be folded into the cell: each step then takes the nearest
             image, which changes nothing where they are not. False: taken as they are.
         interval: time between frames of the file, ps; None: as the file says.
-        every: only each so many frames are given; all are read, since images are followed by them.
-        stop: so many frames of the file at most.
+        every: every n-th frame is given; all are read, to follow the images.
+        stop: at most this many frames of the file.
         chunk: frames at a time.
         progress: called with the number of frames that each chunk read.
 

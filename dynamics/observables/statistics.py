@@ -2,7 +2,7 @@
 
 One run: the integrated correlation time with an automatic window gives the error, Student's t its
 68 % interval for the few independent stretches that the window leaves. Blocking (Flyvbjerg and
-Petersen 1989) is kept beside it as a cross-check. Several runs of the same state: the scatter
+Petersen 1989) is kept next to it as a cross-check. Several runs of the same state: the scatter
 between them has R - 1 degrees of freedom and knows of motion slower than a run; what the runs say
 of themselves has more. Where the two agree they are pooled, otherwise the scatter alone counts.
 

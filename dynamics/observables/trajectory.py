@@ -28,7 +28,7 @@ class Trajectory:
         cells: [n_frames, 3, 3], rows, Angstrom.
         times: [n_frames], ps.
         topology: of the atoms.
-        unwrapped: whether positions go on across the boundary, so that displacements are
+        unwrapped: whether positions are unwrapped across the boundary, so that displacements are
             differences.
     """
 

@@ -1,4 +1,4 @@
-"""Positions that go on across the boundary, from wrapped ones, frame after frame.
+"""Positions that are unwrapped across the boundary, from wrapped ones, frame after frame.
 
 Each step takes the image nearest to the frame before; molecules are made whole once, at the
 beginning. The displacement is taken in fractions of the cell: at constant volume all schemes agree,

@@ -1,4 +1,4 @@
-"""Whether an XTC file is whole: readers stop at a damaged frame without a word.
+"""Whether an XTC file is whole: readers stop at a damaged frame silently.
 
 The layout of a frame is GROMACS's (xdrfile library, BSD): header and cell of 52 bytes, the number
 of atoms again, then either plain coordinates (nine atoms or fewer) or precision, ranges, the number

@@ -25,17 +25,18 @@ class PIMDConfig(RunSettings):
     )
 
     beads: int = setting(
-        32, "Replicas of the ring polymer; 1 is classical dynamics.", panel=DYNAMICS, ge=1
+        32, "Beads of the ring polymer; 1 is classical dynamics.", panel=DYNAMICS, ge=1
     )
     contract: int | None = setting(
         None,
-        "Beads of the correction from the inner model to the model (ring-polymer contraction).",
+        "Number of beads for the difference between the model and the inner model (ring- "
+        "polymer contraction).",
         panel=INNER,
         shown="all",
         ge=1,
     )
     ensemble: Literal["nvt", "npt"] = setting(
-        "nvt", "npt has i-PI's isotropic barostat.", panel=DYNAMICS
+        "nvt", "npt uses i-PI's isotropic barostat.", panel=DYNAMICS
     )
     thermostat: Literal["pile_l", "piglet", "trpmd"] = setting(
         "pile_l",
@@ -51,17 +52,20 @@ class PIMDConfig(RunSettings):
         metavar="FILE",
     )
     start_from: str | None = setting(
-        None, "Checkpoint of i-PI with as many beads to start from.", panel=START, metavar="FILE"
+        None,
+        "i-PI checkpoint with the same number of beads to start from.",
+        panel=START,
+        metavar="FILE",
     )
     transport: Literal["ffdirect", "socket", "shm"] = setting(
         "ffdirect",
-        "ffdirect is in i-PI's process; with socket and shm drivers run beside it, and are started "
-        "again where they die.",
+        "ffdirect runs in i-PI's process; socket and shm use separate drivers, restarted "
+        "if they die.",
         panel=TRANSPORT,
     )
-    drivers: int = setting(1, "Drivers beside i-PI, which share the beads.", panel=TRANSPORT, ge=1)
+    drivers: int = setting(1, "Number of drivers, which share the beads.", panel=TRANSPORT, ge=1)
     extras: tuple[Literal["charges", "dipole"], ...] = setting(
-        (), "What else the driver writes to files.", panel=OUTPUT, commas=True
+        (), "Further quantities for the driver to write to files.", panel=OUTPUT, commas=True
     )
     rdf: tuple[str, ...] = setting(
         (),
@@ -73,7 +77,7 @@ class PIMDConfig(RunSettings):
     )
     classical: str | None = setting(
         None,
-        "Folder of a classical run (hff md, or with one bead) to compare with.",
+        "Folder of a classical run (hff md, or one bead) to compare with.",
         panel=OUTPUT,
         metavar="FOLDER",
     )

@@ -123,8 +123,8 @@ class PIMDRun:
         """The run in a folder, to be resumed; ``classical``: another run to compare with.
 
         Raises:
-            SimulationError: there is none, or its config.yaml was edited: i-PI goes on with its own
-                checkpoint, and the file would say otherwise.
+            SimulationError: there is none, or its config.yaml was edited, which i-PI would ignore:
+                it continues from its own checkpoint.
         """
         path = Path(folder)
         if not (path / INPUT).exists() or not (path / CONFIG).exists():
@@ -215,7 +215,7 @@ class PIMDRun:
         return {}
 
     def _prepare(self) -> tuple[int, str]:
-        """Step and file that i-PI goes on from, with its outputs cut back to that step."""
+        """Step and file that i-PI continues from, with its outputs cut back to that step."""
         found = [(step, path) for path in self._restarts() if (step := step_of(path)) is not None]
         self["EXIT"].unlink(missing_ok=True)  # a wish to i-PI of long ago
         for path in self.folder.glob("#*#"):  # i-PI's copies of what it replaced
@@ -284,7 +284,7 @@ class PIMDRun:
         """Keep others out; i-PI holds the lock as well, should this process be killed.
 
         Raises:
-            SimulationError: another run goes on here.
+            SimulationError: another run is in progress here.
         """
         with open(self[LOCK], "ab") as file:
             try:

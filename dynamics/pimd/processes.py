@@ -1,4 +1,4 @@
-"""i-PI and the driver beside it, as processes that are looked after."""
+"""i-PI and the driver next to it, as processes that are looked after."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def last_words(log: Path) -> str:
 
 
 class DriverLostError(SimulationError):
-    """The driver ended while i-PI needs it; i-PI was stopped, and goes on from its checkpoint."""
+    """The driver ended while i-PI needs it; i-PI was stopped, and continues from its checkpoint."""
 
 
 class PIMDProcesses:

@@ -1,4 +1,4 @@
-"""Many analyses beside what was measured: a table, and one parity plot for each quantity."""
+"""Many analyses compared with experiment: a table, and one parity plot for each quantity."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COMPARED = ("density", "viscosity", "conductivity", "permittivity", "transferenc
 
 @dataclass(frozen=True)
 class Row:
-    """One number beside the measured one.
+    """One number next to the measured one.
 
     Attributes:
         run, state: where it is from.
@@ -67,7 +67,7 @@ class Comparison:
 
 
 def compare(folders: Sequence[str | Path], quantities: Sequence[str] = ()) -> Comparison:
-    """Numbers of several runs beside experiment.
+    """Numbers of several runs compared with experiment.
 
     Args:
         folders: with properties.json.

@@ -43,7 +43,7 @@ class Curve:
         lines: by label.
         log: axes with a logarithmic scale, such as ``xy``.
         marks: vertical spans by label: from, to.
-        bars: shares by label, in the place of lines.
+        bars: shares by label, instead of lines.
     """
 
     title: str

@@ -13,7 +13,7 @@ from hff_ase.models import model_path
 
 
 def check_feasible(request: Request) -> None:
-    """Refuse boxes that cannot be made, phases that do not fit, and molecules nobody taught.
+    """Refuse boxes that cannot be made, phases that do not fit, and molecules not trained on.
 
     Raises:
         RecipeError: a recipe that cannot be read, or does not fit into so many atoms.

@@ -45,7 +45,7 @@ def read_folder(
     """The state points of a folder of ``hff md``, of replicas or of ``hff equilibrate``.
 
     Args:
-        path: the folder; the run in it may still be going on.
+        path: the folder; the run in it may still be in progress.
         recipe: what the box is, for measured values; None: as the box says.
         charges: formal charges by species where they cannot be looked up, e.
         skip: left out at the beginning of every stretch in any case, ps.
@@ -158,7 +158,7 @@ def _grouped(
                     own[ROWS],
                     tensor if tensor.is_file() else None,
                     skip,
-                    wrapped=False,  # ours go on across the boundary
+                    wrapped=False,  # ours are unwrapped across the boundary
                 )
                 groups.setdefault(key, []).append(stretch)
     about = {name: value for name, value in shared.resolved().items() if name in SHOWN}

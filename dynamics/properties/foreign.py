@@ -41,7 +41,7 @@ def from_trajectories(
         interval: between frames, ps; None: as the files say.
         wrapped: whether positions may be folded into the cell.
         skip: left out at the beginning, ps.
-        frames: so many at most are read of each file.
+        frames: at most this many are read from each file.
 
     Raises:
         ConfigError: no files, different liquids; see `stream`.

@@ -179,7 +179,7 @@ class Material:
         return sum(len(part) for frames in self.frames(self.sampled) for part in frames)
 
     def _every(self, most: float) -> int:
-        """Only each so many frames, so that frames times atoms are at most so many."""
+        """Only every n-th frame, so that frames times atoms are at most this many."""
         return max(round(self.n_frames * self.topology.n_atoms / most), 1)
 
     # --- structure ----------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """What each property needs, what computes it, and what was measured: one entry each.
 
-An entry of `PLANS` is everything that an observable of one's own takes to be computed by ``hff
-analyse``, shown by ``hff report`` and set beside experiment by ``hff compare``.
+An entry of `PLANS` is everything that an observable of your own takes to be computed by ``hff
+analyse``, shown by ``hff report`` and compared with experiment by ``hff compare``.
 """
 
 from __future__ import annotations

@@ -146,10 +146,10 @@ class PropertyRun:
         return self.folder / f"{liquid}-{point.temperature:g}K"
 
     def run(self) -> Analysis:
-        """Go on with every state point to its end, analyse and write the page.
+        """Continue with every state point to its end, analyse and write the page.
 
         Raises:
-            StoppedError: stopped by a signal; what is there can be taken up.
+            StoppedError: stopped by a signal; what is there can be resumed.
             SimulationError: as the runs themselves.
         """
         points, found = self.request.points, None
@@ -214,7 +214,7 @@ class PropertyRun:
                 self._say(f"{name} ends with the budget: {error}")
 
     def _stopped(self, point: Point, error: StoppedError) -> StoppedError:
-        """The same of the whole run: how to go on with it, not with one of its stages."""
+        """The same of the whole run: how to continue with it, not with one of its stages."""
         name = Signals(error.exit_code - 128).name
         return StoppedError(
             f"stopped by {name} at {point.name}; go on with hff properties --resume {self.folder}",

@@ -41,20 +41,23 @@ class Request(ModelSettings, TermSettings):
 
     recipe: tuple[str, ...] = setting(
         REQUIRED,
-        "As for hff build, '1.0 M LiPF6 in EC:DMC 1:1 w/w'; or several.",
+        "Recipe as for hff build, '1.0 M LiPF6 in EC:DMC 1:1 w/w'; or several.",
         positional=True,
         metavar="RECIPE",
     )
     temperature: tuple[float, ...] = setting(
-        (298.15,), "Every recipe at each of them.", unit="K", panel=WHAT, commas=True
+        (298.15,), "Temperatures for every recipe.", unit="K", panel=WHAT, commas=True
     )
     concentration: tuple[float, ...] = setting(
-        (), "Of the salt, in the unit of the recipe, instead of its own.", panel=WHAT, commas=True
+        (),
+        "Salt concentrations, in the unit of the recipe, to use instead of its own.",
+        panel=WHAT,
+        commas=True,
     )
-    pressure: float = setting(1.0, "Of the barostat.", unit="bar", panel=WHAT)
+    pressure: float = setting(1.0, "Pressure of the barostat.", unit="bar", panel=WHAT)
     property_: tuple[str, ...] = setting(
         (),
-        "Such as density,viscosity; hff analyse --list names them.",
+        "Properties, such as density,viscosity; hff analyse --list names them.",
         panel=WHAT,
         commas=True,
         shown="all usual ones",
@@ -62,25 +65,31 @@ class Request(ModelSettings, TermSettings):
     )
     budget: str | None = setting(
         None,
-        "Time on the clock for everything, such as 3h or 45min, from which lengths follow.",
+        "Wall time for everything, such as 3h or 45min; it sets the lengths of the runs.",
         panel=SPENT,
         metavar="TIME",
     )
     npt: Duration | None = setting(
-        None, "Of each box at constant pressure.", panel=SPENT, shown="by the budget"
+        None,
+        "Length of the run of each box at constant pressure.",
+        panel=SPENT,
+        shown="by the budget",
     )
     nvt: Duration | None = setting(
-        None, "Of each box at constant volume.", panel=SPENT, shown="by the budget"
+        None,
+        "Length of the run of each box at constant volume.",
+        panel=SPENT,
+        shown="by the budget",
     )
     replicas: int = setting(
-        4, "Boxes of each state point, of different packings.", panel=SPENT, ge=1, le=1000
+        4, "Number of boxes per state point, packed differently.", panel=SPENT, ge=1, le=1000
     )
-    atoms: int = setting(300, "Of a box.", panel=SPENT, ge=1)
+    atoms: int = setting(300, "Number of atoms in a box.", panel=SPENT, ge=1)
     timestep: TimeStep = setting(
-        1.0, "Time step at constant volume, where masses are real.", unit="fs", panel=RUNS
+        1.0, "Time step at constant volume, with real masses.", unit="fs", panel=RUNS
     )
     settle: Duration = setting(
-        "5ps", "At constant volume under Langevin dynamics before anything is read.", panel=RUNS
+        "5ps", "Langevin dynamics at constant volume before data are taken.", panel=RUNS
     )
     max_settling: Duration | None = setting(
         None,
@@ -88,11 +97,9 @@ class Request(ModelSettings, TermSettings):
         panel=RUNS,
         shown="200ps, or by the budget",
     )
-    seed: int = setting(
-        0, "Of the first packing, of velocities and of noise.", panel=RUNS, ge=0, lt=2**32
-    )
+    seed: int = setting(0, "Seed of packing, velocities and noise.", panel=RUNS, ge=0, lt=2**32)
     outside_domain: bool = setting(
-        False, "Go on with molecules that the model was not trained on.", panel=MODEL
+        False, "Run even with molecules that the model was not trained on.", panel=MODEL
     )
     progress: bool = setting(True, "Show progress on the screen.", panel=RUNS)
     equilibration: dict[str, Any] = setting({}, "Further settings of hff equilibrate.", panel=RUNS)

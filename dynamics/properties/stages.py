@@ -1,7 +1,7 @@
 """The stages of a state point: packed, equilibrated, at constant pressure, at constant volume.
 
-Each stands in a folder of its own and is an ordinary run of this package, which a kill at any
-moment leaves where it can be taken up.
+Each has its own folder and is an ordinary run of this package, which a kill at any
+moment leaves where it can be resumed.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def equilibrated(
     calc: Any,
     console: Console | None,
 ) -> str:
-    """Go on with the equilibration to its end; how it ended: ``settled``, or why not yet."""
+    """Continue with the equilibration to its end; how it ended: ``settled``, or why not yet."""
     place = folder / EQUILIBRATE
     if RunFolder(place).has_run:
         run = EquilibrationRun.resume(place, calc, settings=_longest(request), console=console)
@@ -88,7 +88,7 @@ def at_constant_pressure(
     console: Console | None,
     max_hours: float | None,
 ) -> None:
-    """Go on with production at constant pressure to its end, from the equilibrated boxes."""
+    """Continue with production at constant pressure to its end, from the equilibrated boxes."""
     place, before = folder / NPT, folder / EQUILIBRATE
     given = {"model": request.model, **request.equilibration}
     defaults = EquilibrationConfig.load(given).replicas.shared
@@ -113,7 +113,7 @@ def at_constant_volume(
     console: Console | None,
     max_hours: float | None,
 ) -> None:
-    """Go on with production at constant volume, at the mean density and with real masses."""
+    """Continue with production at constant volume, at the mean density and with real masses."""
     place, before = folder / NVT, folder / NPT
     settings = {
         **_production(place, point, request),
@@ -194,7 +194,7 @@ def _carry_on(
     console: Console | None,
     max_hours: float | None,
 ) -> None:
-    """Start or resume a run of replicas and go on to its end."""
+    """Start or resume a run of replicas and continue to its end."""
     if RunFolder(place).has_run:
         changed = {"stages": settings["stages"], "max_hours": max_hours}
         changed["progress"] = settings.get("progress", True)
@@ -233,7 +233,7 @@ def _shared(request: Request) -> dict[str, Any]:
 
 
 def _longest(request: Request) -> dict[str, Any]:
-    """What may change when an equilibration is taken up."""
+    """What may change when an equilibration is resumed."""
     known = {"progress": request.progress, **request.equilibration}
     return {name: known[name] for name in ("max_time", "progress") if name in known}
 

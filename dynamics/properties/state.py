@@ -29,7 +29,7 @@ class Stretch:
         interval: between frames, ps; None: as the file says.
         wrapped: whether positions may be folded into the cell.
         charges: formal charges by species that the user gave, e.
-        frames: so many frames of the file at most; None for all.
+        frames: at most this many frames of the file; None for all.
     """
 
     replica: int

@@ -38,7 +38,7 @@ class ReplicaSettings(Section):
 
     replicas: int | None = setting(
         None,
-        "Number in all, dealt over structures x temperatures x pressures.",
+        "Total number, distributed over structures x temperatures x pressures.",
         panel="Many runs in one batch",
         shown="one each",
         ge=1,
@@ -205,7 +205,7 @@ class ReplicaConfig:
         return ", ".join(parts)
 
     def replica_configs(self) -> list[MDConfig]:
-        """The settings of every replica, as of a run of its own."""
+        """The settings of every replica, as of a single run."""
         configs = [
             self.shared.model_copy(
                 update={

@@ -28,7 +28,7 @@ class Replica:
     Attributes:
         index: its number in the run; its noise and its folder are named by it.
         atoms: with momenta that add up to zero.
-        config: its settings, as of a run of its own.
+        config: its settings, as of a single run.
     """
 
     index: int

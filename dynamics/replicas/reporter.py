@@ -1,4 +1,4 @@
-"""What every replica writes while it runs, each in a folder of its own."""
+"""What every replica writes while it runs, each in its own folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def folder_name(index: int) -> str:
 
 
 def replica_folder(folder: RunFolder, index: int) -> RunFolder:
-    """The folder of a replica, as of a run of its own."""
+    """The folder of a replica, as of a single run."""
     return RunFolder(folder[folder_name(index)])
 
 

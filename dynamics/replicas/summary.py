@@ -28,7 +28,7 @@ def replica_summary(
     speed: float,
     status: str = "finished",
 ) -> dict[str, Any]:
-    """What summary.yaml of one replica holds: that of a run of its own.
+    """What summary.yaml of one replica holds: that of a single run.
 
     Args:
         atoms: at the end.

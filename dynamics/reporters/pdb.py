@@ -1,7 +1,8 @@
-"""The topology beside an XTC file: molecules, bonds, formal charges and telling atom names, as PDB.
+"""The topology next to an XTC file: molecules, bonds, formal charges and atom names, as PDB.
 
-An atom is called by its element and the heavy atoms that it is bound to, in the alphabet, as far as
-four columns go: the carbonyl oxygen of a carbonate is ``OC``, its ether oxygens ``OCC``, the carbon
+An atom is named after its element and the heavy atoms that it is bonded to, alphabetically, as far
+as four columns allow: the carbonyl oxygen of a carbonate is ``OC``, its ether oxygens ``OCC``, the
+carbon
 between them ``COOO``, a hydrogen on carbon ``HC``, lithium ``LI``. Format: wwPDB, Atomic Coordinate
 Entry Format 3.3, ATOM, CRYST1 and CONECT.
 """
@@ -16,7 +17,7 @@ from ase import Atoms
 from hff_ase.errors import HFFError
 from hff_ase.labels.molecules import bonds_of, formal_charge
 
-RESIDUES = 10_000  # four columns; readers unroll numbers that begin anew
+RESIDUES = 10_000  # four columns; readers unroll numbers that start again
 MOST_BONDED = 99_999  # five columns of CONECT: larger systems have names and residues, no bonds
 
 

@@ -1,4 +1,4 @@
-"""md.png: a run at a glance, for a look while it goes on and for a supplement at its end."""
+"""md.png: a run at a glance, to look at during the run and for the supplement of a paper."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files that grow while a run goes on: statistics, trajectory and pressure tensor."""
+"""The files that grow during a run: statistics, trajectory and pressure tensor."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Reporter:
     Args:
         folder: of the run.
         config: which files, and how often.
-        lengths: as `sync` returned them; without an entry a file begins anew.
+        lengths: as `sync` returned them; without an entry a file starts from the beginning.
         mass: of the system, amu, for the density.
 
     Raises:

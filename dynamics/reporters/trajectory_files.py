@@ -2,14 +2,14 @@
 
 A frame holds positions as integrated (never wrapped, so that displacements across the boundary
 are plain differences) and molecule ids, which transport coefficients need. A writer only appends;
-what `sync` returns goes into a checkpoint, and a writer opened at that length goes on from there.
+what `sync` returns goes into a checkpoint, and a writer opened at that length continues from there.
 
 ===========  =====================================  ==============================================
 format       a frame holds                          molecule ids
 ===========  =====================================  ==============================================
 ``.extxyz``  everything, as text                    array ``molecule``
 ``.traj``    positions, momenta, cell, charges ...  tags
-``.xtc``     positions to 0.0005 Angstrom, cell,    residue ids of a topology (.pdb) beside it,
+``.xtc``     positions to 0.0005 Angstrom, cell,    residue ids of a topology (.pdb) next to it,
              step and time; 5 to 6 bytes per atom  counted from 1
 ===========  =====================================  ==============================================
 
@@ -48,7 +48,7 @@ class TrajectoryFile(ABC):
     """Frames appended to a file that can be cut back to where a checkpoint found it.
 
     Args:
-        path: the file; what follows ``length`` in it is cut off, so 0 begins anew.
+        path: the file; what follows ``length`` in it is cut off, so 0 starts from the beginning.
         length: what `sync` returned: bytes, or frames for .traj.
         with_forces: keep forces too, where the format has room for them.
 
@@ -148,7 +148,7 @@ class AseTrajectory(TrajectoryFile):
 
 
 class XtcTrajectory(TrajectoryFile):
-    """XTC with its topology beside it: ``MDAnalysis.Universe("x.pdb", "x.xtc")`` reads them.
+    """XTC with its topology next to it: ``MDAnalysis.Universe("x.pdb", "x.xtc")`` reads them.
 
     Raises:
         ConfigError: chemfiles is not installed.
@@ -159,7 +159,7 @@ class XtcTrajectory(TrajectoryFile):
         self._chemfiles = import_module("chemfiles")
         self._file, self._begun = GrowingFile(self.path, length), length > 0
         # The library hands over pieces of 16 kB and the rest on closing. A frame stands alone in
-        # this format: it is written beside the file and appended whole.
+        # this format: it is written next to the file and appended whole.
         self._beside = tempfile.TemporaryDirectory(prefix="hff_ase-xtc-")
 
     def append(self, atoms: Atoms, moment: Moment, results: Mapping[str, Any]) -> None:

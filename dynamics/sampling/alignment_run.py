@@ -36,7 +36,7 @@ class StopTraining:
 
 
 class AlignmentRun:
-    """Rounds of sampling and training in a folder; started again, it goes on where it was.
+    """Rounds of sampling and training in a folder; started again, it continues where it stopped.
 
     Args:
         calc: the model to begin with.
@@ -46,7 +46,7 @@ class AlignmentRun:
         rounds: how often to sample and train; earlier samples are kept in use.
         sampling: of the liquids.
         training: of each round.
-        ensembles: samples of ``calc`` that there are already, in the place of the first sampling.
+        ensembles: samples of ``calc`` that exist already, instead of the first sampling.
 
     Raises:
         ConfigError: targets beyond the model, or another alignment in the folder.

@@ -35,7 +35,7 @@ class CalibrationRun:
         sampling: of the liquids, at constant pressure.
         settings: of each fit.
         frames: with forces.
-        ensembles: samples of ``calc`` that there are already, in the place of the first sampling.
+        ensembles: samples of ``calc`` that exist already, instead of the first sampling.
 
     Raises:
         ConfigError: targets beyond the model, or that need other samples than its own runs give.

@@ -57,7 +57,7 @@ def read_ensembles(
 
     Args:
         folders: of runs; replicas of one liquid may be in several.
-        every: only each so many frames.
+        every: only every n-th frame.
         unsettled: take runs that have not settled, their second half at least, with a warning.
 
     Raises:

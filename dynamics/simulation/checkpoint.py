@@ -1,7 +1,7 @@
-"""Checkpoints of a run: everything needed to go on bit for bit, replaced atomically.
+"""Checkpoints of a run: everything needed to continue bit for bit, replaced atomically.
 
 A checkpoint is a zip of plain arrays (npz without pickle); what is no array sits in it as JSON.
-It is written beside the old one, flushed to disk and moved over it, so that at any moment the
+It is written next to the old one, flushed to disk and moved over it, so that at any moment the
 file is either the old checkpoint or the new one.
 """
 

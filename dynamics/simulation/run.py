@@ -1,4 +1,4 @@
-"""A run in its folder, whatever it simulates: locked, taken up at its checkpoint, ended cleanly."""
+"""A run in its folder, whatever it simulates: locked, resumed at its checkpoint, ended cleanly."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Run(ABC):
 
     @abstractmethod
     def _simulation(self, checkpoint: Checkpoint, screen: Screen, stop: StopRequest) -> Simulation:
-        """The simulation that goes on at a checkpoint."""
+        """The simulation that continues at a checkpoint."""
 
     def _resolved(self) -> Mapping[str, Any] | None:
         """Settings of the whole run, with which it may have become longer; None for those of the
@@ -52,7 +52,7 @@ class Run(ABC):
 
     @on_usual_device
     def run(self) -> dict[str, Any]:
-        """Go on to the end; what summary.yaml holds. A finished run is left as it is, unless it
+        """Continue to the end; what summary.yaml holds. A finished run is left unchanged, unless it
         was made longer.
 
         Raises:

@@ -65,7 +65,7 @@ class Simulation(ABC):
         self._next_report = self._started + SECONDS_BETWEEN_REPORTS
 
     def run(self) -> dict[str, Any]:
-        """Go on to the end; the summary of the whole run.
+        """Continue to the end; the summary of the whole run.
 
         Raises:
             SimulationError: the run blew up, was asked to stop, or cannot write its files.

@@ -16,7 +16,7 @@ class StopRequest:
     """Whether a run was asked to stop, and by what.
 
     Args:
-        max_hours: ask it to stop after so many hours on the clock; None for no limit.
+        max_hours: ask it to stop after this many hours on the clock; None for no limit.
     """
 
     def __init__(self, max_hours: float | None = None) -> None:
@@ -32,7 +32,7 @@ class StopRequest:
 
     @property
     def signal_name(self) -> str | None:
-        """The signal that stops the run; SIGTERM once the time is over, None to go on."""
+        """The signal that stops the run; SIGTERM once the time is over, None to continue."""
         if self._signal_name is None and self._time_is_over:
             return signal.SIGTERM.name
         return self._signal_name
@@ -51,7 +51,7 @@ class StopRequest:
     def error(self, message: str) -> StoppedError:
         """What to raise: ``stopped by <reason> <message>``, with the exit code of the signal.
 
-        The time limit has that of SIGTERM (143): a script that goes on only after a success does
+        The time limit has that of SIGTERM (143): a script that continues only after a success does
         not take the run for finished.
         """
         return StoppedError(f"stopped by {self.reason} {message}", self.signal_name or "SIGTERM")
@@ -70,7 +70,7 @@ def stop_on_signals(max_hours: float | None = None) -> Iterator[StopRequest]:
     Outside the main thread Python allows no handlers: signals keep their meaning there.
 
     Args:
-        max_hours: the time also makes a request, after so many hours from here.
+        max_hours: the time also makes a request, after this many hours from here.
     """
     request = StopRequest(max_hours)
     if threading.current_thread() is not threading.main_thread():

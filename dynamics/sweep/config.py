@@ -28,7 +28,7 @@ class SweepSettings(Section):
     """Which liquids at which state points, and where they run."""
 
     system: tuple[str, ...] = setting(
-        REQUIRED, "Recipes as of hff build, or files of boxes.", positional=True, metavar="SYSTEM"
+        REQUIRED, "Recipes as for hff build, or files of boxes.", positional=True, metavar="SYSTEM"
     )
     temperature: tuple[float, ...] = setting(
         (300.0,), "Temperatures of every system.", unit="K", panel=POINTS, commas=True
@@ -40,16 +40,21 @@ class SweepSettings(Section):
         1, "Runs per state point, each with its own seed (and box).", panel=POINTS, ge=1
     )
     atoms: int | None = setting(
-        None, "Atoms of a box from a recipe.", panel=POINTS, shown="1000", ge=1
+        None, "Number of atoms of a box made from a recipe.", panel=POINTS, shown="1000", ge=1
     )
-    seed: int = setting(0, "Of the first run of each state point.", panel=POINTS, ge=0)
+    seed: int = setting(0, "Seed of the first run of each state point.", panel=POINTS, ge=0)
     output: str = setting(
         "sweep", "Folder of all runs.", short="-o", panel=OUTPUT, metavar="FOLDER"
     )
-    workers: int = setting(1, "Processes or jobs, a run at a time in each.", panel=WHERE, ge=1)
-    threads: int = setting(1, "Per worker.", panel=WHERE, ge=1)
+    workers: int = setting(
+        1, "Number of worker processes or jobs, one run at a time in each.", panel=WHERE, ge=1
+    )
+    threads: int = setting(1, "Threads per worker.", panel=WHERE, ge=1)
     cluster: str | None = setting(
-        None, "yaml: a dask-jobqueue cluster, such as Slurm.", panel=WHERE, metavar="FILE"
+        None,
+        "Yaml file that describes a dask-jobqueue cluster, such as Slurm.",
+        panel=WHERE,
+        metavar="FILE",
     )
 
     @field_validator("system")

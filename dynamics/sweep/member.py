@@ -1,4 +1,4 @@
-"""One run of a sweep, on a worker: begun, or taken up where it was."""
+"""One run of a sweep, on a worker: begun, or resumed where it was."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ BOX, FAILURE = "box.extxyz", "failure.json"
 def run_member(member: Member, folder: str) -> None:
     """Bring a run to its end, whatever was done of it before.
 
-    A finished run is left as it is; a box that is there is not built again; a run that was begun
-    goes on at its last checkpoint, bit for bit. A run that fails leaves a file that says why, and
-    the others go on.
+    A finished run is left unchanged; a box that is there is not built again; a run that was begun
+    continues at its last checkpoint, bit for bit. A run that fails leaves a file that says why, and
+    the others continue.
 
     Args:
         member: the run.
@@ -34,7 +34,7 @@ def run_member(member: Member, folder: str) -> None:
     try:
         _run(member, place)
     except StoppedError:
-        return  # to be taken up another time
+        return  # to be resumed another time
     except HFFError as error:
         record_failure(place, str(error))
 

@@ -105,7 +105,7 @@ class PeakMemory:
     """Bytes by which memory grows at its peak between `start` and `growth`.
 
     On a GPU what torch's allocator holds; on a CPU the resident set of the process, whose peak the
-    Linux kernel counts and can be told to count anew. Elsewhere `growth` is None.
+    Linux kernel counts and can be told to count from zero. Elsewhere `growth` is None.
     """
 
     def __init__(self, device: torch.device) -> None:

@@ -22,7 +22,7 @@ from hff_ase.potential import HybridPotential
 
 MOVES = 8  # different displacements that follow each other
 MOVE = 1e-3  # Angstrom: nothing is at the same place twice, and no list becomes outdated
-REBUILDS = 3  # at least so many are timed
+REBUILDS = 3  # at least this many are timed
 WARM_UP = 40  # steps before rebuilds are counted
 OVERHEAD_STEPS = 20
 
@@ -76,7 +76,7 @@ def least_costs(sums: Sequence[float]) -> list[float]:
 
 
 def time_rebuild(potential: HybridPotential, batch: AtomsBatch, skin: float, stress: bool) -> float:
-    """ms that a step costs more when it searches its neighbours anew.
+    """ms that a step costs more when it searches its neighbours again.
 
     Lists in other orders are made from a search when they are first asked for, so the step is
     part of it.
@@ -114,7 +114,7 @@ def peak_memory(
 def count_rebuilds(
     calculator: HybridFF, atoms: Atoms, timestep: float, steps: int
 ) -> RebuildCount | None:
-    """Neighbour searches in so many steps of Langevin dynamics at 300 K; None for no steps.
+    """Neighbour searches in this many steps of Langevin dynamics at 300 K; None for no steps.
 
     The atoms (a copy) are relaxed a little and brought to their temperature first.
 

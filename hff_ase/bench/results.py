@@ -28,7 +28,7 @@ class BlockTimes:
 
 @dataclass(frozen=True)
 class RebuildCount:
-    """How often molecular dynamics searched its neighbours anew.
+    """How often molecular dynamics searched its neighbours again.
 
     Attributes:
         atoms: of the system that was run.
@@ -95,7 +95,7 @@ class Row:
         systems: copies in the batch.
         step: energy, forces (and stress) with the neighbours of the last step.
         terms: ms that each term adds to the fastest block of steps, in the order of evaluation.
-        rebuild_ms: what a step costs more when it searches its neighbours anew.
+        rebuild_ms: what a step costs more when it searches its neighbours again.
         steps_per_rebuild: of molecular dynamics; None where that was not counted.
         memory: bytes by which memory grew at its peak over a search and some steps; None where
             the system does not tell.

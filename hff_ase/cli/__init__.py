@@ -111,7 +111,7 @@ def main() -> None:
         _stop(f"{error.strerror or error}{place}", 2)
     except SystemExit as leaving:
         code = leaving.code
-    if code == 130:  # typer's answer to Ctrl-C, which it gives without a word
+    if code == 130:  # typer's answer to Ctrl-C, which it gives silently
         _stop("interrupted", 130)
     problem = _flush()
     if problem is not None and code in (None, 0):

@@ -22,7 +22,7 @@ class PropertySettings(Settings):
 
     property_: tuple[str, ...] = setting(
         (),
-        "Such as density,viscosity,conductivity.",
+        "Properties, such as density,viscosity,conductivity.",
         panel=WHAT,
         commas=True,
         shown="all usual ones",
@@ -42,35 +42,40 @@ class AnalyseSettings(PropertySettings, PrintSettings):
     )
     list_: bool = setting(
         False,
-        "Print the properties that there are, and what they need.",
+        "List the available properties and what they need.",
         panel=WHAT,
         alias="list",
     )
     skip: Duration | None = setting(
-        None, "Beginning that is left out in any case, such as 20ps.", panel=WHAT
+        None, "Leave out at least this much of the beginning, such as 20ps.", panel=WHAT
     )
     recipe: str | None = setting(
-        None, "What the liquid is, for measured values.", panel=WHAT, shown="as the box says"
+        None,
+        "Recipe of the liquid, to look up measured values.",
+        panel=WHAT,
+        shown="as the box says",
     )
     formal_charges: dict[str, float] = setting(
         {}, "Formal charge of a species, such as Li=1.", panel=WHAT, metavar="SPECIES=CHARGE"
     )
-    convergence: bool = setting(True, "Also shorter stretches and single replicas.", panel=WHAT)
+    convergence: bool = setting(True, "Also analyse shorter parts and single replicas.", panel=WHAT)
     topology: str | None = setting(
         None,
-        "File with elements and molecules: pdb, tpr, psf, data ...",
+        "Topology file with elements and molecules: pdb, tpr, psf, data ...",
         panel=FOREIGN,
         metavar="FILE",
     )
-    temperature: float | None = setting(None, "Of the trajectory.", unit="K", panel=FOREIGN, gt=0)
+    temperature: float | None = setting(
+        None, "Temperature of the trajectory.", unit="K", panel=FOREIGN, gt=0
+    )
     interval: Duration | None = setting(
         None, "Time between frames, such as 1ps.", panel=FOREIGN, shown="as the file says"
     )
     unwrapped: bool = setting(
-        False, "Positions go on across the boundary; take them as they are.", panel=FOREIGN
+        False, "Positions are unwrapped already; use them as they are.", panel=FOREIGN
     )
     max_frames: int | None = setting(
-        None, "Read so many frames of each file at most.", panel=FOREIGN, ge=1
+        None, "Largest number of frames to read from each file.", panel=FOREIGN, ge=1
     )
     output: str | None = setting(
         None,
@@ -85,7 +90,7 @@ class AnalyseSettings(PropertySettings, PrintSettings):
 
 @command(AnalyseSettings)
 def analyse(config: AnalyseSettings) -> None:
-    """Compute properties with honest errors and write properties.json.
+    """Compute properties with their errors and write properties.json.
 
     What a run is too short for is refused, with how much longer it has to be.
     """

@@ -33,20 +33,23 @@ class BuildSettings(OutputFile, PrintSettings):
     )
     atoms: int | None = setting(
         None,
-        "Atoms, met within about 5 %; with --within at least so many.",
+        "Number of atoms, met within about 5 %; with --within the smallest number.",
         panel=BOX,
         shown="1000",
         ge=1,
     )
     within: str | None = setting(
-        None, "The smallest box that meets the recipe within e.g. 2%.", panel=BOX, metavar="PERCENT"
+        None,
+        "Build the smallest box that meets the recipe within this tolerance, e.g. 2%.",
+        panel=BOX,
+        metavar="PERCENT",
     )
     density: float | None = setting(
-        None, "Instead of the expected density.", unit="g/cm3", panel=BOX, gt=0
+        None, "Density to use instead of the expected one.", unit="g/cm3", panel=BOX, gt=0
     )
     seed: int = setting(0, "The same seed gives the same box.", panel=BOX, ge=0)
     list_: bool = setting(
-        False, "Print the solvents and ions that have a name.", panel=OUTPUT, alias="list"
+        False, "List the solvents and ions known by name.", panel=OUTPUT, alias="list"
     )
 
 

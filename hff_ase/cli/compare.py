@@ -1,4 +1,4 @@
-"""``hff compare``: several analyses beside measured values."""
+"""``hff compare``: several analyses compared with measured values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class CompareSettings(PrintSettings):
     )
     experiment: tuple[str, ...] = setting(
         (),
-        "Such as density,viscosity,conductivity.",
+        "Properties, such as density,viscosity,conductivity.",
         panel="What",
         commas=True,
         shown="all that were measured",
@@ -32,7 +32,7 @@ class CompareSettings(PrintSettings):
 
 @command(CompareSettings)
 def compare(config: CompareSettings) -> None:
-    """Compare computed properties with measured ones: a table, and a parity plot."""
+    """Compare computed with measured properties: a table and a parity plot."""
     from hff_ase.dynamics.properties.compare import as_dict, parity_plot, table
     from hff_ase.dynamics.properties.compare import compare as beside
 

@@ -20,12 +20,12 @@ class ConditioningConfig(TargetSettings, ForceSettings, OutputFolder):
     results = "conditioning.json"
     defaults = {"output": "conditioning"}  # noqa: RUF012
 
-    every: int = setting(1, "Only each so many frames of the runs.", panel=SAMPLING, ge=1)
+    every: int = setting(1, "Use every n-th frame of the runs.", panel=SAMPLING, ge=1)
 
 
 @command(ConditioningConfig)
 def conditioning(config: ConditioningConfig) -> None:
-    """Which combinations of parameters the targets determine, and what they would cost."""
+    """Show which combinations of parameters the targets determine, and at what cost."""
     import json
 
     from hff_ase.calculators.finetune.conditioning import conditioning as report_of

@@ -63,7 +63,7 @@ class DistillSettings(OutputFile):
     )
     sample: tuple[str, ...] = setting(
         (),
-        "Starting structures of runs of the first teacher, for frames.",
+        "Starting structures of runs with the first teacher, which give the frames.",
         panel=SAMPLE,
         commas=True,
         metavar="FILE",
@@ -75,10 +75,12 @@ class DistillSettings(OutputFile):
         metavar="MODEL",
         shown="the first teacher of this package",
     )
-    hold_out: float = setting(0.1, "Part of the frames to validate on.", panel=TEACHERS, ge=0, lt=1)
+    hold_out: float = setting(
+        0.1, "Fraction of the frames to validate on.", panel=TEACHERS, ge=0, lt=1
+    )
     run: str | None = setting(
         None,
-        "Folder of labels and training.",
+        "Folder for labels and training.",
         panel=OUTPUT,
         metavar="FOLDER",
         shown="OUTPUT-distill",
@@ -89,7 +91,7 @@ class DistillSettings(OutputFile):
     Part(MDConfig, only=SAMPLING, defaults=DEFAULTS), DistillTraining, switches=DistillSettings
 )
 def distill(given: Given, config: DistillSettings) -> None:
-    """Train a fast model on the mean of several others; started again, it goes on."""
+    """Train a fast model on the mean of several others; repeat the command to continue."""
     import os
 
     from hff_ase.allocator import keep_memory
@@ -130,7 +132,7 @@ def distill(given: Given, config: DistillSettings) -> None:
 
 
 def sampled(folder: Path, model: str, settings: Given) -> list[Atoms]:
-    """Frames of a run of dynamics, which goes on if it was begun."""
+    """Frames of a run of dynamics, which continues if it was begun."""
     from hff_ase.calculators.factories import make_calculator, names_factory
     from hff_ase.data.frames import read_frames
     from hff_ase.dynamics.md import MDRun

@@ -16,7 +16,11 @@ class EquilibrateSwitches(RunSwitches):
     """Where the boxes and the run go."""
 
     output: str = setting(
-        "ready.extxyz", "Settled boxes, an .extxyz file.", short="-o", panel=OUTPUT, metavar="FILE"
+        "ready.extxyz",
+        "File for the settled boxes, .extxyz.",
+        short="-o",
+        panel=OUTPUT,
+        metavar="FILE",
     )
     run: str | None = setting(
         None,
@@ -34,7 +38,7 @@ class EquilibrateSwitches(RunSwitches):
     switches=EquilibrateSwitches,
 )
 def equilibrate(given: Given, switches: EquilibrateSwitches) -> None:
-    """Equilibrate packed boxes: hot, cooled, at constant pressure until they have settled.
+    """Equilibrate packed boxes: heat, cool, then constant pressure until they have settled.
 
     Ends with exit code 3 and the reason where they have not within --max-time.
     """

@@ -37,15 +37,15 @@ class EvaluateSettings(TermSettings, OutputFolder, PrintSettings):
         metavar="PATH",
     )
     reference_shift: bool = setting(
-        False, "Fit energies per element to the energy errors and take them off first."
+        False, "Fit one energy per element to the energy errors and subtract it first."
     )
-    every: int = setting(1, "Use every so many-th frame of each file.", ge=1)
-    check: bool = setting(True, "Refuse broken frames and labels first.")
+    every: int = setting(1, "Use every n-th frame of each file.", ge=1)
+    check: bool = setting(True, "Check for broken frames and labels first.")
 
 
 @command(EvaluateSettings)
 def evaluate(config: EvaluateSettings) -> None:
-    """Error tables and parity plots, per property, element, system and energy term."""
+    """Write error tables and parity plots, by property, element, system and energy term."""
     from hff_ase.errors import ConfigError
 
     output = config.target()

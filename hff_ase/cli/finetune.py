@@ -41,7 +41,7 @@ class FinetuneConfig(TrainingSettings):
     )
     from_scratch: bool = setting(
         False,
-        "Train the same terms from random weights too; the table has them all.",
+        "Also train the same terms from random weights, for the comparison.",
         panel=TRAINING,
     )
     adapt: AdaptConfig = AdaptConfig()
@@ -49,7 +49,7 @@ class FinetuneConfig(TrainingSettings):
 
 @command_of_run(FinetuneConfig, switches=ResumeSwitch)
 def finetune(given: Given, switches: ResumeSwitch) -> None:
-    """Train a model further; with --test, say what that (and --from-scratch) is worth."""
+    """Fine-tune a model; with --test, compare it with the original (and with --from-scratch)."""
     import logging
 
     from hff_ase.allocator import keep_memory

@@ -32,15 +32,15 @@ class ImportBambooSettings(LongRangeSettings):
     )
     charge_response: bool = setting(
         True,
-        "Forces and stress are the exact gradient of the energy; without it they are those at "
-        "fixed charges, as published.",
+        "Forces and stress are the exact gradient of the energy; otherwise those at fixed "
+        "charges, as published.",
         panel=MODEL,
     )
 
 
 @command(ImportBambooSettings)
 def import_bamboo(config: ImportBambooSettings) -> None:
-    """Import a published BAMBOO checkpoint (its licence stays its own)."""
+    """Import a published BAMBOO checkpoint (it keeps its own licence)."""
     output = config.target()
     from ase import Atoms
 

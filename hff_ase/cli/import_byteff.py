@@ -20,22 +20,22 @@ class ImportByteFFSettings(LongRangeSettings):
 
     folders: tuple[str, ...] = setting(
         REQUIRED,
-        "A folder per molecule, with NAME.json and NAME.itp.",
+        "One folder per molecule, with NAME.json and NAME.itp.",
         positional=True,
         metavar="FOLDER",
     )
     as_published: bool = setting(
         False,
-        "Pair terms cut sharply and equivalent atoms apart by their last digits, as in the "
-        "published files.",
+        "As in the published files: pair terms cut off sharply, equivalent atoms "
+        "differing in their last digits.",
         panel=MODEL,
     )
-    cutoff: float = setting(10.0, "Of pair terms.", unit="Angstrom", panel=MODEL, gt=0)
+    cutoff: float = setting(10.0, "Cutoff of pair terms.", unit="Angstrom", panel=MODEL, gt=0)
 
 
 @command(ImportByteFFSettings)
 def import_byteff(config: ImportByteFFSettings) -> None:
-    """Import a polarisable force field of ByteFF-Pol for some molecules."""
+    """Import a polarisable ByteFF-Pol force field for given molecules."""
     output = config.target()
     from hff_ase.calculators import HybridFF
     from hff_ase.importers.byteff import example, from_byteff, info_of

@@ -17,7 +17,7 @@ class RankSettings(Section):
 
 @command(LammpsSettings, RankSettings)
 def lammps(config: LammpsSettings, ranks: RankSettings) -> None:
-    """Run a LAMMPS input on MPI ranks, with charges and the long range exact."""
+    """Run a LAMMPS input on MPI ranks, with exact charges and long-range forces."""
     from hff_ase.dynamics.lammps.launch import launch
 
     launch(config, ranks.ranks)

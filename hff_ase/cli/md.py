@@ -16,7 +16,7 @@ class MDSwitches(RunSwitches):
 
     extend: str | None = setting(
         None,
-        "With --resume: so much longer (10ps), or a further stage (nvt:10ps).",
+        "With --resume: extend the run by a time (10ps) or by a further stage (nvt:10ps).",
         panel=RESTART,
         metavar="TIME",
     )
@@ -59,7 +59,7 @@ def _start(given: Given, force: bool) -> None:
 
 
 def _resume(given: Given, folder: Path, extend: str | None) -> None:
-    """Go on with the run in a folder, or start there what has not begun."""
+    """Continue the run in a folder, or start there what has not begun."""
     from hff_ase.dynamics.replicas.config import asks_for_replicas
     from hff_ase.dynamics.reporters.run_folder import RunFolder
     from hff_ase.errors import ConfigError

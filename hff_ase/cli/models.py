@@ -16,7 +16,7 @@ class ModelsSettings(PrintSettings):
 
     name: str | None = setting(
         None,
-        "A shipped model's name or a path; all where left out.",
+        "Name of a shipped model or path of a file; all models if left out.",
         positional=True,
         metavar="MODEL",
     )

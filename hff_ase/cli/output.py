@@ -17,7 +17,7 @@ class OutputFile(Settings):
     suffixes: ClassVar[tuple[str, ...]] = ()
 
     output: str = setting("", "File to write.", short="-o", panel=OUTPUT, metavar="FILE")
-    force: bool = setting(False, "Replace what is there.", panel=OUTPUT)
+    force: bool = setting(False, "Replace existing files.", panel=OUTPUT)
 
     def target(self) -> Path:
         """The file, which can be written.
@@ -35,7 +35,7 @@ class OutputFolder(Settings):
     results: ClassVar[str] = ""
 
     output: str = setting("", "Folder to write to.", short="-o", panel=OUTPUT, metavar="FOLDER")
-    force: bool = setting(False, "Replace what is there.", panel=OUTPUT)
+    force: bool = setting(False, "Replace existing files.", panel=OUTPUT)
 
     def target(self) -> Path:
         """The folder, which can be written to or made.

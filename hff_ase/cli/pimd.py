@@ -16,13 +16,13 @@ class PIMDSwitches(RunSwitches):
     """How a run is started or resumed."""
 
     write_only: bool = setting(
-        False, "Write input.xml and what it needs, and run nothing.", panel=RESTART
+        False, "Only write input.xml and the files it needs; do not run.", panel=RESTART
     )
 
 
 @command_of_run(PIMDConfig, switches=PIMDSwitches)
 def pimd(given: Given, switches: PIMDSwitches) -> None:
-    """Run path integral dynamics with i-PI, all beads of a step in one forward pass."""
+    """Run path-integral dynamics with i-PI, all beads in one forward pass."""
     from hff_ase.dynamics.pimd.pimd_run import PIMDRun
     from hff_ase.errors import ConfigError
 

@@ -20,11 +20,11 @@ class PropertySwitches(Section):
     )
     json_: bool = setting(False, "Print as JSON.", panel=OUTPUT, alias="json")
     plan: bool = setting(
-        False, "Only say which errors to expect on this machine, and what it takes.", panel=OUTPUT
+        False, "Only print the errors to expect on this machine, and the cost.", panel=OUTPUT
     )
     resume: str | None = setting(
         None,
-        "Folder of a run to continue; --npt, --nvt, --budget and --property may be new.",
+        "Folder of a run to continue; --npt, --nvt, --budget and --property may change.",
         panel=RESTART,
         metavar="FOLDER",
     )
@@ -32,9 +32,9 @@ class PropertySwitches(Section):
 
 @command_of_run(Request, switches=PropertySwitches)
 def properties(given: Given, switches: PropertySwitches) -> None:
-    """Build, equilibrate, run, analyse and report: properties of a liquid with honest errors.
+    """Build, equilibrate, run, analyse and report: properties of a liquid with their errors.
 
-    Killed at any moment, it goes on with --resume FOLDER.
+    Killed at any moment, it continues with --resume FOLDER.
     """
     from hff_ase.allocator import keep_memory
     from hff_ase.dynamics.properties.property_run import PropertyRun

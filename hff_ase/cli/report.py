@@ -14,7 +14,7 @@ from hff_ase.settings.declare import REQUIRED
 
 
 class ReportSettings(PropertySettings):
-    """Of which run; properties that are named are analysed (anew) first."""
+    """Of which run; properties that are named are analysed first."""
 
     folder: str = setting(
         REQUIRED,
@@ -23,13 +23,18 @@ class ReportSettings(PropertySettings):
         metavar="FOLDER",
     )
     output: str | None = setting(
-        None, "The page.", short="-o", panel=OUTPUT, metavar="FILE", shown="report.html there"
+        None,
+        "File for the page.",
+        short="-o",
+        panel=OUTPUT,
+        metavar="FILE",
+        shown="report.html there",
     )
 
 
 @command(ReportSettings)
 def report(config: ReportSettings) -> None:
-    """Write one HTML page with numbers, errors, experiment, plots and molecules.
+    """Write an HTML page with results, errors, experiment, plots and molecules.
 
     It needs neither a server nor a network. A run without properties.json is analysed first.
     """

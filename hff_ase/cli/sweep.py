@@ -13,14 +13,14 @@ from hff_ase.settings import Given, Section, setting
 
 
 class SweepSwitches(Section):
-    """How a sweep is taken up."""
+    """How a sweep is resumed."""
 
-    retry_failed: bool = setting(False, "Run again what failed before.", panel=WHERE)
+    retry_failed: bool = setting(False, "Retry runs that failed before.", panel=WHERE)
 
 
 @command_of_run(SweepSettings, Part(MDConfig, without=OF_MEMBERS), switches=SweepSwitches)
 def sweep(given: Given, switches: SweepSwitches) -> None:
-    """Run molecular dynamics of many liquids at many state points on workers.
+    """Run molecular dynamics of many liquids at many state points on several workers.
 
     The same command takes up a sweep that was killed: nothing is lost, nothing is done twice.
     """

@@ -18,8 +18,7 @@ class ResumeSwitch(Section):
 
     resume: str | None = setting(
         None,
-        "Folder of a training to continue with the settings that it has; started there if it is "
-        "none yet.",
+        "Folder of a training to continue with its settings; started there if there is none yet.",
         panel=RESTART,
         metavar="FOLDER",
     )
@@ -27,7 +26,7 @@ class ResumeSwitch(Section):
 
 @command_of_run(TrainConfig, switches=ResumeSwitch)
 def train(given: Given, switches: ResumeSwitch) -> None:
-    """Train a force field from random weights or further; a killed run continues with --resume.
+    """Train a force field from random weights or from a model; --resume continues a killed run.
 
     Several processes or GPUs: torchrun --nproc-per-node 2 -m hff_ase train --config train.yaml
     """

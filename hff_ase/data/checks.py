@@ -31,7 +31,7 @@ def check_frames(frames: Sequence[Atoms]) -> None:
     label, charges that do not sum to the total charge, a stress with the sign of the virial. All
     together: energies far from the sum of element energies that fits most frames, forces and
     stresses of another order of magnitude, forces of another unit or sign than the energies. A
-    label that is NaN as a whole is a missing one. What is doubtful only is said in a warning.
+    label that is NaN as a whole is a missing one. What is doubtful only is reported in a warning.
 
     Raises:
         StructureError: names the frame (``info["source"]``), what is wrong, and the unit that it

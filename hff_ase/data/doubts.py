@@ -15,7 +15,7 @@ PLACEHOLDERS = ("forces", "stress", "charges")
 
 
 def doubts(frames: Sequence[Atoms]) -> list[str]:
-    """What to say of labelled frames, in words: zeros in place of labels that are missing, forces
+    """What to say of labelled frames, in words: zeros instead of labels that are missing, forces
     that move a whole system, total charges that do not fit the molecules."""
     found = [_zeros(frames, name) for name in PLACEHOLDERS]
     found += [_net_forces(frames), _charges(frames)]

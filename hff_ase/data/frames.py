@@ -38,7 +38,7 @@ def read_frames(path: Path | str) -> list[Atoms]:
     of CP2K, Q-Chem, Psi4 and NWChem (`hff_ase.data.quantum_outputs`).
 
     Each has ``info["source"]``, the name of the file and its index there. Labels under other names
-    are taken as `hff_ase.data.synonyms` says. A ``virial`` (eV) in place of a stress becomes the
+    are taken as `hff_ase.data.synonyms` says. A ``virial`` (eV) instead of a stress becomes the
     stress -virial/V; ``info["stress_from"]`` says so.
 
     Raises:

@@ -16,7 +16,7 @@ NOTICEABLE = 0.1  # eV/atom; with the ratio of two units, this is already suspic
 BOUND = 30.0  # eV/atom, more than any solid's atoms are bound by
 # RMS of most frames' labels that no condensed matter has; 1 eV/A^3 is 160 GPa, or 1.6 million bar.
 LIMITS = {"forces": (100.0, "eV/A"), "stress": (1.0, "eV/A^3")}
-# How many times larger the number is that stands in place of eV, and what that suggests.
+# How many times larger a number in another unit is than one in eV, and which unit that suggests.
 RATIOS = {
     1000.0: "meV in place of eV",
     1e-3: "keV in place of eV, or divided by 1000",

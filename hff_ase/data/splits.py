@@ -58,7 +58,7 @@ def split_at_random(
 
 
 def chunks(frames: Sequence[Atoms], atoms_at_once: int) -> Iterator[list[Atoms]]:
-    """Frames in order, as many at a time as have at most so many atoms (at least one)."""
+    """Frames in order, as many at a time as have at most this many atoms (at least one)."""
     chunk: list[Atoms] = []
     n_atoms = 0
     for atoms in frames:

@@ -2,8 +2,9 @@
 
 numba trusts what lies in its cache folder: a file cut short ends every later run in a traceback, a
 flipped bit in machine code does anything at all, and two processes that begin at once may give
-different signatures one name. Here a file is named by its signature and carries its digest, what is
-damaged is compiled anew, and what cannot be written goes to another folder or nowhere, said once.
+different signatures one name. Here a file is named after its signature and carries its digest;
+damaged files are compiled again, and what cannot be written goes to another folder or nowhere, with
+one warning.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ class SafeCache(FunctionCache):
                 continue
             try:
                 found = super().load_overload(sig, target_context)
-            except Exception:  # whole, yet not what this numba can take: it is compiled anew
+            except Exception:  # whole, yet not what this numba can take: it is compiled again
                 continue
             if found is not None:
                 return found

@@ -16,8 +16,8 @@ OPTIONS: dict[str, Any] = {"nogil": True, "boundscheck": False, "error_model": "
 def jit(function: Callable[..., Any], **options: Any) -> Any:
     """Compile at the first call and keep the result on disk for later processes.
 
-    The file lies beside the source, or in the user's cache folder where that cannot be written;
-    where neither can, every process compiles anew, which is said (`hff_ase.kernels.cache`).
+    The file is next to the source, or in the user's cache folder where that cannot be written;
+    where neither can, every process compiles again, which is said (`hff_ase.kernels.cache`).
     Functions made inside another one may use its
     numbers as constants (each set of numbers has its own file), but no other compiled function: a
     file with one is never found again. ``options`` are numba's, besides ours.

@@ -33,7 +33,7 @@ def label_frames(
 ) -> list[Label]:
     """Label structures, each once for all times: what is in the store is not computed again.
 
-    A structure whose calculation fails gets a label that says why; the others go on. A worker
+    A structure whose calculation fails gets a label that says why; the others continue. A worker
     that dies (killed, out of memory, its machine gone) loses only what it was computing, which
     another one takes up. Equal structures are computed once.
 
@@ -97,7 +97,7 @@ def compute(key: str, atoms: Atoms, labeller: Labeller, folder: str, threads: in
         return key
     try:
         label = labeller.label(atoms, threads)
-    except Exception as error:  # a quantum code can fail in any way; the others must go on
+    except Exception as error:  # a quantum code can fail in any way; the others must continue
         where = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(where.filename).name}:{where.lineno}"
         label = failed(f"{type(error).__name__}: {error} ({place})", method=dict(labeller.method))

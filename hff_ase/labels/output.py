@@ -52,7 +52,7 @@ def labelled_atoms(atoms: Atoms, label: Label) -> Atoms:
 
 
 def _plain(value: Any) -> Any:
-    """Something that extxyz and a database keep as it is."""
+    """An object that extxyz and a database keep as it is."""
     if isinstance(value, (str, bool, int, float)):
         return value
     if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):

@@ -36,7 +36,7 @@ class PairPotential(torch.autograd.Function):
     """phi [n_atoms] of (charges [n_atoms], distance [n_pairs]) for a half list and a kernel.
 
     One evaluation of the kernel gives the values for the forward and the slopes for the backward
-    pass; second derivatives evaluate it anew, in the graph.
+    pass; second derivatives evaluate it again, in the graph.
     """
 
     @staticmethod

@@ -80,7 +80,7 @@ class Template:
         return np.minimum(apart, FAR)
 
     def pairs(self, fewest: int, most: int) -> np.ndarray:
-        """Pairs i < j of atoms that are so many bonds apart, int64 [n_pairs, 2]."""
+        """Pairs i < j of atoms that are this many bonds apart, int64 [n_pairs, 2]."""
         i, j = np.nonzero(np.triu((self.apart >= fewest) & (self.apart <= most), 1))
         return np.stack([i, j], axis=1)
 

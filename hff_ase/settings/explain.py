@@ -87,7 +87,7 @@ def is_name(part: int | str) -> bool:
 
 
 def close_names(name: str, names: Sequence[str]) -> str:
-    """A hint at the names that are spelt alike, or at all of them."""
+    """A hint at the names that are spelt similarly, or at all of them."""
     matches = difflib.get_close_matches(name.replace("-", "_"), names, n=2)
     if matches:
         return f"; did you mean {' or '.join(matches)}?"

@@ -84,7 +84,7 @@ class Given(Mapping[str, Any]):
         """Refuse unknown settings.
 
         Raises:
-            ConfigError: says where it stands, and what is spelt alike.
+            ConfigError: says where it stands, and what is spelt similarly.
         """
         for name in self:
             if name not in known:

@@ -133,7 +133,7 @@ class BambooDispersion(ElementPairTerm):
         return present_elements(self.species(batch.numbers))
 
     def kernel_input(self, batch: AtomsBatch, neighbors: Neighborhood) -> KernelInput | None:
-        """Tables for the elements at hand, made anew where a parameter has changed."""
+        """Tables for the elements at hand, rebuilt where a parameter has changed."""
         present: PresentElements = neighbors.plan(self)
         if not present.few:
             return None

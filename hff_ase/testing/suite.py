@@ -43,7 +43,7 @@ def check_potential(
     """Run every check on a potential.
 
     Args:
-        potential: the terms; it is left as it is.
+        potential: the terms; it is left unchanged.
         structures: of elements that it knows; `sample_structures` where not given.
         tolerance: for results that should be the same, relative to their size, at least 1; by
             default 1e-10, or 5e-6 where networks are in float32.

@@ -17,10 +17,10 @@ class LoRAConfig(Section):
     W + alpha/rank B A, with B = 0 at first.
     """
 
-    rank: int = setting(8, "Rows of A.", ge=1)
+    rank: int = setting(8, "Rank of the update (rows of A).", ge=1)
     alpha: float | None = setting(None, "Weight of the update.", shown="the rank", gt=0)
     patterns: tuple[str, ...] = setting(
-        ("*",), "Which linear layers, by the names of their modules.", metavar="PATTERN"
+        ("*",), "Linear layers to update, by module name.", metavar="PATTERN"
     )
 
     @field_validator("patterns", mode="before")
@@ -37,8 +37,8 @@ class NewElement(Section):
     )
     tables: dict[str, float] = setting(
         {},
-        "Entries of physical tables by name, such as c6=4.1; those that are missing are copied "
-        "from the known element.",
+        "Entries of physical tables by name, such as c6=4.1; missing ones are copied from "
+        "the known element.",
     )
 
 
@@ -48,12 +48,12 @@ class ReplayConfig(Section):
     frames: tuple[str, ...] = setting(
         REQUIRED, "Files or folders of labelled frames.", metavar="PATH"
     )
-    weight: float = setting(1.0, "What one of them counts beside a new one.", gt=0)
-    number: int | None = setting(None, "Use so many, evenly spaced.", shown="all", ge=1)
+    weight: float = setting(1.0, "Weight of an old frame relative to a new one.", gt=0)
+    number: int | None = setting(None, "Number of frames to use, evenly spaced.", shown="all", ge=1)
     labels: Literal["own", "model"] = setting(
         "own",
-        "model: what the model gave before it was changed, which also serves frames without labels "
-        "or with those of another method.",
+        "model: results of the model before it is changed, also for frames without labels "
+        "or with labels of another method.",
     )
 
     @field_validator("frames", mode="before")
@@ -67,29 +67,29 @@ class AdaptConfig(Section):
 
     freeze: tuple[str, ...] | None = setting(
         None,
-        "What stays as it is: heads_only, last_layer_and_heads, all_but_embedding, or a pattern of "
-        "parameter names.",
+        "Parameters to freeze: heads_only, last_layer_and_heads, all_but_embedding (named "
+        "after what is trained), or a pattern of names.",
         shown="nothing; with lora everything but the updates and new heads",
         metavar="PATTERN",
     )
     unfreeze: tuple[str, ...] = setting(
-        (), "Pattern of parameters that are trained all the same.", metavar="PATTERN"
+        (), "Pattern of parameters to train nevertheless.", metavar="PATTERN"
     )
     lora: LoRAConfig | None = None
     add_elements: dict[str, NewElement] = setting(
-        {}, "New element, and a known one it starts like: Na=Li; Na alone starts like the mean."
+        {}, "New element, and a known one to start from: Na=Li; Na alone starts from the mean."
     )
     new_heads: dict[str, dict[str, Any]] = setting(
         {},
         "Term to add, name -> kind and constructor arguments; elements and channels are filled in.",
     )
     refit_references: bool = setting(
-        False, "Fit the reference energies of elements to what is left of the labels."
+        False, "Fit the reference energies of the elements to the residual of the labels."
     )
     dispersion: Literal["auto", "add", "as_is"] = setting(
         "auto",
-        "Labels without dispersion for a model that has a dispersion term: auto adds the term's "
-        "contribution to labels that are known to lack it, add to all, as_is to none.",
+        "For a model with a dispersion term: auto adds its contribution to labels known "
+        "to lack dispersion, add to all labels, as_is to none.",
     )
     replay: ReplayConfig | None = None
 

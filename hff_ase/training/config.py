@@ -37,7 +37,7 @@ class Phase(Section):
     """Loss weights from a part of the run on; those not given stay as they were before."""
 
     start: float = setting(
-        REQUIRED, "The part of the run after which the phase begins, 0 to 1.", ge=0, lt=1
+        REQUIRED, "Fraction of the run after which the phase begins, 0 to 1.", ge=0, lt=1
     )
     energy: float | None = setting(None, "Weight of energies per atom from then on.", ge=0)
     forces: float | None = setting(None, "Weight of force components from then on.", ge=0)
@@ -48,7 +48,7 @@ class Phase(Section):
         None, "Weight of the electrostatic potential around molecules from then on.", ge=0
     )
     charge_response: float | None = setting(
-        None, "Weight of how charges answer to displacements from then on.", ge=0
+        None, "Weight of the charges' response to displacements from then on.", ge=0
     )
 
 
@@ -65,13 +65,13 @@ class LossSection(Section):
     charges: float = setting(3.0, "Weight of charges.", ge=0)
     dipole: float = setting(0.0, "Weight of dipole moments.", ge=0)
     esp: float = setting(0.0, "Weight of the electrostatic potential around molecules.", ge=0)
-    charge_response: float = setting(0.0, "Weight of how charges answer to displacements.", ge=0)
+    charge_response: float = setting(0.0, "Weight of the charges' response to displacements.", ge=0)
     remove_energy_mean: bool = setting(
         False, "Energies may differ from the labels by a constant per batch."
     )
     phases: tuple[Phase, ...] = setting(
         (Phase(start=0.85, energy=10.0, stress=5e3, charges=10.0),),
-        "Weights from a part of the run on: start (0 to 1), and weights by the names above.",
+        "Weights from a given point of the run: start (0 to 1), and weights by the names above.",
         shown="from 0.85 on energy 10, stress 5000, charges 10",
     )
 
@@ -101,16 +101,16 @@ class OptimizerSection(Section):
     """The optimizer; weight decay acts on matrices only."""
 
     kind: Literal["adam", "adamw", "adamax", "soap"] = setting(
-        "adamw", "soap takes a tenth more time per step than adamw, and fewer steps."
+        "adamw", "soap takes 10 % more time per step than adamw, but fewer steps."
     )
-    learning_rate: float = setting(2e-3, "Largest, after the warm-up.", gt=0)
-    weight_decay: float = setting(0.0, "Of matrices.", ge=0)
-    amsgrad: bool = setting(True, "The largest second moment so far counts.")
+    learning_rate: float = setting(2e-3, "Learning rate after the warm-up.", gt=0)
+    weight_decay: float = setting(0.0, "Weight decay, of matrices only.", ge=0)
+    amsgrad: bool = setting(True, "Use the largest second moment so far (AMSGrad).")
     betas: tuple[float, float] = setting(
         (0.9, 0.999), "Decay of first and second moments.", commas=True
     )
     epsilon: float = setting(1e-8, "Added to the square root of second moments.", gt=0)
-    clip: float | None = setting(10.0, "Bound of the gradient's norm; none for no bound.", gt=0)
+    clip: float | None = setting(10.0, "Largest norm of the gradient; none for no limit.", gt=0)
 
 
 class ScheduleSection(Section):
@@ -118,24 +118,28 @@ class ScheduleSection(Section):
 
     alternatives = (("steps",), ("epochs",), ("by",))
 
-    steps: int | None = setting(None, "Length of the run; or epochs.", unit="steps", ge=1)
-    epochs: float | None = setting(None, "Length of the run; or steps.", unit="epochs", gt=0)
+    steps: int | None = setting(
+        None, "Length of the training in steps; or use epochs.", unit="steps", ge=1
+    )
+    epochs: float | None = setting(
+        None, "Length of the training in epochs; or use steps.", unit="epochs", gt=0
+    )
     by: Literal["steps", "time"] = setting(
         "steps",
-        "time takes the used part of limits as the part of the run that is done, so that a run of "
-        "a given time ends annealed.",
+        "time measures progress by the used part of limits, so that a run of limited time "
+        "ends with the full decay.",
     )
     warmup: int = setting(500, "Length of the linear warm-up.", unit="steps", ge=0)
     decay: Literal["cosine", "exponential", "constant"] = setting(
-        "cosine", "Of the learning rate after the warm-up."
+        "cosine", "Decay of the learning rate after the warm-up."
     )
-    final_learning_rate: float = setting(1e-5, "At the end of the decay.", gt=0)
+    final_learning_rate: float = setting(1e-5, "Learning rate at the end of the decay.", gt=0)
 
 
 class EmaSection(Section):
     """Averaged weights, which are validated and saved."""
 
-    decay: float = setting(0.999, "Of the exponential average, per step.", ge=0, lt=1)
+    decay: float = setting(0.999, "Decay of the exponential average, per step.", ge=0, lt=1)
     keep: Literal["last", "best"] = setting("last", "Weights of the last step, or the best ones.")
 
 
@@ -145,19 +149,21 @@ class BatchingSection(Section):
     alternatives = (("batch_size",), ("max_edges",))
 
     batch_size: int = setting(
-        1, "Frames per step, dealt so that batches have alike numbers of atoms.", ge=1
+        1, "Frames per step, grouped so that batches have similar numbers of atoms.", ge=1
     )
     max_edges: int | None = setting(
-        None, "Instead of it, as many frames as have this many neighbour pairs in all.", ge=1
+        None,
+        "Instead of a number of frames: as many as have this many neighbour pairs in total.",
+        ge=1,
     )
     micro_batch: int | None = setting(
         None,
-        "At most so many frames at once per process; it is halved where memory runs out. The "
-        "gradient stays that of the whole batch.",
+        "Largest number of frames evaluated at once per process; halved if memory runs "
+        "out. The gradient is still that of the whole batch.",
         shown="all",
         ge=1,
     )
-    workers: int = setting(0, "Processes that read frames ahead (for databases).", ge=0)
+    workers: int = setting(0, "Number of processes that read frames ahead (for databases).", ge=0)
 
 
 class LoggingSection(Section):
@@ -165,28 +171,28 @@ class LoggingSection(Section):
 
     validate_every: int | None = setting(
         None,
-        "Between validations and rows of the log.",
+        "Steps between validations and rows of the log.",
         unit="steps",
         shown="once per epoch",
         ge=1,
     )
     checkpoint_every: int | None = setting(
         None,
-        "Between saved states; one is saved at every validation, too.",
+        "Interval between saved states; one is also saved at every validation.",
         unit="steps",
         ge=1,
     )
-    checkpoint_minutes: float = setting(5.0, "Or between saved states.", unit="minutes", gt=0)
+    checkpoint_minutes: float = setting(5.0, "Time between saved states.", unit="minutes", gt=0)
     progress: bool = setting(True, "Show progress on the screen.")
     plot: bool = setting(True, "Draw the learning curve.")
-    tensorboard: bool = setting(False, "Write for TensorBoard.")
+    tensorboard: bool = setting(False, "Write TensorBoard logs.")
 
 
 class LimitsSection(Section):
-    """The run ends, complete, after so much time."""
+    """The run ends, complete, after this time."""
 
-    max_hours: float | None = setting(None, "Time on the clock.", unit="hours", gt=0)
-    cpu_hours: float | None = setting(None, "Time of this process on the CPU.", unit="hours", gt=0)
+    max_hours: float | None = setting(None, "Wall time.", unit="hours", gt=0)
+    cpu_hours: float | None = setting(None, "CPU time of this process.", unit="hours", gt=0)
 
 
 class TrainingSettings(PrecisionSettings):
@@ -196,7 +202,7 @@ class TrainingSettings(PrecisionSettings):
         "auto",
         "How gradients of the loss are computed: by differentiating forces, or along a direction.",
     )
-    seed: int = setting(0, "Of initial weights, order of frames and random splits.", ge=0)
+    seed: int = setting(0, "Seed of initial weights, order of frames and random splits.", ge=0)
     loss: LossSection = LossSection()
     optimizer: OptimizerSection = OptimizerSection()
     schedule: ScheduleSection = ScheduleSection()

@@ -74,7 +74,7 @@ def atoms_of(batch: AtomsBatch) -> Atoms:
 
 
 def _spaced(number: int, most: int) -> list[int]:
-    """At most so many of the indices below ``number``, evenly spaced, the ends among them."""
+    """At most this many of the indices below ``number``, evenly spaced, the ends among them."""
     return sorted({round(x) for x in np.linspace(0, number - 1, min(number, most))})
 
 

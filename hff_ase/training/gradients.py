@@ -8,7 +8,7 @@ held, its gradient in the parameters is that of
 
 where D E is the derivative of the total energy along the direction dx = -b + x G, dh = h G,
 G = sym(C)/V, of positions and cells (F = -dE/dx; the stress is dE/dstrain/V). A stress by moving
-molecules adds its own G to h and to the centres of molecules in the place of x. A central
+molecules adds its own G to h and to the centres of molecules instead of x. A central
 difference of two displaced copies of all systems gives D E, and E and q as their means: one
 evaluation and one backward pass of first order, for which there are fused kernels. The plain way, a
 derivative of the derivative, is the reference.
@@ -72,7 +72,7 @@ def accumulate_gradients(
             of first derivatives; "auto", the second where `has_directional` says so.
         sync: sums a tensor over processes.
         neighbors: a list of ``potential`` that is kept from call to call, with a skin of `SKIN` and
-            not sorted, or the `JoinedList` of those of the batch's frames; None searches anew.
+            not sorted, or the `JoinedList` of those of the batch's frames; None searches again.
 
     Returns:
         Sum of squared errors and number of errors per property.

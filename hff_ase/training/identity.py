@@ -97,7 +97,7 @@ def _exact(value: Any) -> str:
 
 def digest_of_database(database: DatabaseDataset) -> str:
     """Of the rows of a database: their ids and sizes, and the size of the file, which says whether
-    labels were written anew without reading them all."""
+    labels were rewritten without reading them all."""
     sha = hashlib.sha256(str(database.path.stat().st_size).encode())
     for array in (database.ids, database.n_atoms):
         sha.update(np.ascontiguousarray(array, dtype=np.int64).tobytes())

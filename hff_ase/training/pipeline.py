@@ -101,7 +101,7 @@ def run(
         config: with a section ``model`` and, without ``frames``, a section ``data``.
         start: the model to start from instead of reading ``model.start``.
         frames: to train and to validate on instead of reading them.
-        resume: go on with the run in the output folder.
+        resume: continue the run in the output folder.
         stop: asked after every step whether a signal wants the run to stop.
 
     Raises:
@@ -112,7 +112,7 @@ def run(
     """
     folder = Path(config.output)
     with processes(device_of_process(config.device)) as group:
-        claim(folder, None, resume)  # what a folder holds is said before anything is read
+        claim(folder, None, resume)  # what a folder holds is reported before anything is read
         prepared = prepare(config, start=start, frames=frames)
         if group.first:
             identity = identity_of(config, prepared.start, prepared.digest)

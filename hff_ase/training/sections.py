@@ -15,10 +15,10 @@ from hff_ase.training.adapt_config import AdaptConfig
 class AboutSection(Section):
     """What the saved model says of itself."""
 
-    name: str = setting("model", "Of the saved model.")
-    description: str = setting("", "Of the saved model.")
-    licence: str = setting("", "Of the saved model.")
-    provenance: str = setting("", "Of the saved model.")
+    name: str = setting("model", "Name of the saved model.")
+    description: str = setting("", "Description of the saved model.")
+    licence: str = setting("", "Licence of the saved model.")
+    provenance: str = setting("", "Provenance of the saved model.")
 
 
 class ModelSection(AboutSection):
@@ -31,8 +31,8 @@ class ModelSection(AboutSection):
     )
     terms: dict[str, dict[str, Any]] | None = setting(
         None,
-        "Name -> constructor arguments, kind among them (the name itself if left out); elements "
-        "and channels are filled in.",
+        "Name -> constructor arguments with the kind (default: the name); elements and "
+        "channels are filled in.",
     )
     start: str | None = setting(
         None, "A shipped model or an .hff file to start from.", metavar="MODEL"
@@ -40,12 +40,11 @@ class ModelSection(AboutSection):
     adapt: AdaptConfig = AdaptConfig()
     train_as: dict[str, dict[str, Any]] = setting(
         {},
-        "Term -> arguments that differ while it is trained (a coarser lattice sum: training needs "
-        "the gradient, not its last digits).",
+        "Term -> arguments that differ during training (such as a coarser lattice sum).",
     )
     save_as: dict[str, dict[str, Any]] = setting(
         {},
-        "Term -> arguments that differ in the saved model (Coulomb by pme, for example), or a "
+        "Term -> arguments that differ in the saved model (such as Coulomb by pme), or a "
         "whole further term with its kind.",
     )
 
@@ -71,13 +70,13 @@ class SplitSection(Section):
     """Which of the training frames are held out for validation."""
 
     segment: int | None = setting(
-        None, "Frames of each file in segments of so many; some segments are held out.", ge=1
+        None, "Number of frames in a segment of a file; some segments are held out.", ge=1
     )
-    held_out: tuple[int, ...] = setting((), "The numbers of those segments.", commas=True)
+    held_out: tuple[int, ...] = setting((), "Numbers of the held-out segments.", commas=True)
     fraction: float | None = setting(
         None,
-        "A random part of all frames (neighbours in a trajectory are alike: prefer segments), "
-        "drawn with the seed.",
+        "Random fraction of all frames, drawn with the seed (successive frames of a "
+        "trajectory are similar: prefer segments).",
         gt=0,
         lt=1,
     )
@@ -105,21 +104,21 @@ class DataSection(Section):
     )
     split: SplitSection | None = None
     in_memory: bool = setting(
-        True, "Otherwise frames of one database are read when they are needed."
+        True, "Keep all frames in memory; otherwise frames of a database are read when needed."
     )
-    validation_stride: int = setting(1, "Validate on every so many-th frame.", ge=1)
+    validation_stride: int = setting(1, "Validate on every n-th frame.", ge=1)
     reference_energies: Literal["fit", "isolated", "keep"] | dict[str, float] = setting(
         "fit",
-        "fit (least squares), isolated (the energies of isolated atoms where the frames have them, "
-        "least squares for the rest), keep (as the model has them), or eV per element. A model to "
-        "start from says in adapt what becomes of its own.",
+        "fit (least squares), isolated (energies of isolated atoms where the frames have "
+        "them, least squares for the rest), keep (those of the model), or eV per element. "
+        "When starting from a model, see adapt.",
     )
     dispersion: Literal["auto", "add", "as_is"] = setting(
         "auto",
-        "Labels without dispersion for a model that has a dispersion term: auto adds the term's "
-        "contribution to labels that are known to lack it, add to all, as_is to none.",
+        "For a model with a dispersion term: auto adds its contribution to labels known "
+        "to lack dispersion, add to all labels, as_is to none.",
     )
-    check: bool = setting(True, "Look for broken and mislabelled frames before training.")
+    check: bool = setting(True, "Check for broken and mislabelled frames before training.")
 
     @field_validator("train", "validation", mode="before")
     @classmethod

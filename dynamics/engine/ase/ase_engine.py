@@ -40,7 +40,7 @@ class ASEEngine:
 
     @property
     def atoms(self) -> Atoms:
-        """The structure as it is."""
+        """The current structure."""
         return self._atoms
 
     @property

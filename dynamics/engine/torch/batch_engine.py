@@ -93,7 +93,7 @@ class BatchEngine:
         Args:
             ensemble: name of the stage's ensemble, such as "npt".
             step: steps of the run so far.
-            state: variables to go on with; empty for a new stage.
+            state: variables to continue with; empty for a new stage.
         """
         self._ensemble = ensemble
         before = self._start if self._loop is None else self._loop.state

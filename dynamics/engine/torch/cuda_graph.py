@@ -26,7 +26,7 @@ class CapturedStep(Generic[Result]):
 
     Args:
         function: what to record.
-        layout: the recording is made anew when this changes.
+        layout: the recording is rebuilt when this changes.
         idle: makes calls of the function harmless; returns what undoes it.
     """
 
@@ -79,7 +79,7 @@ class CapturedStep(Generic[Result]):
 
 
 def record(function: Callable[[], Result]) -> tuple[torch.cuda.CUDAGraph, Result]:
-    """A graph of one call, and the call's result, whose tensors every replay writes anew.
+    """A graph of one call, and the call's result, whose tensors every replay overwrites.
 
     Raises:
         RuntimeError: the function does something that cannot be recorded.

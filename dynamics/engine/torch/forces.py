@@ -40,7 +40,7 @@ class Forces(Protocol):
 
     @property
     def layout(self) -> Hashable:
-        """Changes whenever a recorded `evaluate_prepared` must be recorded anew."""
+        """Changes whenever a recorded `evaluate_prepared` must be recorded again."""
 
 
 class SplitForces(Evaluator):

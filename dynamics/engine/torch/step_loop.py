@@ -3,7 +3,7 @@
 A block of steps runs on the device without the host knowing how it goes. A step is taken only if
 the neighbour list still holds at its positions and its results are finite; otherwise it leaves the
 state alone, and so do all that follow. The host then finds the state where the list failed, takes
-this one step itself, with a new search, and goes on with blocks. The search thus happens at the
+this one step itself, with a new search, and continues with blocks. The search thus happens at the
 same positions as if every step had been looked at: results do not depend on the length of blocks,
 bit for bit, and a checkpoint may lie anywhere.
 """

@@ -39,7 +39,7 @@ class TorchEngine(BatchEngine):
 
     @property
     def atoms(self) -> Atoms:
-        """The structure as it is."""
+        """The current structure."""
         if self._stale:
             state = self.loop.state
             self._atoms.positions = state.positions.cpu().numpy()

@@ -21,7 +21,7 @@ Drawing = Callable[[Axes], None]
 
 
 def drawn(draw: Drawing, width: float = WIDTH, height: float = HEIGHT) -> str:
-    """A figure with one pair of axes as the source of an image: no file beside the page."""
+    """A figure with one pair of axes as the source of an image: no file next to the page."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(figure)

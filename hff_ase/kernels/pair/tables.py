@@ -68,7 +68,7 @@ def tabulate(
 
     Args:
         function: distances [n_functions, n] in Angstrom to values, element by element. One that
-            ends sharply at the cutoff must go on smoothly for one interval.
+            ends sharply at the cutoff must continue smoothly for one interval.
         cutoff: Angstrom, or infinity.
         device: of what the function computes with, and of the table.
     """

@@ -28,7 +28,7 @@ def _table() -> NDArray[np.float64]:
 class FusedPairSum:
     """phi_i = sum_j w_ij q_j with w = erf(r/g)/r - erf(alpha r)/r, for one configuration.
 
-    The weights are computed once and serve every product; derivatives are computed anew from the
+    The weights are computed once and serve every product; derivatives are recomputed from the
     positions, so that nothing else is kept per pair.
 
     Args:

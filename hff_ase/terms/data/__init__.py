@@ -1,1 +1,1 @@
-"""Tables that terms read; the notes beside each file say where it comes from."""
+"""Tables that terms read; the notes next to each file say where it comes from."""

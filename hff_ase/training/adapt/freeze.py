@@ -32,7 +32,7 @@ def _before_last_layer(names: Sequence[str]) -> set[str]:
     return {name for name in names if in_network(name)} - kept
 
 
-# Name -> the parameters, of those given, that stay as they are. A preset is named after what is
+# Name -> the parameters, of those given, that stay unchanged. A preset is named after what is
 # trained.
 PRESETS: dict[str, Callable[[Sequence[str]], set[str]]] = {
     "everything": lambda names: set(),
@@ -76,7 +76,7 @@ def set_trainable(
 
     Args:
         freeze: presets (`PRESETS`) and patterns.
-        unfreeze: patterns of what is trained all the same, such as ``"*.reference_energy"``, which
+        unfreeze: patterns of what is trained anyway, such as ``"*.reference_energy"``, which
             is not by design.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Which frames make up each step: a function of seed and epoch, with alike work per step."""
+"""Which frames make up each step: a function of seed and epoch, with similar work per step."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _pools(order: np.ndarray, size: int) -> Iterator[list[int]]:
 def deal(
     frames: Sequence[int], costs: np.ndarray, n_parts: int, size: int | None = None
 ) -> list[list[int]]:
-    """Frames in ``n_parts`` parts of alike cost: the costliest first, each to the cheapest part.
+    """Frames in ``n_parts`` parts of similar cost: the costliest first, each to the cheapest part.
 
     Args:
         size: the most frames of a part.

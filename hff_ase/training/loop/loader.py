@@ -65,7 +65,7 @@ class Batches:
 
 
 def share_of(batch: Sequence[int], costs: np.ndarray, processes: Processes) -> list[int]:
-    """This process's frames of a batch: alike work for every process."""
+    """This process's frames of a batch: similar work for every process."""
     if processes.count == 1:
         return list(batch)
     return deal(batch, costs, processes.count)[processes.rank]

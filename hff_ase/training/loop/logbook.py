@@ -109,7 +109,7 @@ class Logbook:
 
 
 def write_rows(rows: list[LogRow], folder: Path) -> None:
-    """log.jsonl and log.csv, whole: a run that goes on from an older state drops later rows."""
+    """log.jsonl and log.csv, whole: a run that continues from an older state drops later rows."""
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     write_whole(folder / "log.jsonl", lines.encode())
     columns = list(dict.fromkeys(name for row in rows for name in row))

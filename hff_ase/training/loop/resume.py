@@ -1,4 +1,4 @@
-"""Whether a run may go on: the settings that decide its result must be the same."""
+"""Whether a run may continue: the settings that decide its result must be the same."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def settings_text(config: TrainConfig) -> str:
 
 
 def check_same_settings(saved: str, config: TrainConfig, folder: Path) -> None:
-    """Refuse to go on with other settings.
+    """Refuse to continue with other settings.
 
     Raises:
         ConfigError: names the settings that differ.

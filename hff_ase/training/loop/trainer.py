@@ -28,13 +28,13 @@ from hff_ase.training.losses import LossWeights
 
 
 class StopSource(Protocol):
-    """Something that knows whether a signal asks to stop."""
+    """An object that knows whether a signal asks to stop."""
 
     signal_name: str | None
 
 
 class Trainer:
-    """Trains a potential in place; a run that ended early goes on from ``<output>/state.pt``.
+    """Trains a potential in place; a run that ended early continues from ``<output>/state.pt``.
 
     Args:
         potential: terms with trainable parameters (those that require gradients).
@@ -248,7 +248,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.place = state["step"], Place(*state["place"])
         self._clock = Clock(self.config.limits, state["wall"], state["cpu"])
-        # a run that its limits ended goes on where they are others now
+        # a run ended by its limits continues if they have changed
         same = state["limits"] == self.config.limits.model_dump() and self.n_steps is None
         self._used = state["used"] if same else self._clock.used
         self._stepper.micro_batch = state["micro_batch"]
