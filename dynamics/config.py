@@ -42,50 +42,55 @@ class RunSettings(ModelSettings):
 
     structure: str | None = setting(
         None,
-        "Starting structure, anything ASE reads (the last frame).",
+        "Starting structure, in any format that ASE reads (last frame).",
         positional=True,
         metavar="FILE",
     )
     outside_domain: bool = setting(
-        False, "Go on with molecules that the model was not trained on.", panel=MODEL
+        False, "Run even with molecules that the model was not trained on.", panel=MODEL
     )
     time: Duration | None = setting(
         None, "Length of the run with its unit, such as 50ps, 0.5ns or 200fs.", panel=DYNAMICS
     )
     temperature: float = setting(
-        300.0, "Of the thermostats and of the starting velocities.", unit="K", panel=DYNAMICS, ge=0
+        300.0,
+        "Temperature of the thermostat and of the starting velocities.",
+        unit="K",
+        panel=DYNAMICS,
+        ge=0,
     )
     pressure: float | None = setting(
-        None, "Of stages at constant pressure.", unit="bar", panel=DYNAMICS, shown="1 bar"
+        None, "Pressure of stages at constant pressure.", unit="bar", panel=DYNAMICS, shown="1 bar"
     )
     timestep: TimeStep = setting(
         1.0, "Time step; with inner steps, the outer one.", unit="fs", panel=DYNAMICS
     )
     tdamp: TimeConstant = setting(
         100.0,
-        "Time constant of Nose-Hoover chains, and of the thermostat of a ring polymer's centroid.",
+        "Time constant of Nose-Hoover chains, and of the centroid thermostat of a ring polymer.",
         unit="fs",
         panel=DYNAMICS,
     )
     pdamp: TimeConstant = setting(
         1000.0, "Time constant of the barostat.", unit="fs", panel=DYNAMICS
     )
-    seed: int = setting(0, "Of starting velocities and thermostats.", panel=START, ge=0)
+    seed: int = setting(0, "Seed of starting velocities and thermostats.", panel=START, ge=0)
     minimize: bool = setting(True, "Relax the atoms first.", panel=START)
-    minimize_steps: int = setting(200, "At most so many steps of that.", panel=START, ge=0)
+    minimize_steps: int = setting(200, "Largest number of minimisation steps.", panel=START, ge=0)
     committee: tuple[str, ...] = setting(
-        (), "Further model, asked at the same atoms.", panel=COMMITTEE, metavar="MODEL"
+        (), "Further model, evaluated on the same frames.", panel=COMMITTEE, metavar="MODEL"
     )
     inner_model: str | None = setting(
         None,
-        "Cheap model for the inner steps; the difference to the model acts once per time step.",
+        "Cheap model for the inner steps; its difference from the full model acts once "
+        "per time step.",
         panel=INNER,
         metavar="MODEL",
     )
-    inner_steps: int = setting(1, "Inner steps per time step.", panel=INNER, ge=1)
+    inner_steps: int = setting(1, "Number of inner steps per time step.", panel=INNER, ge=1)
     output: str = setting("md", "Folder of the run.", short="-o", panel=OUTPUT, metavar="FOLDER")
     statistics_interval: int = setting(
-        10, "Time between rows of energies and the like.", unit="steps", panel=OUTPUT, ge=1
+        10, "Time between rows of statistics.", unit="steps", panel=OUTPUT, ge=1
     )
     trajectory_interval: int = setting(
         100, "Time between frames.", unit="steps", panel=OUTPUT, ge=1
@@ -100,7 +105,7 @@ class RunSettings(ModelSettings):
     progress: bool = setting(True, "Show progress on the screen.", panel=OUTPUT)
     max_hours: float | None = setting(
         None,
-        "Wall-clock limit: the run then stops as by SIGTERM and can be resumed.",
+        "Wall-time limit: the run then stops as after SIGTERM and can be resumed.",
         unit="hours",
         panel=SAFETY,
         gt=0,
@@ -125,21 +130,21 @@ class MDConfig(RunSettings, TermSettings):
 
     engine: Literal["auto", "torch", "ase"] = setting(
         "auto",
-        "What moves the atoms: torch, the package's own engine on the device of the model; ase, "
-        "ASE's integrators with any ASE calculator; auto, the first where it can.",
+        "torch: the package's own engine, on the model's device; ase: ASE's integrators, "
+        "with any ASE calculator; auto: torch where possible.",
         panel=DYNAMICS,
     )
     ensemble: Ensemble | None = setting(
         None,
-        "nvt is Langevin dynamics, nvt-nhc has a Nose-Hoover chain, npt is isotropic "
-        "Martyna-Tobias-Klein with chains, npt-scr isotropic stochastic cell rescaling with "
-        "Langevin dynamics (no oscillations, for volumes far from their mean).",
+        "nvt is Langevin dynamics, nvt-nhc uses a Nose-Hoover chain, npt is isotropic "
+        "Martyna-Tobias-Klein with chains, npt-scr isotropic stochastic cell rescaling "
+        "with Langevin dynamics (no oscillations, for volumes far from the mean).",
         panel=DYNAMICS,
         shown="nvt",
     )
     stages: tuple[str, ...] = setting(
         (),
-        "ENSEMBLE:TIME, several ensembles one after another instead of ensemble and time: "
+        "ENSEMBLE:TIME, several ensembles in sequence instead of ensemble and time: "
         "npt:20ps,nvt:10ps.",
         panel=DYNAMICS,
         commas=True,
@@ -147,34 +152,37 @@ class MDConfig(RunSettings, TermSettings):
     )
     hydrogen_mass: float | None = setting(
         None,
-        "Mass of every hydrogen, taken from the heavy atom that it is bound to.",
+        "Mass of every hydrogen; the difference is taken from the heavy atom that it is bonded to.",
         panel=DYNAMICS,
         **HYDROGEN_MASS,
     )
     friction: float = setting(
         1.0,
-        "Of Langevin dynamics; the centre of mass is held fixed.",
+        "Friction of Langevin dynamics; the centre of mass is held fixed.",
         unit="1/ps",
         panel=DYNAMICS,
         gt=0,
     )
     inner_without: tuple[str, ...] = setting(
-        (), "Or a term to leave out in the inner steps.", panel=INNER, metavar="TERM"
+        (), "Or a term to leave out of the inner steps.", panel=INNER, metavar="TERM"
     )
     velocities: Literal["random", "file"] = setting(
-        "random", "Maxwell-Boltzmann without total momentum, or those of the file.", panel=START
+        "random",
+        "Starting velocities: Maxwell-Boltzmann with zero total momentum, or those of the file.",
+        panel=START,
     )
-    minimizer: Literal["fire", "lbfgs"] = setting("lbfgs", "How to relax.", panel=START)
+    minimizer: Literal["fire", "lbfgs"] = setting("lbfgs", "Minimiser.", panel=START)
     fmax: float = setting(
-        0.1, "Relax down to this largest force.", unit="eV/Angstrom", panel=START, gt=0
+        0.1, "Largest force at which the minimisation stops.", unit="eV/Angstrom", panel=START, gt=0
     )
     trajectory_format: Literal["extxyz", "traj", "xtc"] = setting(
-        "extxyz", "traj is ASE's, xtc compact and for MDAnalysis.", panel=OUTPUT
+        "extxyz", "traj is ASE's format, xtc is compact and for MDAnalysis.", panel=OUTPUT
     )
-    trajectory_forces: bool = setting(False, "Frames hold forces.", panel=OUTPUT)
+    trajectory_forces: bool = setting(False, "Write forces to the frames.", panel=OUTPUT)
     pressure_interval: int | None = setting(
         None,
-        "Time between rows of pressure.dat, the pressure tensor; no such file without it.",
+        "Time between rows of the pressure tensor in pressure.dat; without it the file is "
+        "not written.",
         unit="steps",
         panel=OUTPUT,
         ge=1,
@@ -182,39 +190,37 @@ class MDConfig(RunSettings, TermSettings):
     plot: bool = setting(True, "Write md.png at the end.", panel=OUTPUT)
     max_displacement: float = setting(
         0.5,
-        "An atom that moves farther in a step stops the run.",
+        "Stop the run if an atom moves farther than this in one step.",
         unit="Angstrom",
         panel=SAFETY,
         gt=0,
     )
     min_distance: float = setting(
-        0.5, "Two atoms closer than this stop the run.", unit="Angstrom", panel=SAFETY, ge=0
+        0.5, "Stop the run if two atoms come closer than this.", unit="Angstrom", panel=SAFETY, ge=0
     )
     max_temperature: float = setting(
-        5000.0, "A hotter system stops the run.", unit="K", panel=SAFETY, gt=0
+        5000.0, "Stop the run if the temperature exceeds this.", unit="K", panel=SAFETY, gt=0
     )
     bond_watch: Literal["stop", "report", "off"] = setting(
         "stop",
-        "Whether a bond of the start that breaks, or one that forms, stops the run, is only told, "
-        "or is not looked for.",
+        "Whether a bond that breaks or forms stops the run, is only reported, or is not checked.",
         panel=SAFETY,
     )
     uncertainty_interval: int = setting(
         200,
-        "Time between estimates of the error of the forces, for a model whose domain names a "
-        "companion; 0 for none.",
+        "Time between estimates of the force error, for models with a companion; 0 for never.",
         unit="steps",
         panel=SAFETY,
         ge=0,
     )
     committee_drive: Literal["first", "mean"] = setting(
         "first",
-        "What moves the atoms: the model, or the mean of all (with engine ase).",
+        "Forces that move the atoms: those of the model, or the mean of all (with engine ase).",
         panel=COMMITTEE,
     )
     committee_interval: int | None = setting(
         None,
-        "Time between two looks at the spread.",
+        "Time between evaluations of the spread.",
         unit="steps",
         panel=COMMITTEE,
         shown="10 steps, or 1 with the mean",
@@ -222,22 +228,26 @@ class MDConfig(RunSettings, TermSettings):
     )
     max_spread: float | None = setting(
         None,
-        "A larger spread of the force on an atom stops the run, or is collected.",
+        "A larger spread of the force on an atom stops the run, or the frame is collected.",
         unit="eV/Angstrom",
         panel=COMMITTEE,
         gt=0,
     )
     spread_quantile: float = setting(
-        1.0, "Of the atoms' spreads to compare; 1 is the largest.", panel=COMMITTEE, gt=0, le=1
+        1.0,
+        "Quantile of the atoms' spreads to compare; 1 is the largest.",
+        panel=COMMITTEE,
+        gt=0,
+        le=1,
     )
     collect: str | None = setting(
         None,
-        "File in the output folder for frames above the spread; the run goes on.",
+        "File in the output folder for frames above the spread; the run continues.",
         panel=COMMITTEE,
         metavar="FILE",
     )
     collect_spacing: int = setting(
-        100, "Time at least between two collected frames.", unit="steps", panel=COMMITTEE, ge=1
+        100, "Shortest time between two collected frames.", unit="steps", panel=COMMITTEE, ge=1
     )
 
     @field_validator("stages", mode="before")

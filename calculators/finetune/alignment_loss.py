@@ -144,7 +144,7 @@ def rms(potential: HybridPotential, frames: Sequence[Held]) -> dict[str, float]:
 
 @dataclass
 class Training:
-    """Steps of Adam over a few parameters, that can be stopped and taken up again.
+    """Steps of Adam over a few parameters, that can be stopped and resumed.
 
     Attributes:
         potential: trained in place.

@@ -34,7 +34,7 @@ class Finding:
     Attributes:
         replica: its number.
         text: in words.
-        stops: whether it cannot go on like this.
+        stops: whether it cannot continue like this.
         warning: whether it is to be told as one.
     """
 

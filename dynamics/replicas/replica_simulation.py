@@ -1,4 +1,4 @@
-"""The simulation of replicas: all in one batch, each with files of its own."""
+"""The simulation of replicas: all in one batch, each with its own files."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ MOST_PLOTS = 16  # of single replicas; more take longer than anybody looks at th
 
 
 class ReplicaSimulation(Simulation):
-    """See `Simulation`; replicas that blow up are left behind, the others go on."""
+    """See `Simulation`; replicas that blow up are left behind, the others continue."""
 
     def __init__(
         self,
@@ -161,7 +161,7 @@ class ReplicaSimulation(Simulation):
         return stopped
 
     def _failing(self, row: Tensor) -> dict[int, str]:
-        """Which places cannot go on after a step, and why."""
+        """Which places cannot continue after a step, and why."""
         return blowing_up(self._engine, row, self._state.step)
 
     def _due(self, step: int) -> bool:
@@ -181,7 +181,7 @@ class ReplicaSimulation(Simulation):
                 reporter.record(moment, engine.sample(row, place), engine.look_at(place))
 
     def _drop(self, bad: Mapping[int, str], stage: int) -> None:
-        """Go on without the replicas at these places; their last frames are saved.
+        """Continue without the replicas at these places; their last frames are saved.
 
         Raises:
             SimulationError: none is left.

@@ -13,7 +13,7 @@ class SamplingSettings(Settings):
 
     atoms: int = setting(230, "Of a box, about.", panel=SAMPLING, ge=1)
     replicas: int = setting(3, "Boxes of each liquid, packed anew.", panel=SAMPLING, ge=2)
-    time: Duration = setting("200ps", "Of production of each box.", panel=SAMPLING)
+    time: Duration = setting("200ps", "Length of production for each box.", panel=SAMPLING)
     max_time: Duration = setting(
         "200ps", "Of equilibration at constant pressure; then the run ends.", panel=SAMPLING
     )
@@ -21,7 +21,7 @@ class SamplingSettings(Settings):
     timestep: TimeStep = setting(2.0, "Time step.", unit="fs", panel=SAMPLING)
     hydrogen_mass: float = setting(
         3.0,
-        "Mass of every hydrogen, taken from the heavy atom that it is bound to.",
+        "Mass of every hydrogen; the difference is taken from the heavy atom that it is bonded to.",
         panel=SAMPLING,
         **HYDROGEN_MASS,
     )

@@ -33,7 +33,7 @@ def sample(
     settings: SamplingSettings,
     boxes: Mapping[str, Sequence[Atoms]] | None = None,
 ) -> list[Ensemble]:
-    """Ensembles of liquids at constant pressure; what is in the folder already goes on.
+    """Ensembles of liquids at constant pressure; runs already in the folder are continued.
 
     Args:
         calc: the model.

@@ -38,7 +38,7 @@ def run(
     Args:
         config: what is measured, and how.
         structures: what to measure; None packs boxes of the recipe.
-        calculator: in the place of the model of the settings; kernels, device, dtype and skin are
+        calculator: instead of the model of the settings; kernels, device, dtype and skin are
             then its own.
         progress: told what is being measured.
 

@@ -20,39 +20,41 @@ class BenchConfig(ModelSettings):
 
     structure: str | None = setting(
         None,
-        "What to measure, anything ASE reads (the last frame); or --atoms.",
+        "Structure to measure, in any format that ASE reads (last frame); or use --atoms.",
         positional=True,
         metavar="FILE",
     )
     atoms: tuple[Annotated[int, Field(ge=1)], ...] = setting(
-        (1000,), "Boxes of about so many atoms.", panel=SYSTEM, commas=True
+        (1000,), "Measure boxes of about this many atoms.", panel=SYSTEM, commas=True
     )
-    recipe: str = setting("1.0 M LiPF6 in EC:DMC 1:1 v/v", "What fills them.", panel=SYSTEM)
+    recipe: str = setting("1.0 M LiPF6 in EC:DMC 1:1 v/v", "Recipe of these boxes.", panel=SYSTEM)
     replicas: tuple[Annotated[int, Field(ge=1)], ...] = setting(
-        (1,), "So many copies in one batch.", panel=SYSTEM, commas=True
+        (1,), "Number of copies in one batch.", panel=SYSTEM, commas=True
     )
     kernels: Literal["auto", "reference"] = setting(
-        "auto", "Compiled kernels where there are some, or plain torch.", panel=MODEL
+        "auto", "Compiled kernels where available, or plain torch.", panel=MODEL
     )
-    skin: float = setting(1.0, "Of the neighbour list.", unit="Angstrom", panel=MODEL, ge=0)
-    threads: int | None = setting(None, "Of the CPU.", panel=MEASUREMENT, shown="all", ge=1)
-    timestep: TimeStep = setting(1.0, "For ns/day.", unit="fs", panel=MEASUREMENT)
-    repeats: int = setting(5, "Blocks of steps.", panel=MEASUREMENT, ge=1)
-    stress: bool = setting(True, "Compute the stress too.", panel=MEASUREMENT)
+    skin: float = setting(1.0, "Skin of the neighbour list.", unit="Angstrom", panel=MODEL, ge=0)
+    threads: int | None = setting(
+        None, "Number of CPU threads.", panel=MEASUREMENT, shown="all", ge=1
+    )
+    timestep: TimeStep = setting(1.0, "Time step, for ns/day.", unit="fs", panel=MEASUREMENT)
+    repeats: int = setting(5, "Number of blocks of steps.", panel=MEASUREMENT, ge=1)
+    stress: bool = setting(True, "Also compute the stress.", panel=MEASUREMENT)
     md_steps: int = setting(
         100,
-        "Steps of MD, also to count neighbour searches; 0: times without them.",
+        "Number of MD steps, also to count neighbour searches; 0: times without them.",
         panel=MEASUREMENT,
         ge=0,
     )
     ensembles: tuple[str, ...] = setting(
         (),
-        "Time the batched MD engine too, searches included: nvt,npt.",
+        "Also time the batched MD engine, neighbour searches included: nvt,npt.",
         panel=MEASUREMENT,
         commas=True,
         metavar="ENSEMBLE",
     )
-    overhead: bool = setting(False, "ASE's MD against bare force calls.", panel=MEASUREMENT)
+    overhead: bool = setting(False, "Compare ASE's MD with bare force calls.", panel=MEASUREMENT)
 
     @model_validator(mode="after")
     def _one_source(self) -> BenchConfig:

@@ -37,15 +37,16 @@ class TargetSettings(Settings):
     )
     runs: tuple[str, ...] = setting(
         (),
-        "Folders of runs of this model (hff md, hff equilibrate), in the place of sampling anew.",
+        "Folders of existing runs of this model (hff md, hff equilibrate) to use instead "
+        "of sampling.",
         panel=SAMPLING,
         commas=True,
         metavar="FOLDER",
     )
-    unsettled: bool = setting(False, "Take runs that have not settled.", panel=SAMPLING)
+    unsettled: bool = setting(False, "Use runs that have not settled.", panel=SAMPLING)
     parameters: tuple[str, ...] = setting(
         ("physical",),
-        "What is changed: physical, heads, lora, or patterns of names.",
+        "What to change: physical, heads, lora, or patterns of parameter names.",
         panel=FITTING,
         commas=True,
         metavar="NAME",
@@ -61,13 +62,17 @@ class FitSettings(TargetSettings, OutputFile):
     output: str = setting(
         REQUIRED, "The .hff file of the new model.", short="-o", panel=OUTPUT, metavar="FILE"
     )
-    rounds: int = setting(1, "Sample and fit so often at most.", panel=SAMPLING, ge=1)
-    keep_out: float = setting(
-        0.0, "Part of the liquids that is predicted only.", panel=FITTING, ge=0, lt=1
+    rounds: int = setting(
+        1, "Largest number of rounds of sampling and fitting.", panel=SAMPLING, ge=1
     )
-    seed: int = setting(0, "Of packing, velocities and frames.", panel=SAMPLING, ge=0)
+    keep_out: float = setting(
+        0.0, "Fraction of the liquids that is predicted, not fitted.", panel=FITTING, ge=0, lt=1
+    )
+    seed: int = setting(
+        0, "Seed of packing, velocities and choice of frames.", panel=SAMPLING, ge=0
+    )
     run: str | None = setting(
-        None, "Folder of samples.", panel=OUTPUT, metavar="FOLDER", shown="OUTPUT-COMMAND"
+        None, "Folder for the samples.", panel=OUTPUT, metavar="FOLDER", shown="OUTPUT-COMMAND"
     )
 
     def folder(self, command: str) -> Path:
@@ -91,7 +96,7 @@ class FitSettings(TargetSettings, OutputFile):
         from hff_ase.dynamics.sampling.lookup import with_reference
 
         fitted, out = split(read_targets(Path(self.targets)), self.keep_out, self.seed)
-        for target in (*fitted, *out):  # a slip is said before hours of sampling
+        for target in (*fitted, *out):  # a slip is reported before hours of sampling
             parse_recipe(target.liquid)
         kept_out = [replace(target, kept_out=True) for target in out]
         return with_reference(fitted), with_reference(kept_out)
@@ -105,7 +110,7 @@ class AlignConfig(FitSettings):
 
 @command(AlignConfig, SAMPLING_PART, Part(AlignSettings, only=("steps", "learning_rate")))
 def align(config: AlignConfig, sampling: SamplingSettings, training: AlignSettings) -> None:
-    """Align the densities of a model to measured ones; started again, it goes on."""
+    """Align the densities of a model to experiment; repeat the command to continue."""
     from hff_ase.allocator import keep_memory
     from hff_ase.calculators.hybrid import HybridFF
     from hff_ase.dynamics.sampling.alignment_run import AlignmentRun
@@ -142,7 +147,7 @@ def check_names(calc: HybridFF, names: Iterable[str]) -> None:
 
 @contextlib.contextmanager
 def going_on() -> Iterator[None]:
-    """Say of a sampling that was stopped how the whole goes on: not as its runs would alone."""
+    """Say how to continue the whole command after a stopped sampling, not one of its runs."""
     from hff_ase.errors import StoppedError
 
     try:

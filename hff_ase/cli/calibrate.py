@@ -14,11 +14,11 @@ from hff_ase.training.fit_config import FITTING, CalibrateSettings
 
 
 class ForceSettings(Settings):
-    """Labelled frames beside measured values."""
+    """Labelled frames compared with measured values."""
 
     frames: tuple[str, ...] = setting(
         (),
-        "Labelled frames, files or folders, whose forces shall stay right.",
+        "Labelled frames (files or folders) whose forces should stay accurate.",
         panel=FITTING,
         commas=True,
         metavar="PATH",
@@ -30,7 +30,7 @@ class CalibrateConfig(FitSettings, ForceSettings):
 
     pareto: tuple[float, ...] = setting(
         (),
-        "Several weights: a table of what agreement costs, before the fit.",
+        "Several weights: print a table of the trade-off before the fit.",
         panel=FITTING,
         commas=True,
     )
@@ -40,7 +40,7 @@ class CalibrateConfig(FitSettings, ForceSettings):
 def calibrate(
     config: CalibrateConfig, sampling: SamplingSettings, settings: CalibrateSettings
 ) -> None:
-    """Fit parameters to measured numbers by reweighting; started again, it goes on."""
+    """Fit parameters to measured values by reweighting; repeat the command to continue."""
     from hff_ase.allocator import keep_memory
     from hff_ase.calculators.hybrid import HybridFF
     from hff_ase.dynamics.sampling.calibration_run import CalibrationRun

@@ -68,7 +68,7 @@ class Part:
 def command(*parts: type[Section] | Part) -> Callable[[Callback], Callback]:
     """A command of typer with an option for every setting of some models, called with each model
     loaded from ``--config`` and the options, which come first. What several models have under the
-    same name, such as a seed, is said once (by the first) and goes to all of them."""
+    same name, such as a seed, is reported once (by the first) and goes to all of them."""
     shown = _parts(parts)
 
     def decorate(function: Callback) -> Callback:

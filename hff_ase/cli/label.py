@@ -35,43 +35,49 @@ class LabelSettings(OutputFile):
     suffixes = LABEL_SUFFIXES
 
     structure: tuple[str, ...] = setting(
-        REQUIRED, "Structures: anything ASE reads.", positional=True, metavar="FILE"
+        REQUIRED, "Structures, in any format that ASE reads.", positional=True, metavar="FILE"
     )
     output: str = setting(
         REQUIRED,
-        ".extxyz, or .db with the potential.",
+        "File for the labels: .extxyz, or .db (also has the electrostatic potential).",
         short="-o",
         panel=OUTPUT,
         metavar="FILE",
     )
     every: int = setting(1, "Take every n-th frame.", ge=1)
     method: Literal["pyscf", "gfn2-xtb", "gfn1-xtb"] = setting(
-        "pyscf", "Wave functions and density functionals, or tight binding.", panel=METHOD
+        "pyscf", "Wave function and density functional methods, or tight binding.", panel=METHOD
     )
-    workers: int = setting(1, "Processes or jobs; 0: this process.", panel=ENGINE, ge=0)
+    workers: int = setting(
+        1, "Number of worker processes or jobs; 0: this process.", panel=ENGINE, ge=0
+    )
     threads: int = setting(1, "Per worker.", panel=ENGINE, ge=1)
     cluster: str | None = setting(
         None,
-        "yaml: a dask-jobqueue cluster, such as Slurm.",
+        "Yaml file that describes a dask-jobqueue cluster, such as Slurm.",
         panel=ENGINE,
         metavar="FILE",
     )
     store: str | None = setting(
-        None, "Folder of finished labels.", panel=ENGINE, metavar="FOLDER", shown="OUTPUT.jobs"
+        None, "Folder for finished labels.", panel=ENGINE, metavar="FOLDER", shown="OUTPUT.jobs"
     )
-    retry_failed: bool = setting(False, "Try again what failed before.", panel=ENGINE)
+    retry_failed: bool = setting(False, "Retry structures that failed before.", panel=ENGINE)
 
 
 class ClusterSettings(LabelSettings):
     """Which clusters are cut and chosen."""
 
     around: tuple[str, ...] = setting(
-        (), "Element or formula.", panel=CUT, shown="every molecule", metavar="FORMULA"
+        (),
+        "Element or formula of the central molecule.",
+        panel=CUT,
+        shown="every molecule",
+        metavar="FORMULA",
     )
-    min_atoms: int = setting(2, "Size of a cluster at least.", panel=CUT, ge=1)
-    max_atoms: int = setting(40, "Size of a cluster at most.", panel=CUT, ge=1)
+    min_atoms: int = setting(2, "Smallest size of a cluster.", panel=CUT, ge=1)
+    max_atoms: int = setting(40, "Largest size of a cluster.", panel=CUT, ge=1)
     radius: float = setting(
-        6.0, "Distance to the chosen molecule.", unit="Angstrom", panel=CUT, gt=0
+        6.0, "Largest distance to the central molecule.", unit="Angstrom", panel=CUT, gt=0
     )
     formal_charges: dict[str, int] = setting(
         {}, "Formal charge of a molecule, e.g. BF4=-1.", panel=CUT, metavar="FORMULA=CHARGE"
@@ -81,13 +87,13 @@ class ClusterSettings(LabelSettings):
     )
     features: str | None = setting(
         None,
-        "Model whose features tell clusters apart; none: distances alone.",
+        "Model whose features measure the diversity of clusters; none: distances only.",
         panel=CUT,
         shown="electrolyte, none where it does not know an element",
         metavar="MODEL",
     )
-    seed: int | None = setting(None, "Draw each size between the limits.", panel=CUT, ge=0)
-    dry_run: bool = setting(False, "Write the clusters, label nothing.", panel=CUT)
+    seed: int | None = setting(None, "Seed to draw each size between the limits.", panel=CUT, ge=0)
+    dry_run: bool = setting(False, "Only write the clusters, without labels.", panel=CUT)
 
 
 @app.command()

@@ -15,7 +15,7 @@ class PySCFSettings(Settings):
     functional: str = setting(
         "b3lyp", "As PySCF names it, without dispersion, or hf.", panel=METHOD
     )
-    basis: str = setting("def2-svpd", "As PySCF names it.", panel=METHOD)
+    basis: str = setting("def2-svpd", "Basis set as named in PySCF.", panel=METHOD)
     density_fitting: bool = setting(
         True,
         "Fit the density (about 4e-5 Ha off); without it Coulomb and exchange are exact.",
@@ -33,7 +33,7 @@ class PySCFSettings(Settings):
     )
     esp_spacing: float = setting(0.3, "Of the CHELPG grid.", unit="Angstrom", panel=METHOD, gt=0)
     constrain_dipole: bool = setting(
-        False, "CHELPG charges with exactly the density's dipole.", panel=METHOD
+        False, "CHELPG charges that reproduce the dipole of the density exactly.", panel=METHOD
     )
     tolerance: float = setting(1e-9, "Of the SCF energy.", unit="Hartree", panel=METHOD, gt=0)
     max_cycles: int = setting(100, "SCF cycles per strategy.", panel=METHOD, ge=1)
@@ -45,5 +45,5 @@ class PySCFSettings(Settings):
         ge=1,
     )
     device: Literal["auto", "cpu", "cuda"] = setting(
-        "auto", "auto is GPU4PySCF where it is installed.", panel=ENGINE
+        "auto", "auto uses GPU4PySCF where it is installed.", panel=ENGINE
     )

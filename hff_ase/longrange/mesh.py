@@ -61,7 +61,7 @@ class MeshGroup:
         splines: their product on the half spectrum, 0 at k = 0.
         multiplicity: how many of +-k each entry of the half spectrum stands for, float64.
         basis: [n_group, 3, 3], see `hff_ase.longrange.reduction`; None where all are the identity.
-        known: what is kept while the cells stay as they are.
+        known: what is kept while the cells stay unchanged.
     """
 
     systems: Tensor | None
@@ -95,7 +95,7 @@ class MeshGroup:
         return torch.einsum("na,nba->nb", positions, reciprocal[self.grid.system]) * self.size
 
     def influence(self, cell: Tensor, alpha: float, power: int = 1) -> Tensor:
-        """The influence function of cells [n_group, 3, 3], computed anew only if they changed.
+        """The influence function of cells [n_group, 3, 3], recomputed only if they changed.
 
         To compare cells on a GPU would wait for it, and computing is cheap there: nothing is kept.
         """

@@ -23,7 +23,7 @@ class AlignSettings(Settings):
         panel=FITTING,
         ge=1,
     )
-    learning_rate: float = setting(2e-4, "At the beginning.", panel=FITTING, gt=0)
+    learning_rate: float = setting(2e-4, "Initial learning rate.", panel=FITTING, gt=0)
     frames: int = setting(30, "Of each liquid, spread over its samples.", panel=FITTING, ge=1)
     validation: float = setting(
         0.2, "Part of the frames that is not trained on.", panel=FITTING, ge=0, lt=1
@@ -65,7 +65,10 @@ class CalibrateSettings(Settings):
         1e-2, "Relative change of the objective at which it ends.", panel=FITTING, gt=0
     )
     weight: float = setting(
-        0.0, "Of the forces on the frames: squared error over what it was.", panel=FITTING, ge=0
+        0.0,
+        "Weight of the forces of the frames: squared error relative to its initial value.",
+        panel=FITTING,
+        ge=0,
     )
     prior: float = setting(1.0, "Factor of all prior widths.", panel=FITTING, gt=0)
     n_draws: int = setting(100, "Of bootstraps.", panel=FITTING, ge=1)
