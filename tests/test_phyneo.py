@@ -15,7 +15,9 @@ from ase import Atoms
 from hff_ase.batch import AtomsBatch
 from hff_ase.evaluator import Evaluator
 from hff_ase.importers.phyneo import COULOMB, KJ, molecule_of
+from hff_ase.molecular.bond_features import geometry
 from hff_ase.potential import HybridPotential
+from hff_ase.terms.bond_network import BondNetwork
 from hff_ase.terms.fixed_multipoles import FixedMultipoles
 from hff_ase.terms.multipole_induction import MultipoleInduction
 from hff_ase.terms.multipoles import Multipoles
@@ -159,3 +161,39 @@ def test_the_periodic_box_component_by_component(cutoff: float) -> None:
         np.testing.assert_allclose(
             found.stress[0].numpy() * volume / KJ, data[f"{prefix}W_{component}"], rtol=0, atol=1e-5
         )
+
+
+def in_any_slots(rows: np.ndarray) -> np.ndarray:
+    """Rows of descriptors [n, 7, n_features] with the neighbours of a bond, and its ends, in an
+    order of their own: the network takes means over them."""
+    found = rows.copy()
+    for row in found:
+        sides = [
+            side[np.lexsort(np.round(side, 3).T[::-1])]
+            for side in (row[1:4].copy(), row[4:].copy())
+        ]
+        row[1:] = np.concatenate(sorted(sides, key=lambda side: np.round(side, 3).tolist()))
+    return found
+
+
+@pytest.mark.parametrize("name", ["DMC", "ECA"])
+def test_descriptors_of_bonds_are_the_published_ones(name: str) -> None:
+    """In float32, as they are kept, for every order of every bond."""
+    data = np.load(DATA / "sgnn.npz")
+    numbers, bonds = (data[f"{name}_0/{key}"].tolist() for key in ("numbers", "bonds"))
+    entry = {"name": name, "numbers": numbers, "bonds": bonds, "network": 0}
+    term = BondNetwork([entry], [{"reach": 1, "valence": 4}])
+    batch = AtomsBatch.from_atoms(Atoms(numbers, data[f"{name}_0/positions_A"]))
+    _, (rows,) = term.prepare(batch)
+    n, n_bonds, width = rows.atoms.shape
+    less = term.reference_0[rows.row].flatten(0, 1)
+    changes = geometry(batch, rows.atoms.view(n * n_bonds, width), less).view(n, n_bonds, -1)
+    found = in_any_slots(torch.cat([term.elements_0[rows.row], changes], 2).float().numpy())
+    expected = in_any_slots(data[f"{name}_0/features"])
+    left = list(range(len(expected)))
+    for row, weight in zip(found, rows.weight.tolist(), strict=True):
+        apart = [float(np.abs(row - expected[k]).max()) for k in left]
+        nearest = left.pop(int(np.argmin(apart)))
+        assert min(apart) < 1e-5
+        assert weight == pytest.approx(data[f"{name}_0/row_weights"][nearest])
+    assert not left

@@ -25,6 +25,7 @@ from hff_ase.cli.evaluate import evaluate
 from hff_ase.cli.finetune import finetune
 from hff_ase.cli.import_bamboo import import_bamboo
 from hff_ase.cli.import_byteff import import_byteff
+from hff_ase.cli.import_phyneo import import_phyneo
 from hff_ase.cli.info import info
 from hff_ase.cli.ipi_path import ipi_path
 from hff_ase.cli.label import app as label
@@ -70,6 +71,7 @@ app.command(rich_help_panel=MODELS)(models)
 app.command(rich_help_panel=MODELS)(bench)
 app.command(name="import-bamboo", rich_help_panel=MODELS)(import_bamboo)
 app.command(name="import-byteff", rich_help_panel=MODELS)(import_byteff)
+app.command(name="import-phyneo", rich_help_panel=MODELS)(import_phyneo)
 app.command(rich_help_panel=MODELS)(info)
 
 

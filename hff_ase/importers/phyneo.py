@@ -10,14 +10,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 import numpy as np
+from ase import Atoms
 from ase.data import atomic_numbers
 
+from hff_ase.checkpoint import ModelInfo
+from hff_ase.domain import Domain, KnownMolecule
 from hff_ase.errors import CheckpointError
-from hff_ase.molecular.octahedra import LIGANDS
+from hff_ase.importers.sgnn import OFFSET, SCALE, VALENCES, read_weights
+from hff_ase.molecular.octahedra import opposite
+from hff_ase.molecular.shapes import embedded
 from hff_ase.molecular.templates import Template
+from hff_ase.potential import HybridPotential
+from hff_ase.terms.bond_network import BondNetwork
+from hff_ase.terms.fixed_multipoles import FixedMultipoles
+from hff_ase.terms.multipole_induction import MultipoleInduction
+from hff_ase.terms.multipoles import Multipoles
+from hff_ase.terms.slater import SlaterPairs
+from hff_ase.terms.slater_dispersion import SlaterDispersion
+
+__all__ = ["from_phyneo"]
+
+APART = 3.5  # Angstrom between the molecules of an example
 
 KCAL = 0.0433641042418  # eV
 KJ = KCAL / 4.184
@@ -134,7 +152,7 @@ def frames_of(
             others = [k for k in near[atom] if kinds[k] == kx and k != z]
             beyond = [k for k in near[z] if kinds[k] == kx and k != atom]
             for x in others or beyond:
-                if not _opposite(near[atom], z, x):
+                if not opposite(near[atom], z, x):
                     found.append([axis, atom, z, x])
         if not found:
             raise CheckpointError(
@@ -145,9 +163,244 @@ def frames_of(
     return rows
 
 
-def _opposite(around: Sequence[int], first: int, second: int) -> bool:
-    """Whether two ligands of a centre lie opposite each other, as templates list octahedra."""
-    if len(around) != LIGANDS or second not in around:
-        return False
-    half = LIGANDS // 2
-    return around.index(first) % half == around.index(second) % half
+SECTIONS = {  # of the XML -> its numbers in a table of types
+    "ADMPPmeForce": {"c0": "q"},
+    "ADMPDispPmeForce": {"C6": "C6", "C8": "C8", "C10": "C10"},
+    "SlaterExForce": {"A": "A_ex", "B": "B"},
+    "SlaterSrEsForce": {"A": "A_es"},
+    "SlaterSrPolForce": {"A": "A_pol"},
+    "SlaterSrDispForce": {"A": "A_disp"},
+    "SlaterDhfForce": {"A": "A_dhf"},
+    "QqTtDampingForce": {"Q": "Q_qqtt"},
+}
+SAME = {"SlaterDampingForce": ("B", "C6", "C8", "C10")}  # numbers that stand there once more
+DIPOLE = ("dX", "dY", "dZ")
+CENTRES = (5, 15)  # of ions that the second bonded network describes: BF4, PO2F2, PF6
+QUADRUPOLE = ("qXX", "qYY", "qZZ", "qXY", "qXZ", "qYZ")
+
+
+class ForceField(NamedTuple):
+    """What a file says: ``residues`` by name, (atoms as (symbol, type), bonds); ``types`` (see
+    `molecule_of`); ``factors`` for atoms 1, 2, 3 ... bonds apart."""
+
+    residues: dict[str, tuple[list[tuple[str, str]], list[list[int]]]]
+    types: dict[str, dict[str, Any]]
+    factors: tuple[float, ...]
+
+
+def read_xml(path: str | Path) -> ForceField:
+    """Read a force field; residues that others are bonded to (of polymers) are left out.
+
+    Raises:
+        CheckpointError: not such a file, or one that needs what is not done here.
+    """
+    try:
+        text = Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"expected an XML force field, got {error}") from None
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:  # what makes a parser read or grow without end
+        raise CheckpointError(f"expected an XML force field without declarations, got {path}")
+    try:
+        root = ElementTree.fromstring(text)
+        types: dict[str, dict[str, Any]] = {}
+        for section, names in SECTIONS.items():
+            for atom in _section(root, section).findall("Atom"):
+                own = types.setdefault(atom.attrib["type"], {"kz": "", "kx": ""})
+                own |= {ours: float(atom.attrib[theirs]) for theirs, ours in names.items()}
+                if section == "ADMPPmeForce":
+                    own |= {axis: atom.attrib.get(axis, "") for axis in ("kz", "kx")}
+                    own["dip"] = [float(atom.attrib[name]) for name in DIPOLE]
+                    own["quad"] = [float(atom.attrib[name]) for name in QUADRUPOLE]
+        for atom in _section(root, "ADMPPmeForce").findall("Polarize"):
+            parts = [float(atom.attrib[f"polarizability{axis}"]) for axis in ("XX", "YY", "ZZ")]
+            types[atom.attrib["type"]]["pol"] = sum(parts) / 3.0
+        for section, repeated in SAME.items():
+            for atom in _section(root, section).findall("Atom"):
+                _check_same(types[atom.attrib["type"]], atom.attrib, repeated, section)
+        symbols = {kind.attrib["name"]: kind.attrib["element"] for kind in root.iter("Type")}
+        residues = {
+            residue.attrib["name"]: _residue(residue, symbols)
+            for residue in root.iter("Residue")
+            if residue.find("ExternalBond") is None
+        }
+        return ForceField(residues, types, _factors(root))
+    except (ElementTree.ParseError, KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"expected an XML force field as DMFF reads PhyNEO's, got {error!r} in {path}"
+        ) from None
+
+
+def _section(root: ElementTree.Element, name: str) -> ElementTree.Element:
+    found = root.find(name)
+    if found is None:
+        raise ValueError(f"no element <{name}>")
+    return found
+
+
+def _check_same(
+    known: Mapping[str, Any], found: Mapping[str, str], names: Sequence[str], section: str
+) -> None:
+    for name in names:
+        if not math.isclose(float(found[name]), known[name], rel_tol=1e-6):
+            raise ValueError(f"another {name} of type {found['type']} in <{section}>")
+
+
+def _residue(
+    residue: ElementTree.Element, symbols: Mapping[str, str]
+) -> tuple[list[tuple[str, str]], list[list[int]]]:
+    """Atoms as (symbol, type) and bonds, by numbers or by names."""
+    atoms = residue.findall("Atom")
+    place = {atom.attrib["name"]: k for k, atom in enumerate(atoms)}
+    bonds = []
+    for bond in residue.findall("Bond"):
+        ends = bond.attrib
+        if "from" in ends:
+            bonds.append([int(ends["from"]), int(ends["to"])])
+        else:
+            bonds.append([place[ends["atomName1"]], place[ends["atomName2"]]])
+    kinds = [atom.attrib["type"] for atom in atoms]
+    return [(symbols[kind], kind) for kind in kinds], bonds
+
+
+def _factors(root: ElementTree.Element) -> tuple[float, ...]:
+    """The factors by bonds apart, which must be the same for everything."""
+    found = set()
+    for name in (*SECTIONS, *SAME):
+        attributes = _section(root, name).attrib
+        for kind in ("m", "p", "d"):
+            row = tuple(
+                float(attributes[key]) for k in range(2, 7)
+                if (key := f"{kind}Scale1{k}") in attributes
+            )  # fmt: skip
+            found |= {row} if row else set()
+    if len(found) != 1:
+        raise ValueError(f"factors that are not the same everywhere: {sorted(found)}")
+    return found.pop()
+
+
+def from_phyneo(
+    xml: str | Path,
+    sgnn: Sequence[str | Path],
+    molecules: Sequence[str] | None = None,
+    *,
+    as_published: bool = False,
+    cutoff: float = 9.0,
+    tolerance: float = 1e-6,
+) -> HybridPotential:
+    """The multipolar, polarisable force field of some molecules.
+
+    Args:
+        xml: the force field.
+        sgnn: .npz files of bonded networks (`hff_ase.importers.sgnn`), each told by its size: for
+            molecules of up to four bonds at an atom, and for ions such as PF6 and BF4.
+        molecules: names of residues; None for all that the networks can describe.
+        as_published: moments in the published frames, whose energies change when everything is
+            turned, and pairs cut sharply; else neither, and atoms of one type are alike.
+        cutoff: of pair terms and of the real-space part of lattice sums, Angstrom.
+        tolerance: of the lattice sums.
+
+    Raises:
+        CheckpointError: a file cannot be read, or a molecule has no parameters or no network.
+    """
+    field = read_xml(xml)
+    weights = dict(read_weights(path) for path in sgnn)
+    names = list(field.residues) if molecules is None else list(molecules)
+    entries = []
+    for name in names:
+        if name not in field.residues:
+            raise CheckpointError(
+                f"expected molecules among {', '.join(field.residues)}, got {name!r}"
+            )
+        entry = molecule_of(name, *field.residues[name], field.types, as_published)
+        valence = _valence(entry)
+        if valence and valence not in weights:
+            if molecules is None:
+                continue
+            raise CheckpointError(
+                f"expected a bonded network of {valence} bonds at an atom for {name}, got those of "
+                f"{', '.join(map(str, weights)) or 'none'}"
+            )
+        entry["network"] = list(weights).index(valence) if valence else None
+        entries.append(entry)
+    pairs: dict[str, Any] = {
+        "factors": field.factors,
+        "cutoff": cutoff,
+        "switch_width": 0.0 if as_published else 1.0,
+    }
+    sums: dict[str, Any] = {
+        "factors": field.factors,
+        "cutoff": cutoff,
+        "tolerance": tolerance,
+        "prefactor": COULOMB,
+    }
+    networks = [{"reach": VALENCES[valence], "valence": valence} for valence in weights]
+    bonded = BondNetwork(entries, networks, SCALE * KJ, OFFSET * KJ)
+    for net, own in zip(bonded.networks, weights.values(), strict=True):
+        try:
+            net.load_state_dict(own)
+        except RuntimeError as error:
+            raise CheckpointError(f"expected weights of the published sizes, got {error}") from None
+    terms = {
+        "moments": FixedMultipoles(entries),
+        "bonded": bonded,
+        "multipoles": Multipoles(entries, **sums),
+        "induction": MultipoleInduction(entries, **sums),
+        "slater": SlaterPairs(entries, prefactor=COULOMB, **pairs),
+        "dispersion": SlaterDispersion(entries, tolerance=tolerance, **pairs),
+    }
+    numbers = {z for entry in entries for z in entry["numbers"]}
+    symbols = [symbol for symbol, z in atomic_numbers.items() if z in numbers]
+    return HybridPotential(terms, symbols).requires_grad_(False).eval()
+
+
+def _valence(entry: Mapping[str, Any]) -> int:
+    """Of the network that describes a molecule: 6 for boron or phosphorus with all others around
+    it and wherever an atom has more than 4 bonds, 4 for others, 0 for an atom alone."""
+    n = len(entry["numbers"])
+    if n == 1:
+        return 0
+    bonds = np.bincount(np.array(entry["bonds"]).reshape(-1), minlength=n)
+    centre = int(bonds.argmax())
+    star = bonds[centre] == n - 1 == len(entry["bonds"])
+    return 6 if bonds[centre] > 4 or (star and entry["numbers"][centre] in CENTRES) else 4
+
+
+def info_of(name: str, potential: HybridPotential) -> ModelInfo:
+    """What an imported force field is: source, licence, and the molecules that it is for."""
+    moments = potential.terms["moments"]
+    if not isinstance(moments, FixedMultipoles):
+        raise CheckpointError(f"expected fixed multipoles, got {type(moments).__name__}")
+    templates, values = moments.templates, moments.charge().tolist()
+    known = []
+    for template, first in zip(templates.molecules, templates.first, strict=True):
+        charge = round(sum(values[first : first + len(template.numbers)]))
+        known.append(KnownMolecule(template.name, template.graph, charge))
+    names = ", ".join(molecule.name for molecule in known)
+    return ModelInfo(
+        name=name,
+        description=f"PhyNEO's forms, multipolar and polarisable, for {names}",
+        licence="that of the imported files (PhyNEO-Electrolyte: GPL-3.0)",
+        provenance="an XML force field and weights of its bonded network, given by the user",
+        trained_with=tuple(term for term, _ in potential.named_terms()),
+        domain=Domain(tuple(known)),
+    )
+
+
+def example(potential: HybridPotential) -> Atoms:
+    """The molecules beside each other, to store their results with the model."""
+    domain = info_of("", potential).domain
+    moments = potential.terms["moments"]
+    together, charge, edge = Atoms(), 0.0, 0.0
+    templates = moments.templates.molecules if isinstance(moments, FixedMultipoles) else ()
+    for index, (template, known) in enumerate(
+        zip(templates, domain.molecules if domain else (), strict=True)
+    ):
+        positions = embedded(template)
+        positions[:, 0] += edge - positions[:, 0].min()
+        edge = float(positions[:, 0].max()) + APART
+        molecule = Atoms(list(template.numbers), positions)
+        molecule.set_array("molecule", np.full(len(molecule), index))
+        together += molecule
+        charge += known.charge
+    together.info["charge"] = charge
+    return together

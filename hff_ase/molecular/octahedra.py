@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from ase import Atoms
 
@@ -38,6 +40,14 @@ def in_opposite_pairs(
         for index, place in zip(_paired(unit @ unit.T), _by_halves(ligands), strict=True):
             chosen[present[index]] = place
     return chosen
+
+
+def opposite(ligands: Sequence[int], first: int, second: int) -> bool:
+    """Whether two ligands of an octahedral centre are opposite, as a template lists them."""
+    if len(ligands) != LIGANDS or first not in ligands or second not in ligands:
+        return False
+    half = LIGANDS // 2
+    return first != second and ligands.index(first) % half == ligands.index(second) % half
 
 
 def _paired(cosines: np.ndarray) -> list[int]:

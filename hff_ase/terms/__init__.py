@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hff_ase.terms.bamboo_dispersion import BambooDispersion
+from hff_ase.terms.bond_network import BondNetwork
 from hff_ase.terms.bonded import Bonded
 from hff_ase.terms.coulomb import Coulomb
 from hff_ase.terms.dispersion import D3Dispersion
@@ -41,6 +42,7 @@ TERMS: dict[str, type[Term]] = {
         FixedMultipoles,
         Multipoles,
         MultipoleInduction,
+        BondNetwork,
         SlaterPairs,
         SlaterDispersion,
     )

@@ -34,7 +34,7 @@ class SlaterPairs(SitePairTerm):
     at short range), each a part of its own, and ``charges`` for the last term, which takes from
     point charges what they do not have where they overlap. Form of overlap: Van Vleet et al., J.
     Chem. Theory Comput. 12, 3851 (2016); parts and product rule as in PhyNEO (J. Chem. Theory
-    Comput. 20, 9 (2024)).
+    Comput. 20, 253 (2024)).
 
     Nothing here keeps nuclei apart: exchange is finite at r = 0.
 
