@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def finetune(given: Given, switches: ResumeSwitch) -> None:
         "output": output,
     }
     calc = HybridFF.load(config.start, device=config.device, dtype=config.dtype)
-    keep(config, output)
+    keep(config, given, output)
     with stop_on_signals() as stop:
         if config.test is None:
             calc = train_further(calc, config.frames, stop=stop, **common)
@@ -86,12 +87,27 @@ def finetune(given: Given, switches: ResumeSwitch) -> None:
     typer.echo(f"{output / 'comparison.md'}; the model is {output / 'finetuned' / 'model.hff'}")
 
 
-def keep(config: FinetuneConfig, output: Path) -> None:
-    """Write down what a run is started with; one that has begun keeps what it has."""
+def keep(config: FinetuneConfig, given: Given, output: Path) -> None:
+    """Write down what was asked for; a run that has begun keeps what it has.
+
+    Not the defaults: they differ between the training from random weights and the other one.
+    """
     from hff_ase.files import write_whole
+    from hff_ase.settings import to_yaml
     from hff_ase.training.loop.state import STATE
 
     if any((output / folder / STATE).exists() for folder in ("", "finetuned")):
         return
     output.mkdir(parents=True, exist_ok=True)
-    write_whole(output / FILE, config.to_yaml().encode())
+    asked = asked_for(config.model_dump(mode="json", by_alias=True), given)
+    write_whole(output / FILE, to_yaml(asked).encode())
+
+
+def asked_for(settings: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Checked settings, of which only those that were given."""
+    return {
+        name: asked_for(settings[name], value)
+        if isinstance(value, Mapping) and isinstance(settings[name], Mapping)
+        else settings[name]
+        for name, value in given.items()
+    }
