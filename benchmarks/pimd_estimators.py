@@ -37,7 +37,7 @@ from ase.vibrations import Vibrations
 from hff_ase import HybridFF
 from hff_ase.allocator import keep_memory
 from hff_ase.bench.boxes import large_box
-from hff_ase.dynamics.observables.density import block_average
+from hff_ase.dynamics.observables.block_average import block_average
 from hff_ase.dynamics.pimd import PIMDRun
 from hff_ase.dynamics.pimd.config import PIMDConfig
 from hff_ase.dynamics.pimd.input_xml import labels

@@ -10,6 +10,9 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from hff_ase.errors import StructureError
+from hff_ase.units import GRAM_PER_CM3
+
+__all__ = ["mass_density"]
 
 FARTHEST_ATOM = 1e7  # Angstrom from the origin; beyond it float64 keeps less than 1e-9 Angstrom
 DENSEST = 0.1  # Angstrom^3 per atom; diamond has 5.7
@@ -117,3 +120,14 @@ def check_cell(cell: np.ndarray, place: str = "") -> None:
 
 def _lower(key: Any) -> str:
     return key.lower() if isinstance(key, str) else ""
+
+
+def mass_density(atoms: Atoms) -> float:
+    """Mass density of a periodic structure, g/cm^3.
+
+    Raises:
+        StructureError: the structure is not periodic in all three directions.
+    """
+    if not atoms.pbc.all():
+        raise StructureError(f"expected a periodic box for a density, got pbc={atoms.pbc.tolist()}")
+    return float(atoms.get_masses().sum() / atoms.get_volume() / GRAM_PER_CM3)

@@ -25,7 +25,6 @@ from hff_ase.dynamics.build import compose, find_solvent, ions, parse_recipe, so
 from hff_ase.dynamics.build.naming import graph_of, name_of
 from hff_ase.dynamics.config import MDConfig
 from hff_ase.dynamics.md import MDRun
-from hff_ase.dynamics.observables.density import mass_density
 from hff_ase.dynamics.replicas import ReplicaConfig, ReplicaRun
 from hff_ase.dynamics.start.domains import check_domains
 from hff_ase.errors import (
@@ -36,6 +35,7 @@ from hff_ase.errors import (
 )
 from hff_ase.importers.bamboo import published_domain
 from hff_ase.models import available_models, model_path, shipped_domains
+from hff_ase.structures import mass_density
 from hff_ase.training.domain import domain_of_dataset
 
 DOMAINS = shipped_domains()

@@ -33,11 +33,11 @@ from hff_ase.dynamics.equilibration import (
 from hff_ase.dynamics.equilibration.equilibration_run import real_masses
 from hff_ase.dynamics.equilibration.groups import expected_density, measured_density
 from hff_ase.dynamics.equilibration.verdict import DENSITY, POTENTIAL
-from hff_ase.dynamics.observables.density import mass_density
 from hff_ase.dynamics.replicas import ReplicaConfig, ReplicaRun
 from hff_ase.dynamics.reporters import read_statistics
 from hff_ase.dynamics.start.masses import repartition
 from hff_ase.errors import ConfigError, HFFWarning, SimulationError
+from hff_ase.structures import mass_density
 
 PROGRAM = Path(__file__).with_name("toy_equilibration.py")
 

@@ -20,10 +20,11 @@ from hff_ase.dynamics.engine.ase.ase_internals import refuse_other_ase
 from hff_ase.dynamics.engine.momenta import random_momenta, temperature
 from hff_ase.dynamics.guards.checks import check_contacts
 from hff_ase.dynamics.md import MDRun
-from hff_ase.dynamics.observables.density import block_average, mass_density
+from hff_ase.dynamics.observables.block_average import block_average
 from hff_ase.dynamics.reporters.statistics import read_statistics, stage_averages
 from hff_ase.errors import ConfigError, SimulationError, StructureError
 from hff_ase.settings import parse_time
+from hff_ase.structures import mass_density
 from hff_ase.units import BAR
 
 

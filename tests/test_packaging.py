@@ -81,7 +81,7 @@ def test_wheel_holds_the_package_and_nothing_else(built):
         "hff_ase/calculators/hybrid.py",
         "hff_ase/dynamics/md/md_run.py",
         "hff_ase/dynamics/build/molecules.json",
-        "hff_ase/dynamics/observables/density.py",
+        "hff_ase/dynamics/observables/block_average.py",
         "hff_ase/terms/data/d3_reference.npz",
     ):
         assert expected in inside

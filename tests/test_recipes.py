@@ -20,8 +20,8 @@ from hff_ase.data import read_frames, write_database
 from hff_ase.data.frames import frames_text
 from hff_ase.dynamics.build import build_box, parse_recipe
 from hff_ase.dynamics.build.composition import compose
-from hff_ase.dynamics.observables.density import mass_density
 from hff_ase.files import write_whole
+from hff_ase.structures import mass_density
 from hff_ase.training import TrainConfig
 
 RECIPE = Path(__file__).parents[1] / "models" / "recipes" / "electrolyte"

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from ase import Atoms
 
-from hff_ase.dynamics.observables.density import mass_density
 from hff_ase.dynamics.replicas.config import ReplicaConfig
 from hff_ase.errors import RecipeError
+from hff_ase.structures import mass_density
 
 NEAR = 1.0  # K between a measured density and the temperature of a run
 

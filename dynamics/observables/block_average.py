@@ -1,28 +1,11 @@
-"""Mass density, and the error of the mean of a correlated series."""
+"""The error of the mean of a correlated series."""
 
 from __future__ import annotations
 
 import numpy as np
-from ase import Atoms
 from numpy.typing import ArrayLike
 
-from hff_ase.errors import StructureError
-from hff_ase.units import GRAM_PER_CM3
-
-__all__ = ["mass_density"]
-
 MIN_BLOCKS = 8  # with fewer blocks the estimate of the error is itself mostly noise
-
-
-def mass_density(atoms: Atoms) -> float:
-    """Mass density of a periodic structure, g/cm^3.
-
-    Raises:
-        StructureError: the structure is not periodic in all three directions.
-    """
-    if not atoms.pbc.all():
-        raise StructureError(f"expected a periodic box for a density, got pbc={atoms.pbc.tolist()}")
-    return float(atoms.get_masses().sum() / atoms.get_volume() / GRAM_PER_CM3)
 
 
 def block_average(series: ArrayLike) -> tuple[float, float]:

@@ -22,12 +22,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import f as fisher
 
+from hff_ase.dynamics.observables.block_average import block_average
 from hff_ase.dynamics.observables.correlation import (
     MIN_SAMPLES,
     Correlation,
     integrated_correlation,
 )
-from hff_ase.dynamics.observables.density import block_average
 from hff_ase.dynamics.observables.observable import Observable, one_sigma, refuse
 from hff_ase.errors import ConfigError
 

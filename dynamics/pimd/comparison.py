@@ -9,7 +9,7 @@ from typing import Any
 from ase import Atoms
 from ase.io import iread, read
 
-from hff_ase.dynamics.observables.density import block_average
+from hff_ase.dynamics.observables.block_average import block_average
 from hff_ase.dynamics.pimd.force_fields import START
 from hff_ase.dynamics.pimd.input_xml import BEAD, PREFIX, PROPERTIES
 from hff_ase.dynamics.pimd.rdf import Array

@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms, units
 from numpy.typing import NDArray
 
-from hff_ase.dynamics.observables.density import block_average
+from hff_ase.dynamics.observables.block_average import block_average
 from hff_ase.dynamics.pimd.config import PIMDConfig
 from hff_ase.dynamics.pimd.input_xml import labels
 from hff_ase.dynamics.reporters.statistics import finite_or_none

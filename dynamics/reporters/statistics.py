@@ -14,7 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 
 from hff_ase.dynamics.engine.interface import Sample
-from hff_ase.dynamics.observables.density import block_average
+from hff_ase.dynamics.observables.block_average import block_average
 from hff_ase.units import BAR, GRAM_PER_CM3
 
 FRAME_RESULTS = ("energy", "stress", "charges")

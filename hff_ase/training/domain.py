@@ -12,8 +12,8 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.data.dataset import Dataset
 from hff_ase.domain import Domain, KnownMolecule
 from hff_ase.molecule_graph import MoleculeGraph
+from hff_ase.structures import mass_density
 from hff_ase.topology import Topology, perceive
-from hff_ase.units import GRAM_PER_CM3
 
 LOOKED_AT = 3  # frames of each list of elements: first, middle, last
 MOST_READ = 2000  # frames of a database, evenly spaced
@@ -36,7 +36,7 @@ def domain_of_dataset(dataset: Dataset) -> Domain | None:
         batch = dataset[k][0]
         alike[batch.numbers.numpy().tobytes()].append(k)
         if bool(batch.periodic[0]):
-            densities.append(_density(batch))
+            densities.append(mass_density(atoms_of(batch)))
     found: dict[str, list[tuple[MoleculeGraph, float]]] = defaultdict(list)
     for places in alike.values():
         chosen = [places[k] for k in _spaced(len(places), LOOKED_AT)]
@@ -91,9 +91,3 @@ def _common(topologies: Sequence[Topology]) -> list[tuple[MoleculeGraph, float]]
         for same in seen.values()
         if len(same) >= least
     ]
-
-
-def _density(batch: AtomsBatch) -> float:
-    """g/cm3 of a periodic system."""
-    atoms = atoms_of(batch)
-    return float(atoms.get_masses().sum() / atoms.get_volume() / GRAM_PER_CM3)
