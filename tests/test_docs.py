@@ -219,6 +219,16 @@ def test_figures_of_pages_are_drawn(executed: Any, tmp_path: Path) -> None:
         assert (tmp_path / f"{name}.svg").stat().st_size > 10_000
 
 
+def test_snippets_of_pages_run(executed: Any, tmp_path: Path) -> None:
+    pages = [page for page in PAGES if executed.SNIPPET.search(page.read_text("utf-8"))]
+    assert [page.stem for page in pages] == ["tutorial"]
+    text = executed.executed(pages[0].read_text("utf-8"), "tutorial", tmp_path)
+    peak = re.search(r"Li-O: .* at (\d\.\d\d) A", text)
+    assert peak is not None
+    assert 1.7 < float(peak[1]) < 2.2  # where lithium coordinates oxygen
+    assert (tmp_path / "tutorial-structure.png").stat().st_size > 10_000
+
+
 def test_a_snippet_shows_what_it_prints_and_draws(executed: Any, tmp_path: Path) -> None:
     page = "```python run\nx = 2\n```\n\ntext\n\n```python run\nprint(3 * x)\n"
     page += "open('a.png', 'w').close()\n```\n"
