@@ -21,6 +21,7 @@ from mpi4py import MPI
 from hff_ase import HybridFF
 from hff_ase.dynamics.lammps import attach, write_data
 from hff_ase.dynamics.lammps.attaching import Attached
+from hff_ase.dynamics.lammps.box import box_of
 from hff_ase.dynamics.lammps.stopping import stop
 
 # isort: split
@@ -40,7 +41,8 @@ def start(atoms: Any, calc: HybridFF, job: dict[str, Any], folder: Path) -> tupl
     setup = ["units metal", "atom_style full", "atom_modify map array", *before]
     lmp.commands_list([*setup, f"read_data {data}"])
     charge = float(atoms.info.get("charge", 0.0))
-    return lmp, attach(lmp, calc, types, charge=charge)
+    how = {name: job[name] for name in ("long_range",) if name in job}
+    return lmp, attach(lmp, calc, types, charge=charge, **how)
 
 
 def gather(lmp: Any, name: str, width: int) -> np.ndarray:
@@ -62,7 +64,7 @@ def results_of(lmp: Any, attached: Attached) -> dict[str, Any]:
         "velocities": gather(lmp, "v", 3),
         "virial": np.array(tensor) * TO_EV,
         "total": lmp.get_thermo("etotal"),
-        "cell": np.array(lmp.extract_box()[1]) - np.array(lmp.extract_box()[0]),
+        "cell": box_of(lmp)[1],
         "low": np.array(lmp.extract_box()[0]),
         "counts": counts,
     }
@@ -95,6 +97,7 @@ def main(path: Path) -> None:
             for command in job.get("commands", ["run 0"]):
                 lmp.command(command)
             found.append(results_of(lmp, attached))
+            attached.close()
             lmp.close()
         if WORLD.rank == 0:
             arrays = {

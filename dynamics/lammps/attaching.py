@@ -18,8 +18,12 @@ from hff_ase.dynamics.lammps.box import (
     numbers_of_types,
 )
 from hff_ase.dynamics.lammps.domain import Domain
+from hff_ase.dynamics.lammps.long_range import LongRange, OwnMesh
+from hff_ase.dynamics.lammps.pppm import PPPM
 from hff_ase.dynamics.lammps.stopping import stop
 from hff_ase.errors import ConfigError, StructureError
+from hff_ase.potential import HybridPotential
+from hff_ase.terms.coulomb import Coulomb
 
 VOIGT = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))  # LAMMPS' order: xx yy zz xy xz yz
 MOST_CHARGE = 0.01  # e, by which charges that are there may differ from the total charge
@@ -34,6 +38,8 @@ def attach(
     dtype: str = "float32",
     device: str = "cpu",
     skin: float = 1.0,
+    long_range: str = "mesh",
+    pppm_accuracy: float = 1e-6,
     fix: str = "hff",
 ) -> Attached:
     """Give a LAMMPS its forces from a model, on every MPI process that it runs on.
@@ -51,6 +57,8 @@ def attach(
         dtype: precision of the networks, "float32" or "float64".
         device: "cpu" or "cuda": each process of a machine takes the card of its number there.
         skin: LAMMPS' skin, Angstrom.
+        long_range: "mesh", the model's own, or "pppm", LAMMPS', for many processes.
+        pppm_accuracy: of the latter, relative as in LAMMPS' ``kspace_style``.
         fix: ID of the fix.
 
     Raises:
@@ -73,7 +81,8 @@ def attach(
     known = potential.elements or ()
     numbers = numbers_of_types(lmp, types, known)
     _check_charges(lmp, world, charge)
-    domain = Domain(potential, numbers.tolist(), world, skin, charge)
+    far = long_range_of(potential, world, long_range, pppm_accuracy, skin)
+    domain = Domain(potential, numbers.tolist(), world, skin, charge, far)
     domain.refuse_indivisible()
     for command in (
         f"neighbor {skin} bin",
@@ -103,6 +112,11 @@ class Attached:
         self.charges: np.ndarray | None = None
         self._keeps_charges = bool(lmp.extract_setting("q_flag"))
 
+    def close(self) -> None:
+        """End what was started beside the LAMMPS (`long_range="pppm"`); called by all processes."""
+        if self.domain.long_range is not None:
+            self.domain.long_range.close()
+
     def callback(self, _: Any, step: int, n: int, tag: Any, x: Any, forces: np.ndarray) -> None:
         """What LAMMPS calls; no error leaves it, since nobody would hear of it."""
         try:
@@ -130,6 +144,26 @@ class Attached:
         self.charges = None if charges is None else charges[: frame.n_own].cpu().numpy()
         if self._keeps_charges and self.charges is not None and frame.n_own:
             self.lmp.numpy.extract_atom("q", nelem=frame.n_own)[: frame.n_own] = self.charges
+
+
+def long_range_of(
+    potential: HybridPotential, world: Any, name: str, accuracy: float, skin: float
+) -> LongRange | None:
+    """What sums the smooth part of 1/r of a potential; None where it has no Coulomb term.
+
+    Raises:
+        ConfigError: an unknown name, an accuracy that cannot be, or pppm without a Coulomb term.
+    """
+    if name not in ("mesh", "pppm"):
+        raise ConfigError(f"expected the long range 'mesh' or 'pppm', got {name!r}")
+    if not 0.0 < accuracy < 1.0:
+        raise ConfigError(f"expected a pppm accuracy between 0 and 1, got {accuracy}")
+    coulomb = [term for _, term in potential.named_terms() if isinstance(term, Coulomb)]
+    if name == "pppm":
+        if not coulomb:
+            raise ConfigError("expected a model with a Coulomb term for pppm, got none")
+        return PPPM(coulomb[0], world, accuracy, skin)
+    return OwnMesh(coulomb[0]) if coulomb else None
 
 
 def card_of(device: str, local: int) -> str:

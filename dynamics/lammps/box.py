@@ -62,11 +62,12 @@ def frame_of(lmp: Any) -> Frame:
     """Own atoms and copies of this process, as they are now."""
     low, cell = box_of(lmp)
     n_own, n_all = lmp.extract_setting("nlocal"), lmp.extract_setting("nall")
-    x, tag, kind = (_atoms(lmp, name, n_all) for name in ("x", "id", "type"))
+    x, tag, kind = (atoms_of(lmp, name, n_all) for name in ("x", "id", "type"))
     return Frame(x.reshape(-1, 3) - low, tag.astype(np.int64), kind.astype(np.int64), n_own, cell)
 
 
-def _atoms(lmp: Any, name: str, n: int) -> np.ndarray:
+def atoms_of(lmp: Any, name: str, n: int) -> np.ndarray:
+    """A view of the first n rows of an array of atoms, [n] or [n, 3]."""
     if not n:
         return np.empty(0)
     return np.asarray(lmp.numpy.extract_atom(name, nelem=n))[:n]

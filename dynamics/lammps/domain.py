@@ -15,10 +15,10 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.chain import refuse_whole_system_terms
 from hff_ase.domain_pairs import DomainPairs, Points, points_of
 from hff_ase.dynamics.lammps.exchange import Link, MPIHalo
+from hff_ase.dynamics.lammps.long_range import LongRange
 from hff_ase.dynamics.lammps.owners import owners_of
 from hff_ase.evaluator import Evaluator
 from hff_ase.potential import Evaluation, HybridPotential
-from hff_ase.terms.coulomb import Coulomb
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Domain:
         world: an mpi4py communicator; every method that says so is called by all its processes.
         skin: how much farther than the cutoffs copies are there, Angstrom.
         charge: of the whole box, e.
+        long_range: what sums over the charges of all processes, for models with a Coulomb term.
 
     Attributes:
         halo: to the other processes, since the last `build`.
@@ -62,6 +63,7 @@ class Domain:
         world: Any,
         skin: float,
         charge: float,
+        long_range: LongRange | None = None,
     ) -> None:
         self.potential, self.world, self.skin, self.charge = potential, world, skin, charge
         self.numbers = np.asarray(numbers, np.int64)
@@ -70,8 +72,7 @@ class Domain:
         self.reach = potential.cutoff + skin
         full = [r.cutoff for r in requests if r.kind == "full"]
         self.near = min(full, default=potential.cutoff) + skin
-        coulomb = [t for _, t in potential.named_terms() if isinstance(t, Coulomb)]
-        self.coulomb = coulomb[0] if coulomb else None
+        self.long_range = long_range
         self.points: Points | None = None
         self.n_builds = 0
 
@@ -110,6 +111,8 @@ class Domain:
         self.pairs = DomainPairs(self.potential.requests(), self.points, self.skin, terms)
         self.pairs.build(batch)
         self.halo = self._links(frame)
+        if self.long_range is not None:
+            self.long_range.renew(frame.tag[: frame.n_own])
         self._owned = torch.arange(batch.n_atoms, device=batch.device) < frame.n_own
         self.n_builds += 1
 
@@ -155,5 +158,5 @@ class Domain:
         near, everything = links or (empty, empty)
         n_total, n_with = (int(self.world.allreduce(n)) for n in (n_own, n_own > 0))
         counts = n_own, n_atoms, n_total, (1.0 / n_with if n_own else 0.0)
-        halo = (everything, near), (self.near - self.skin, n_near), self.coulomb
+        halo = (everything, near), (self.near - self.skin, n_near), self.long_range
         return MPIHalo(self.world, *counts, *halo)

@@ -9,9 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hff_ase.batch import AtomsBatch
-from hff_ase.longrange.ewald import explicit_corrections
-from hff_ase.terms.coulomb import Coulomb
+from hff_ase.dynamics.lammps.long_range import LongRange
 
 
 class Link:
@@ -64,7 +62,7 @@ class MPIHalo:
         links: the exchange with all ghosts, and with those that may lie within a shorter distance;
             the latter are the first ``n_near`` atoms.
         near: that distance, Angstrom.
-        coulomb: whose smooth part is summed over all processes; None where there is none.
+        long_range: what sums the smooth part of 1/r over all processes; None where there is none.
     """
 
     def __init__(
@@ -76,12 +74,11 @@ class MPIHalo:
         share: float,
         links: tuple[Link, Link],
         near: tuple[float, int],
-        coulomb: Coulomb | None,
+        long_range: LongRange | None,
     ) -> None:
         self.world = world
         self.n_own, self.n_atoms, self.n_total, self.share = n_own, n_atoms, n_total, share
-        self.links, self.near, self.coulomb = links, near, coulomb
-        self._plan: Any = None
+        self.links, self.near, self.long_range = links, near, long_range
 
     def within(self, cutoff: float) -> MPIHalo:
         """The exchange with near ghosts, if these are all within the cutoff; else this one. All
@@ -127,25 +124,7 @@ class MPIHalo:
     def reciprocal(
         self, positions: Tensor, cell: Tensor, charges: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The smooth part of 1/r by one mesh (or one set of waves) that all add to."""
-        if self.coulomb is None:
+        """The smooth part of 1/r, over the charges of all processes."""
+        if self.long_range is None:
             raise RuntimeError("expected a Coulomb term behind the long range, got none")
-        n = len(charges)
-        if not n:  # a charge of nothing, so that sums are there
-            positions, charges = positions.new_zeros(1, 3), charges.new_zeros(1)
-        batch = AtomsBatch.of(
-            {
-                "positions": positions.detach(),
-                "numbers": torch.ones_like(charges, dtype=torch.int64),
-                "system": torch.zeros_like(charges, dtype=torch.int64),
-                "cell": cell.detach(),
-                "periodic": torch.ones(1, dtype=torch.bool, device=cell.device),
-                "charge": charges.new_zeros(1),
-            }
-        )
-        method, q = self.coulomb.reciprocal, charges.detach().contiguous()
-        if self._plan is None:
-            self._plan = method.prepare(batch)
-        found = method.explicit(batch, q, self._plan, self)
-        found = found + explicit_corrections(batch, q, self.coulomb.alpha, self)
-        return found.phi[:n], found.d_positions[:n], found.d_cell
+        return self.long_range.reciprocal(positions, cell, charges, self)

@@ -6,11 +6,14 @@ import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hff_ase.settings import setting
 from hff_ase.settings.common import MODEL, OUTPUT, PrecisionSettings
 from hff_ase.settings.declare import REQUIRED
+
+# what `attach` takes under the same names
+ASKED = {"dtype", "device", "charge", "skin", "long_range", "pppm_accuracy"}
 
 
 class LammpsSettings(PrecisionSettings):
@@ -38,6 +41,15 @@ class LammpsSettings(PrecisionSettings):
     charge: float = setting(0.0, "Total charge of the box.", unit="e", panel=MODEL)
     skin: float = setting(
         1.0, "Skin of the neighbour list beyond the cutoffs.", unit="Angstrom", panel=MODEL, gt=0
+    )
+    long_range: Literal["mesh", "pppm"] = setting(
+        "mesh",
+        "What sums the long range: the model's own mesh, which every rank transforms whole, or "
+        "LAMMPS' PPPM, for many ranks.",
+        panel=MODEL,
+    )
+    pppm_accuracy: float = setting(
+        1e-6, "Of LAMMPS' PPPM, as in its kspace_style.", panel=MODEL, gt=0, lt=1
     )
     variable: tuple[str, ...] = setting(
         (), "Value of a variable of the input.", metavar="NAME=VALUE"
@@ -79,9 +91,15 @@ def _run(settings: LammpsSettings, world: Any) -> None:
                 file.write_text(text, encoding="utf-8")
         world.Barrier()
         lmp.file(str(files[0]))
-        asked = settings.model_dump(include={"dtype", "device", "charge", "skin"})
-        attach(lmp, settings.model, settings.types or None, fix=parts.fix, **asked)
+        attached = attach(
+            lmp,
+            settings.model,
+            settings.types or None,
+            fix=parts.fix,
+            **settings.model_dump(include=ASKED),
+        )
         lmp.file(str(files[1]))
+        attached.close()
         lmp.close()
         world.Barrier()
 
