@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import torch
 from ase.io import read
 from mpi4py import MPI
 
-from hff_ase import HybridFF
+from hff_ase import HybridFF, halo
 from hff_ase.dynamics.lammps import attach, write_data
 from hff_ase.dynamics.lammps.attaching import Attached
 from hff_ase.dynamics.lammps.box import box_of
@@ -54,8 +56,8 @@ def gather(lmp: Any, name: str, width: int) -> np.ndarray:
 def results_of(lmp: Any, attached: Attached) -> dict[str, Any]:
     """What the last step gave."""
     tensor = [lmp.extract_compute("virial", 0, 1)[k] * lmp.get_thermo("vol") for k in range(6)]
-    halo = attached.domain.halo
-    counts = WORLD.gather((halo.n_own, halo.n_atoms, attached.domain.n_builds))
+    links = attached.domain.halo
+    counts = WORLD.gather((links.n_own, links.n_atoms, attached.domain.n_builds))
     return {
         "energy": lmp.get_thermo("pe"),
         "forces": gather(lmp, "f", 3),
@@ -70,35 +72,43 @@ def results_of(lmp: Any, attached: Attached) -> dict[str, Any]:
     }
 
 
-def without_response(job: dict[str, Any]) -> None:
-    """Leave the long range out of dE/dq: what must not go unnoticed."""
-    from hff_ase import halo
+@contextmanager
+def response(kept: bool) -> Iterator[None]:
+    """Leave the long range out of dE/dq for a while: what must not go unnoticed."""
 
     def cut(ctx: Any, *grads: Any) -> Any:
         d_positions, d_cell, d_charges, nothing = whole(ctx, *grads)
         return d_positions, d_cell, 0.0 * d_charges, nothing
 
     whole = halo._Reciprocal.backward
-    if job.get("without_response"):
+    if not kept:
         halo._Reciprocal.backward = staticmethod(cut)  # type: ignore[assignment]
+    yield
+    halo._Reciprocal.backward = staticmethod(whole)  # type: ignore[assignment]
+
+
+def evaluate(job: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """What the last step of each of a job's boxes gave."""
+    calc = HybridFF.load(job.get("model", "electrolyte"), dtype=job.get("dtype", "float64"))
+    found = []
+    for atoms in read(job["boxes"], ":"):
+        lmp, attached = start(atoms, calc, job, folder)
+        lmp.command("compute virial all pressure NULL fix")
+        lmp.command("thermo_style custom step temp pe etotal press vol c_virial[1]")
+        for command in job.get("commands", ["run 0"]):
+            lmp.command(command)
+        found.append(results_of(lmp, attached))
+        attached.close()
+        lmp.close()
+    return found
 
 
 def main(path: Path) -> None:
     """Run every job of a file."""
     torch.set_num_threads(1)
     for number, job in enumerate(json.loads(path.read_text())):
-        calc = HybridFF.load(job.get("model", "electrolyte"), dtype=job.get("dtype", "float64"))
-        without_response(job)
-        found = []
-        for atoms in read(job["boxes"], ":"):
-            lmp, attached = start(atoms, calc, job, path.parent)
-            lmp.command("compute virial all pressure NULL fix")
-            lmp.command("thermo_style custom step temp pe etotal press vol c_virial[1]")
-            for command in job.get("commands", ["run 0"]):
-                lmp.command(command)
-            found.append(results_of(lmp, attached))
-            attached.close()
-            lmp.close()
+        with response(kept=not job.get("without_response")):
+            found = evaluate(job, path.parent)
         if WORLD.rank == 0:
             arrays = {
                 f"{name}-{k}": value for k, f in enumerate(found) for name, value in f.items()

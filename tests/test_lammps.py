@@ -22,7 +22,13 @@ from test_evaluator import dense_box
 from hff_ase import HybridFF
 from hff_ase.dynamics.build import build_box
 from hff_ase.dynamics.engine.momenta import random_momenta
-from hff_ase.dynamics.lammps.box import check_box, energy_unit, numbers_of_types
+from hff_ase.dynamics.lammps.box import (
+    about_narrow_domains,
+    check_box,
+    check_exchange,
+    energy_unit,
+    numbers_of_types,
+)
 from hff_ase.dynamics.lammps.data import write_data
 from hff_ase.dynamics.lammps.input_file import read_input
 from hff_ase.dynamics.lammps.launch import mpiexec
@@ -288,11 +294,53 @@ def test_an_unknown_type_ends_all_ranks_with_one_message(tmp_path: Path) -> None
     assert said == ["hff: model knows H Li C N O F P S; LAMMPS has Na (atom type 6)"]
 
 
+PARTLY = INPUT.replace("read_data", "boundary p p f\nread_data")
+OPENED = INPUT.replace("run ${steps}", "run 1\nchange_box all boundary p p f\nrun 1")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "n_atoms", "ranks", "message"),
+    [
+        (PARTLY, 20, 2, "expected a box that is periodic along x, y and z, got an end along z"),
+        (OPENED, 20, 2, "expected a box that is periodic along x, y and z, got an end along z"),
+        (INPUT, 2, 3, "expected at least as many atoms as MPI ranks, got 2 on 3"),
+        (
+            INPUT.replace("fix move", "neigh_modify delay 10\nfix move"),
+            20,
+            2,
+            "expected neigh_modify delay 0 every 1 as the force field set it, got delay 10 every 1",
+        ),
+    ],
+)
+def test_what_cannot_be_right_ends_all_ranks_with_one_message(
+    text: str, n_atoms: int, ranks: int, message: str, tmp_path: Path
+) -> None:
+    """At the start and in the middle of a run."""
+    write_data(tmp_path / "box.data", dense_box(20)[:n_atoms])
+    done = command(tmp_path, text, "--ranks", str(ranks), "--variable", "steps=1")
+    assert done.returncode == 2
+    assert [line for line in done.stderr.splitlines() if line.startswith("hff:")] == [
+        f"hff: {message}"
+    ]
+
+
+@pytest.mark.slow
+def test_narrow_parts_of_the_box_are_said_once(tmp_path: Path) -> None:
+    write_data(tmp_path / "box.data", dense_box(40))
+    done = command(tmp_path, INPUT, "--ranks", "2", "--variable", "steps=1")
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stdout.splitlines() if "farther than the narrowest part" in line]
+    assert len(said) == 1
+    assert said[0].startswith("WARNING: ghosts reach 11 Angstrom")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("units metal\n", "one line 'fix hff all external pf/callback 1 1' in"),
         (INPUT + INPUT, "before the first run, got 2"),
+        (INPUT + "run_style respa 2 2\n", "run_style verlet in .*, got respa"),
     ],
 )
 def test_an_input_says_where_the_force_field_comes_in(
@@ -310,9 +358,10 @@ class FakeLammps:
         self.settings = {"box_exist": 1, "ntypes": 2, "units": "metal", "periodicity": [1, 1, 1]}
         self.settings.update(settings)
         self.numpy = self
+        self.size, self.rank = 1, 0
 
     def extract_setting(self, name: str) -> Any:
-        return self.settings[name]
+        return self.settings.get(name, 0)
 
     extract_global = extract_setting
 
@@ -322,12 +371,21 @@ class FakeLammps:
     def extract_atom(self, name: str) -> np.ndarray:
         return np.array(self.settings[name])
 
+    def extract_box(self) -> tuple[Any, ...]:
+        return self.settings["box"]
+
+    def allgather(self, own: Any) -> list[Any]:
+        """As a communicator of two, the other of which has a part of this width."""
+        return [own, self.settings.get("other", own)]
+
 
 def test_what_cannot_be_right_is_refused() -> None:
     with pytest.raises(ConfigError, match="periodic along x, y and z, got an end along z"):
         check_box(FakeLammps(periodicity=[1, 1, 0]), 2)
     with pytest.raises(ConfigError, match="as many atoms as MPI ranks, got 10 on 16"):
         check_box(FakeLammps(), 16)
+    with pytest.raises(ConfigError, match="run_style verlet, got respa"):
+        check_box(FakeLammps(respa_levels=2), 2)
     with pytest.raises(ConfigError, match="LAMMPS units metal or real, got lj"):
         energy_unit(FakeLammps(units="lj"))
     known = ["H", "C", "O"]
@@ -339,6 +397,42 @@ def test_what_cannot_be_right_is_refused() -> None:
         numbers_of_types(FakeLammps(mass=[[0.0], [12.011], [3.0]]), None, known)
     found = numbers_of_types(FakeLammps(mass=[[0.0], [12.011], [1.008]]), None, known)
     assert found.tolist() == [1, 6, 1]
+
+
+def test_settings_that_lose_copies_of_atoms_are_refused() -> None:
+    named = np.array([3, 1])
+    kept = {"neigh_every": 1, "neigh_delay": 0}
+    check_exchange(FakeLammps(**kept), named)
+    with pytest.raises(ConfigError, match="every 1 as the force field set it, got delay 10 every"):
+        check_exchange(FakeLammps(neigh_every=1, neigh_delay=10), named)
+    with pytest.raises(ConfigError, match="comm_modify mode single, got multi"):
+        check_exchange(FakeLammps(**kept, comm_mode=1), named)
+    with pytest.raises(ConfigError, match="an end along x"):
+        check_exchange(FakeLammps(**kept, periodicity=[0, 1, 1]), named)
+    with pytest.raises(ConfigError, match="atoms with IDs, got some without"):
+        check_exchange(FakeLammps(**kept), np.zeros(2, int))
+
+
+def test_ghosts_from_beyond_the_next_rank_are_said() -> None:
+    box = {"sublo": [0.0, 0.0, 0.0], "subhi": [30.0, 12.0, 5.0], "procgrid": [1, 2, 3]}
+    said = about_narrow_domains(FakeLammps(**box), FakeLammps(), 11.0)
+    assert said is not None
+    assert "ghosts reach 11 Angstrom, farther than the narrowest part of a rank (5 along z)" in said
+    assert about_narrow_domains(FakeLammps(**box), FakeLammps(), 4.9) is None
+    said = about_narrow_domains(FakeLammps(**box), FakeLammps(other=[30.0, 9.0, 8.0]), 11.0)
+    assert said is not None
+    assert "(9 along y, 5 along z)" in said  # the narrowest of all
+    # a skewed box counts from face to face: 20 Angstrom and a tilt of 45 degrees
+    skewed = {
+        "triclinic": 1,
+        "sublo_lambda": [0.0, 0.0, 0.0],
+        "subhi_lambda": [0.5, 1.0, 1.0],
+        "procgrid": [2, 1, 1],
+        "box": ([0.0] * 3, [20.0] * 3, 20.0, 0.0, 0.0),
+    }
+    said = about_narrow_domains(FakeLammps(**skewed), FakeLammps(), 11.0)
+    assert said is not None
+    assert "(7.07 along x)" in said
 
 
 @pytest.mark.slow

@@ -12,7 +12,9 @@ import torch
 
 from hff_ase.calculators import HybridFF
 from hff_ase.dynamics.lammps.box import (
+    about_narrow_domains,
     check_box,
+    check_exchange,
     energy_unit,
     frame_of,
     numbers_of_types,
@@ -92,6 +94,9 @@ def attach(
         f"fix_modify {fix} energy yes virial yes",
     ):
         lmp.command(command)
+    warning = about_narrow_domains(lmp, world, domain.reach)
+    if warning:
+        lmp.command(f'print "{warning}"')
     attached = Attached(lmp, fix, domain, unit)
     lmp.set_fix_external_callback(fix, attached.callback, None)
     return attached
@@ -128,6 +133,7 @@ class Attached:
         domain, world = self.domain, self.domain.world
         frame = frame_of(self.lmp)
         if world.allreduce(int(domain.outdated(frame))):
+            check_exchange(self.lmp, frame.tag[: frame.n_own])
             domain.build(frame)
         result = domain.evaluate(frame)
         assert result.forces is not None

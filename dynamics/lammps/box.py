@@ -34,21 +34,83 @@ def check_box(lmp: Any, n_processes: int) -> None:
 
     Raises:
         ConfigError: no box, one that is not periodic along all axes, fewer atoms than processes, or
-            atoms without IDs.
+            an integrator that does not ask a fix for forces.
     """
+    if lmp.extract_global("respa_levels"):
+        raise ConfigError("expected LAMMPS' run_style verlet, got respa: it asks no fix for forces")
     if not lmp.extract_setting("box_exist"):
         raise ConfigError("expected a LAMMPS box with atoms before the force field, got no box")
+    check_periodic(lmp)
+    n_atoms = int(lmp.get_natoms())
+    if n_atoms < n_processes:
+        raise ConfigError(
+            f"expected at least as many atoms as MPI ranks, got {n_atoms} on {n_processes}"
+        )
+
+
+def check_periodic(lmp: Any) -> None:
+    """Refuse a box that ends somewhere.
+
+    Raises:
+        ConfigError: it does.
+    """
     periodic = lmp.extract_global("periodicity")
     if not all(periodic):
         axes = " ".join(name for name, along in zip("xyz", periodic, strict=True) if not along)
         raise ConfigError(
             f"expected a box that is periodic along x, y and z, got an end along {axes}"
         )
-    n_atoms = int(lmp.get_natoms())
-    if n_atoms < n_processes:
+
+
+def check_exchange(lmp: Any, tag: np.ndarray) -> None:
+    """Refuse settings under which copies of atoms may be missing, and what has no names.
+
+    Args:
+        tag: IDs of own atoms.
+
+    Raises:
+        ConfigError: both.
+    """
+    check_periodic(lmp)
+    every, delay = lmp.extract_setting("neigh_every"), lmp.extract_setting("neigh_delay")
+    if (every, delay) != (1, 0):
         raise ConfigError(
-            f"expected at least as many atoms as MPI ranks, got {n_atoms} on {n_processes}"
+            f"expected neigh_modify delay 0 every 1 as the force field set it, got delay {delay} "
+            f"every {every}"
         )
+    if lmp.extract_setting("comm_mode"):
+        raise ConfigError("expected comm_modify mode single, got multi")
+    if len(tag) and tag.min() < 1:
+        raise ConfigError("expected atoms with IDs, got some without")
+
+
+def about_narrow_domains(lmp: Any, world: Any, reach: float) -> str | None:
+    """What to say where ghosts come from farther than the next process; None where they do not.
+
+    Right all the same, since LAMMPS passes copies on; called by all processes.
+
+    Args:
+        world: an mpi4py communicator.
+        reach: Angstrom, of ghosts.
+    """
+    name = "_lambda" if lmp.extract_setting("triclinic") else ""
+    part = np.subtract(*(lmp.extract_global(f"sub{end}{name}") for end in ("hi", "lo")))
+    if name:  # in units of the box: to the distances between its faces
+        cell = box_of(lmp)[1]
+        part = part / np.linalg.norm(np.linalg.inv(cell), axis=0)
+    smallest = np.min(world.allgather(part.tolist()), axis=0)
+    grid = lmp.extract_global("procgrid")
+    narrow = [
+        f"{width:.3g} along {axis}"
+        for width, n, axis in zip(smallest, grid, "xyz", strict=True)
+        if n > 1 and width < reach
+    ]
+    if not narrow:
+        return None
+    return (
+        f"WARNING: ghosts reach {reach:.3g} Angstrom, farther than the narrowest part of a rank "
+        f"({', '.join(narrow)}): right, but fewer ranks may be quicker"
+    )
 
 
 def box_of(lmp: Any) -> tuple[np.ndarray, np.ndarray]:
