@@ -19,9 +19,10 @@ from conftest import salt_box
 
 from hff_ase.calculators import HybridFF
 from hff_ase.dynamics.pimd.config import PIMDConfig
+from hff_ase.dynamics.pimd.folder import step_of
 from hff_ase.dynamics.pimd.force_fields import driver_path
 from hff_ase.dynamics.pimd.input_xml import input_xml, load_start
-from hff_ase.dynamics.pimd.pimd_run import PIMDRun, step_of
+from hff_ase.dynamics.pimd.pimd_run import PIMDRun
 from hff_ase.dynamics.pimd.results import cut_frames, cut_properties, read_properties
 from hff_ase.dynamics.pimd.trajectories import write_extended
 from hff_ase.errors import ConfigError, SimulationError, StructureError
@@ -221,7 +222,7 @@ def launch(run: PIMDRun) -> subprocess.Popen[bytes]:
 
 def wait_for_step(run: PIMDRun, step: int, process: subprocess.Popen[bytes]) -> None:
     until = time.monotonic() + 120
-    while run._last_row().get("step", -1) < step:
+    while run.files.last_row().get("step", -1) < step:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < until
         time.sleep(0.05)

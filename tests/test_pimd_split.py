@@ -218,7 +218,7 @@ def test_a_killed_ipi_says_so_and_the_run_can_be_resumed(box: Path, small_model_
     run = make_run(box, small_model_path, "run", transport="socket", time="50fs")
     process = start([sys.executable, "-c", RUN, str(run.folder)], box.parent, "said")
     until = time.monotonic() + 120
-    while run._last_row().get("step", -1) < 25:
+    while run.files.last_row().get("step", -1) < 25:
         assert process.poll() is None, (box.parent / "said").read_text()
         assert time.monotonic() < until
         time.sleep(0.05)

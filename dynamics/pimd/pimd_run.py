@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import re
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +16,20 @@ from rich.console import Console
 from hff_ase.checkpoint import domain_in, read_file
 from hff_ase.dynamics.pimd.comparison import Classical, read_beads, read_classical
 from hff_ase.dynamics.pimd.config import PIMDConfig
+from hff_ase.dynamics.pimd.folder import (
+    CONFIG,
+    GLE,
+    INPUT,
+    PLOT,
+    RDF,
+    SUMMARY,
+    PIMDFolder,
+    signed,
+    unedited,
+)
 from hff_ase.dynamics.pimd.force_fields import START
 from hff_ase.dynamics.pimd.input_xml import (
     BEAD,
-    CHECKPOINTS,
     PREFIX,
     PROPERTIES,
     input_xml,
@@ -40,10 +45,6 @@ from hff_ase.dynamics.pimd.rdf import (
 )
 from hff_ase.dynamics.pimd.relaxing import relax
 from hff_ase.dynamics.pimd.results import (
-    COLUMN,
-    cut_frames,
-    cut_properties,
-    numbers_of,
     read_properties,
     summarize,
 )
@@ -56,10 +57,6 @@ from hff_ase.files import write_whole
 from hff_ase.models import model_path
 from hff_ase.settings import to_yaml
 
-INPUT, CONFIG, RESUME = "input.xml", "config.yaml", "resume.xml"
-SUMMARY, PLOT, LOCK, GLE = "summary.yaml", "pimd.png", "lock", "gle.xml"
-RDF = "rdf.dat"
-SIGNATURE = "# sha256 of the lines above: "
 FEW_FRAMES = 10  # of a bead, from which a radial distribution function is mostly noise
 MOST_LOSSES = 3  # of the driver, in one run
 LOOK = 0.25  # seconds between two looks at i-PI
@@ -75,7 +72,20 @@ class PIMDRun:
 
     def __init__(self, config: PIMDConfig, atoms: Atoms) -> None:
         self.config, self.atoms = config, atoms
-        self.folder = Path(config.output)
+        self.files = PIMDFolder(Path(config.output))
+
+    @property
+    def folder(self) -> Path:
+        """Where the run is."""
+        return self.files.path
+
+    @property
+    def address(self) -> str:
+        """Name of the socket between i-PI and the driver, of this folder alone."""
+        return self.files.address
+
+    def __getitem__(self, name: str) -> Path:
+        return self.files[name]
 
     @classmethod
     def create(cls, config: PIMDConfig, force: bool = False) -> PIMDRun:
@@ -102,8 +112,8 @@ class PIMDRun:
                     f"expected an output folder without a run, got {run.folder}; continue it with "
                     f"--resume {run.folder}, replace it with --force, or choose another --output"
                 )
-            with run.locked():
-                for path in run._files():
+            with run.files.locked():
+                for path in run.files.own():
                     path.unlink()
         run.folder.mkdir(parents=True, exist_ok=True)
         if config.minimize and config.start_from is None:
@@ -139,14 +149,6 @@ class PIMDRun:
         config = PIMDConfig.load(settings | kept)
         return cls(config, load_start(str(path / START)))
 
-    def __getitem__(self, name: str) -> Path:
-        return self.folder / name
-
-    @property
-    def address(self) -> str:
-        """Name of the socket, of this folder alone."""
-        return "hff_" + hashlib.sha1(str(self.folder.resolve()).encode()).hexdigest()[:10]
-
     def run(self, progress: bool = True, console: Console | None = None) -> dict[str, Any]:
         """Run i-PI from the start or from the newest checkpoint, to the end; the summary.
 
@@ -159,10 +161,10 @@ class PIMDRun:
             StoppedError: a signal stopped it; it can be resumed.
         """
         program("i-pi")
-        with self.locked() as lock:
+        with self.files.locked() as lock:
             started = time.perf_counter()
             for lost in range(MOST_LOSSES):
-                first, source = self._prepare()
+                first, source = self.files.newest_start()
                 if first >= self.config.n_steps:
                     break
                 try:
@@ -185,7 +187,7 @@ class PIMDRun:
             screen.begin(first)
             shown = first
             while both.running():
-                row = self._last_row()
+                row = self.files.last_row()
                 if row and row["step"] > shown:
                     shown = int(row["step"])
                     density = row.get("density{g/cm3}", float("nan"))
@@ -198,41 +200,6 @@ class PIMDRun:
                         request.signal_name,
                     )
                 time.sleep(LOOK)
-
-    def _last_row(self) -> dict[str, float]:
-        """The newest whole row of i-PI's properties, read from the end of the file."""
-        path = self[PROPERTIES]
-        if not path.exists():
-            return {}
-        with open(path, "rb") as file:
-            names = [m[2] for m in COLUMN.finditer(file.read(16384).decode(errors="replace"))]
-            file.seek(max(0, path.stat().st_size - 8192))
-            lines = file.read().decode(errors="replace").splitlines()
-        for line in reversed(lines):
-            values = numbers_of(line, len(names))
-            if values is not None:
-                return dict(zip(names, values, strict=True))
-        return {}
-
-    def _prepare(self) -> tuple[int, str]:
-        """Step and file that i-PI continues from, with its outputs cut back to that step."""
-        found = [(step, path) for path in self._restarts() if (step := step_of(path)) is not None]
-        self["EXIT"].unlink(missing_ok=True)  # a wish to i-PI of long ago
-        for path in self.folder.glob("#*#"):  # i-PI's copies of what it replaced
-            path.unlink()
-        if not found:
-            for path in self.folder.glob(f"{PREFIX}.*"):
-                path.unlink()
-            return 0, INPUT
-        step, path = max(found, key=lambda item: item[0])
-        shutil.copyfile(path, self[RESUME])
-        cut_properties(self[PROPERTIES], step)
-        for frames in self.folder.glob(f"{PREFIX}.*.xyz"):
-            cut_frames(frames, step)
-        return step, RESUME
-
-    def _restarts(self) -> list[Path]:
-        return [self[name] for name in ("RESTART", *CHECKPOINTS) if self[name].exists()]
 
     def _finish(self, seconds: float) -> dict[str, Any]:
         columns = read_properties(self[PROPERTIES])
@@ -272,54 +239,6 @@ class PIMDRun:
             other = distributions(classical.frames, pairs)
         write_table(self[RDF], own, other)
         return own, other
-
-    def _files(self) -> list[Path]:
-        names = (INPUT, CONFIG, RESUME, SUMMARY, START, GLE, RDF, "RESTART", "ipi.log")
-        own = [self[name] for name in names if self[name].exists()]
-        # the plot among the last
-        return [*own, *self.folder.glob("driver*.log"), *self.folder.glob(f"{PREFIX}.*")]
-
-    @contextmanager
-    def locked(self) -> Iterator[int]:
-        """Keep others out; i-PI holds the lock as well, should this process be killed.
-
-        Raises:
-            SimulationError: another run is in progress here.
-        """
-        with open(self[LOCK], "ab") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise SimulationError(f"another process is running in {self.folder}") from None
-            yield file.fileno()
-
-
-def signed(text: str) -> str:
-    """Settings with a last line by which `unedited` knows them."""
-    return f"{text}{SIGNATURE}{hashlib.sha256(text.encode()).hexdigest()}\n"
-
-
-def unedited(path: Path) -> str:
-    """The settings of a run as they were written.
-
-    Raises:
-        SimulationError: somebody changed them (a file without its last line is taken as it is).
-    """
-    content = path.read_text(encoding="utf-8")
-    text, found, digest = content.rpartition(SIGNATURE)
-    if found and hashlib.sha256(text.encode()).hexdigest() != digest.strip():
-        raise SimulationError(
-            f"expected the settings that the run was started with in {path}, got edited ones: i-PI "
-            "goes on from its own checkpoint; put them back, or start another run"
-        )
-    return content
-
-
-def step_of(path: Path) -> int | None:
-    """Steps done at a checkpoint of i-PI's; None where it was cut short while it was written."""
-    text = path.read_text(encoding="utf-8", errors="replace")
-    found = re.search(r"<step>\s*(\d+)\s*</step>", text)
-    return int(found[1]) if found and text.rstrip().endswith("</simulation>") else None
 
 
 def check_known_to_models(config: PIMDConfig, atoms: Atoms) -> None:
