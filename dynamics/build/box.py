@@ -7,6 +7,7 @@ from dataclasses import replace
 from ase import Atoms
 
 from hff_ase.errors import RecipeError
+from hff_ase.settings.common import BOX_ATOMS
 
 from .composition import Composition, compose
 from .pack import pack
@@ -15,7 +16,6 @@ from .proportions import A3_PER_CM3_PER_MOL
 from .recipe import Recipe
 from .smallest import smallest
 
-DEFAULT_ATOMS = 1000
 # Fractions of the expected density that are tried in turn until the molecules fit.
 LOOSER = (1.0, 0.96, 0.92, 0.88)
 
@@ -32,7 +32,8 @@ def build_box(
     """A cubic periodic box of about ``n_atoms`` atoms (within about 5 %) of a liquid.
 
     With ``within`` (0.02 for 2 %) it is the smallest box whose concentrations, ratio and per cent
-    all come that near to the recipe, of at least ``n_atoms`` atoms; without, 1000 are the default.
+    all come that near to the recipe, of at least ``n_atoms`` atoms; without, about 1000 atoms are
+    the default.
     ``density`` in g/cm3 replaces the expected one, and is then met exactly; the expected one may
     be lowered by up to 12 % where the molecules do not fit. ``timeout`` in seconds is for one
     attempt of packmol. Molecules are whole and rigid copies of one conformer (PC and FEC: of
@@ -47,7 +48,7 @@ def build_box(
     if isinstance(recipe, str):
         recipe = parse_recipe(recipe)
     if within is None:
-        plan = compose(recipe, DEFAULT_ATOMS if n_atoms is None else n_atoms, density)
+        plan = compose(recipe, BOX_ATOMS if n_atoms is None else n_atoms, density)
     else:
         plan = smallest(recipe, within, density, 1 if n_atoms is None else n_atoms)
     for fraction in LOOSER if density is None else (1.0,):

@@ -15,7 +15,7 @@ from pydantic import field_validator
 from hff_ase.dynamics.config import MDConfig
 from hff_ase.errors import ConfigError
 from hff_ase.settings import Given, Section, setting
-from hff_ase.settings.common import OUTPUT
+from hff_ase.settings.common import BOX_ATOMS, OUTPUT
 from hff_ase.settings.declare import REQUIRED
 
 POINTS, WHERE = "State points", "Where it runs"
@@ -40,7 +40,11 @@ class SweepSettings(Section):
         1, "Runs per state point, each with its own seed (and box).", panel=POINTS, ge=1
     )
     atoms: int | None = setting(
-        None, "Number of atoms of a box made from a recipe.", panel=POINTS, shown="1000", ge=1
+        None,
+        "Number of atoms of a box made from a recipe.",
+        panel=POINTS,
+        shown=str(BOX_ATOMS),
+        ge=1,
     )
     seed: int = setting(0, "Seed of the first run of each state point.", panel=POINTS, ge=0)
     output: str = setting(

@@ -11,7 +11,7 @@ from hff_ase.cli.command import command
 from hff_ase.cli.output import OutputFile
 from hff_ase.errors import ConfigError
 from hff_ase.settings import setting
-from hff_ase.settings.common import OUTPUT, PrintSettings
+from hff_ase.settings.common import BOX_ATOMS, OUTPUT, PrintSettings
 
 if TYPE_CHECKING:
     from hff_ase.dynamics.build import Composition
@@ -35,7 +35,7 @@ class BuildSettings(OutputFile, PrintSettings):
         None,
         "Number of atoms, met within about 5 %; with --within the smallest number.",
         panel=BOX,
-        shown="1000",
+        shown=str(BOX_ATOMS),
         ge=1,
     )
     within: str | None = setting(

@@ -8,6 +8,7 @@ from hff_ase.settings.base import Section, Settings
 from hff_ase.settings.declare import setting
 
 MODEL, OUTPUT, RESTART = "System and model", "Output", "Restart"
+BOX_ATOMS = 1000  # of a box made from a recipe, where nobody says how many
 
 
 DEVICE: Any = setting("cpu", "cpu or cuda.", panel=MODEL, metavar="DEVICE")
