@@ -14,7 +14,8 @@ from toy_md import CUTOFF, EPSILON, SIGMA, argon
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.calculators.finetune import estimators, mbar
-from hff_ase.calculators.finetune.ensembles import Ensemble, evaluate
+from hff_ase.calculators.finetune.energies import evaluate
+from hff_ase.calculators.finetune.ensembles import Ensemble
 from hff_ase.calculators.finetune.pool import Pool
 from hff_ase.calculators.finetune.quantities import predict
 from hff_ase.calculators.finetune.targets import Target

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hff_ase.calculators.finetune import mbar
-from hff_ase.calculators.finetune.ensembles import Energies, Ensemble, evaluate
+from hff_ase.calculators.finetune.energies import Energies, evaluate
+from hff_ase.calculators.finetune.ensembles import Ensemble
 from hff_ase.errors import ConfigError
 from hff_ase.parameter_vector import ParameterVector
 from hff_ase.potential import HybridPotential

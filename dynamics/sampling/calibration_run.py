@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ase import Atoms
 
-from hff_ase.calculators.finetune.calibrate import Calibration, calibrate, pareto
+from hff_ase.calculators.finetune.calibrate import calibrate, pareto
+from hff_ase.calculators.finetune.calibration import Calibration
 from hff_ase.calculators.finetune.ensembles import Ensemble
 from hff_ase.calculators.finetune.targets import Target, check_elements
 from hff_ase.calculators.hybrid import HybridFF
