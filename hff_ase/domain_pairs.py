@@ -24,7 +24,7 @@ from hff_ase.kernels.rows.domain import (
     with_rows_of_ghosts,
 )
 from hff_ase.neighborhood import Planner
-from hff_ase.neighbors import PairSource
+from hff_ase.pair_source import PairSource
 from hff_ase.pairs import PairIndex, PairRequest, Rows, index_of
 from hff_ase.terms.coulomb import Coulomb
 

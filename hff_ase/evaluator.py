@@ -19,7 +19,8 @@ from hff_ase.errors import ConfigError
 from hff_ase.given_pairs import GivenPairs
 from hff_ase.halo import Halo
 from hff_ase.memory import Memory
-from hff_ase.neighbors import NeighborList, PairSource
+from hff_ase.neighbors import NeighborList
+from hff_ase.pair_source import PairSource
 from hff_ase.pairs import PairIndex
 from hff_ase.parameter_gradients import parameter_gradients
 from hff_ase.place import build_at, check_state, place_of

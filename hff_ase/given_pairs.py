@@ -10,7 +10,7 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError
 from hff_ase.neighbor_search import rows_of_pairs
 from hff_ase.neighborhood import Planner
-from hff_ase.neighbors import PairSource
+from hff_ase.pair_source import PairSource
 from hff_ase.pairs import PairIndex, PairRequest, Rows
 
 

@@ -26,7 +26,7 @@ class Planner(Protocol):
 
 
 class Source(Protocol):
-    """Where pairs come from: see `hff_ase.neighbors.PairSource`."""
+    """Where pairs come from: see `hff_ase.pair_source.PairSource`."""
 
     skin: float
     trims: bool

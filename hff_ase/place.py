@@ -10,7 +10,7 @@ import torch
 from hff_ase.arrays import ALWAYS, ARRAYS
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError
-from hff_ase.neighbors import PairSource
+from hff_ase.pair_source import PairSource
 
 
 def place_of(neighbors: PairSource) -> dict[str, np.ndarray]:

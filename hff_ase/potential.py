@@ -18,7 +18,8 @@ from hff_ase.errors import ConfigError, StructureError
 from hff_ase.halo import Halo
 from hff_ase.kept import LiveParameters
 from hff_ase.memory import Memory
-from hff_ase.neighbors import NeighborList, PairSource
+from hff_ase.neighbors import NeighborList
+from hff_ase.pair_source import PairSource
 from hff_ase.pairs import PairRequest
 from hff_ase.precision import full_precision
 from hff_ase.terms.term import Fields, Term

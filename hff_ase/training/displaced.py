@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
-from hff_ase.neighbors import PairSource
+from hff_ase.pair_source import PairSource
 from hff_ase.pairs import PairRequest, Rows
 from hff_ase.potential import HybridPotential
 from hff_ase.reduce import segment_max

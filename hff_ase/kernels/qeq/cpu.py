@@ -1,6 +1,6 @@
 """numba kernels of the real-space part: weights once per solve, products, derivatives.
 
-A half list in rows (`hff_ase.neighbors.Rows`). Derivatives are summed over a fixed number of blocks
+A half list in rows (`hff_ase.pairs.Rows`). Derivatives are summed over a fixed number of blocks
 of rows, each with its own accumulator, so that they do not depend on the number of threads.
 """
 

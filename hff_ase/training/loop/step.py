@@ -13,7 +13,8 @@ from torch import Tensor
 from hff_ase.batch import AtomsBatch
 from hff_ase.data.labels import Frame, collate, to_device
 from hff_ase.errors import ConfigError, HFFWarning
-from hff_ase.neighbors import NeighborList, PairSource
+from hff_ase.neighbors import NeighborList
+from hff_ase.pair_source import PairSource
 from hff_ase.potential import HybridPotential
 from hff_ase.training.displaced import JoinedList
 from hff_ase.training.gradients import SKIN, accumulate_gradients, has_directional
