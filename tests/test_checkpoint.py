@@ -19,8 +19,9 @@ from safetensors.torch import save_file
 
 import hff_ase.testing as checks
 from hff_ase.batch import AtomsBatch
-from hff_ase.checkpoint import FORMAT_VERSION, ModelInfo, digest, load_model, save_model
+from hff_ase.checkpoint import ModelInfo, load_model, save_model
 from hff_ase.errors import CheckpointError
+from hff_ase.model_file import FORMAT_VERSION, digest
 from hff_ase.potential import HybridPotential
 
 INFO = ModelInfo(

@@ -17,7 +17,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from hff_ase import HybridFF
-from hff_ase.checkpoint import ModelInfo, load_model, read_file, save_model, write_domain
+from hff_ase.checkpoint import ModelInfo, load_model, save_model
 from hff_ase.data.dataset import MemoryDataset
 from hff_ase.domain import Domain, KnownMolecule, domain_of, names_in
 from hff_ase.domain_json import domain_from_dict, domain_to_dict
@@ -34,6 +34,7 @@ from hff_ase.errors import (
     OutsideDomainWarning,
 )
 from hff_ase.importers.bamboo import published_domain
+from hff_ase.model_file import read_file, write_domain, write_file
 from hff_ase.models import available_models, model_path, shipped_domains
 from hff_ase.structures import mass_density
 from hff_ase.training.domain import domain_of_dataset
@@ -253,19 +254,17 @@ def test_a_file_holds_its_domain(tmp_path: Path, small_model_path: Path) -> None
 
 
 def test_files_from_before_there_were_domains_load(tmp_path: Path, small_model_path: Path) -> None:
-    from hff_ase import checkpoint
 
     description, tensors = read_file(small_model_path)
     del description["domain"]
-    checkpoint._write(tmp_path / "old.hff", description, tensors)
+    write_file(tmp_path / "old.hff", description, tensors)
     assert load_model(tmp_path / "old.hff")[1].domain is None
 
 
 def test_a_damaged_domain_in_a_file(tmp_path: Path, small_model_path: Path) -> None:
-    from hff_ase import checkpoint
 
     description, tensors = read_file(small_model_path)
-    checkpoint._write(tmp_path / "bad.hff", description | {"domain": {"molecules": 1}}, tensors)
+    write_file(tmp_path / "bad.hff", description | {"domain": {"molecules": 1}}, tensors)
     with pytest.raises(CheckpointError, match="readable domain in a model file"):
         load_model(tmp_path / "bad.hff")
 

@@ -25,7 +25,7 @@ from test_bamboo import as_npz, random_arrays
 
 import hff_ase.cli
 from hff_ase import HybridFF, available_models
-from hff_ase.checkpoint import ModelInfo, digest, load_model, read_file, save_model
+from hff_ase.checkpoint import ModelInfo, load_model, save_model
 from hff_ase.errors import (
     CheckpointError,
     ConfigError,
@@ -34,6 +34,7 @@ from hff_ase.errors import (
     SimulationError,
     StructureError,
 )
+from hff_ase.model_file import digest, read_file
 from hff_ase.terms.predicted_charges import PredictedCharges
 
 ROOT = Path(__file__).parents[1]

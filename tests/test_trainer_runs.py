@@ -22,8 +22,8 @@ from test_trainer import make_frames, make_teacher
 from hff_ase.batch import AtomsBatch
 from hff_ase.calculators import HybridFF
 from hff_ase.calculators.finetune import train
-from hff_ase.checkpoint import read_file
 from hff_ase.errors import ConfigError, StructureError
+from hff_ase.model_file import read_file
 from hff_ase.potential import HybridPotential
 from hff_ase.terms.repulsion import ZBL
 from hff_ase.training.config import TrainConfig

@@ -14,7 +14,7 @@ from ase.io import read
 from conftest import make_potential, salt_box, water
 
 from hff_ase import HybridFF
-from hff_ase.checkpoint import ModelInfo, save_model, write_domain
+from hff_ase.checkpoint import ModelInfo, save_model
 from hff_ase.domain import Companion, Domain, domain_of
 from hff_ase.domain_json import domain_from_dict, domain_to_dict
 from hff_ase.dynamics.build import find_solvent
@@ -22,6 +22,7 @@ from hff_ase.dynamics.config import MDConfig
 from hff_ase.dynamics.md import MDRun
 from hff_ase.dynamics.replicas import ReplicaConfig, ReplicaRun
 from hff_ase.errors import ConfigError, HFFWarning, OutsideDomainWarning
+from hff_ase.model_file import write_domain
 
 EVERY, FACTOR = 4, 1.7
 KNOWN = domain_of([salt_box()])

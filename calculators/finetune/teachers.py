@@ -21,11 +21,11 @@ from hff_ase.calculators.committee import (
 )
 from hff_ase.calculators.factories import SOURCE, make_calculator, names_factory
 from hff_ase.calculators.hybrid import HybridFF
-from hff_ase.checkpoint import digest
 from hff_ase.data.frames import frames_text, read_frames
 from hff_ase.data.splits import chunks
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.files import write_whole
+from hff_ase.model_file import digest
 from hff_ase.structures import total_charge
 
 BATCH_ATOMS = 2000  # in one pass of the teachers

@@ -13,7 +13,6 @@ from ase.data import chemical_symbols
 from ase.io import write
 from rich.console import Console
 
-from hff_ase.checkpoint import domain_in, read_file
 from hff_ase.dynamics.pimd.comparison import Classical, read_beads, read_classical
 from hff_ase.dynamics.pimd.config import PIMDConfig
 from hff_ase.dynamics.pimd.folder import (
@@ -54,6 +53,7 @@ from hff_ase.dynamics.simulation.stopping import stop_on_signals
 from hff_ase.dynamics.start.domains import check_domains
 from hff_ase.errors import SimulationError, StoppedError, StructureError
 from hff_ase.files import write_whole
+from hff_ase.model_file import domain_in, read_file
 from hff_ase.models import model_path
 from hff_ase.settings import to_yaml
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from hff_ase.checkpoint import domain_in, read_file
 from hff_ase.domain import Domain, not_trained_on
 from hff_ase.dynamics.build import compose, parse_recipe
 from hff_ase.dynamics.build.naming import name_of
 from hff_ase.dynamics.equilibration.protocol import EquilibrationConfig
 from hff_ase.dynamics.properties.request import Request
 from hff_ase.errors import ConfigError, OutsideDomainError
+from hff_ase.model_file import domain_in, read_file
 from hff_ase.models import model_path
 
 

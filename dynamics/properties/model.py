@@ -16,7 +16,7 @@ def model_facts(name: str | None) -> dict[str, Any] | None:
     """
     if name is None:
         return None
-    from hff_ase.checkpoint import read_file
+    from hff_ase.model_file import read_file
     from hff_ase.models import model_path
 
     try:

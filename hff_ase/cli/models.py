@@ -28,8 +28,8 @@ def models(config: ModelsSettings) -> None:
     """List the shipped models, or show one: terms, elements, provenance, licence."""
     import json
 
-    from hff_ase.checkpoint import read_file
     from hff_ase.errors import ConfigError
+    from hff_ase.model_file import read_file
     from hff_ase.models import available_models, model_path
 
     name = config.name

@@ -13,11 +13,11 @@ import re
 import sys
 from pathlib import Path
 
-from hff_ase.checkpoint import write_domain
 from hff_ase.domain import Companion, Domain, KnownMolecule
 from hff_ase.domain_json import domain_to_dict
 from hff_ase.dynamics.build import compose, find_component, ions, parse_recipe
 from hff_ase.importers.bamboo import DOMAIN
+from hff_ase.model_file import write_domain
 from hff_ase.models import model_path
 from hff_ase.topology import perceive
 
