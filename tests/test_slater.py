@@ -134,8 +134,7 @@ def test_pairs_of_atoms_are_those_of_the_formula() -> None:
 
 def test_forces_and_stress_are_exact() -> None:
     """In a dense triclinic box of flexible molecules, and without a cell."""
-    checks.check_forces(potential("pme", 1e-6), [molecular_box()], n_directions=2)
-    checks.check_forces(potential(), [gas()], n_directions=2)
+    checks.check_forces(potential("pme", 1e-6), [molecular_box(), gas()], n_directions=1)
     checks.check_stress(potential("pme", 1e-6), [molecular_box()])
 
 

@@ -36,7 +36,8 @@ class SlaterPairs(SitePairTerm):
     Chem. Theory Comput. 12, 3851 (2016); parts and product rule as in PhyNEO (J. Chem. Theory
     Comput. 20, 253 (2024)).
 
-    Nothing here keeps nuclei apart: exchange is finite at r = 0.
+    Nothing here keeps nuclei apart: exchange is finite at r = 0, and what attracts an ion may be
+    stronger.
 
     Args:
         molecules: with ``exponent`` (B, 1/A), an amplitude A in eV^1/2 for each of ``exchange``,
@@ -47,6 +48,10 @@ class SlaterPairs(SitePairTerm):
     """
 
     kind = "slater_pairs"
+    note = (
+        "short-range repulsion is finite: with PhyNEO's published parameters alone Li falls into O "
+        "and F, so that salts cannot be run without a further term for ions"
+    )
     names = ("exponent", *SIGNS, "damped_charge")
     parts = (*SIGNS, "charges")
 

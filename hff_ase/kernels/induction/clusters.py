@@ -52,7 +52,7 @@ def _rows(
                 k = member[c, m - 1 - q]
                 v = place[c, m - 1 - p] - place[c, m - 1 - q]
                 square = v[0] * v[0] + v[1] * v[1] + v[2] * v[2]
-                t1, t2, _ = radial(square, thole * shape[i] * shape[k], 0.0, no_table)
+                t1, t2, _ = radial(square, thole * shape[i] * shape[k], False, 0.0, no_table)
                 for r in range(3):
                     for s in range(3):
                         low[3 * p + r, 3 * q + s] = -t2 * v[r] * v[s]

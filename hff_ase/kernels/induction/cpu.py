@@ -19,12 +19,17 @@ from hff_ase.kernels.rows.displacement import displacement
 
 BLOCKS = 8
 STEP = END / KNOTS
-FADED = 40.0  # a u^3 beyond which exp(-a u^3) is nothing
+FADED = 40.0  # a u^3 or a u beyond which its exponential is nothing
 
 
 @partial(jit, inline="always")
-def radial(square: float, strength: float, alpha: float, table: Any) -> tuple[float, float, float]:
-    """t1, t2 and t3 for r^2 and a/sqrt(d_i d_j); dt_n/dr = -r t_{n+1}."""
+def radial(
+    square: float, strength: float, linear: bool, alpha: float, table: Any
+) -> tuple[float, float, float]:
+    """t1, t2 and t3 for r^2; dt_n/dr = -r t_{n+1}.
+
+    ``strength`` is a/sqrt(d_i d_j), or where the damping is ``linear`` a (d_i d_j)^-1/6.
+    """
     inverse = 1.0 / square
     root = math.sqrt(inverse)
     b1 = inverse * root
@@ -49,8 +54,17 @@ def radial(square: float, strength: float, alpha: float, table: Any) -> tuple[fl
             t3 -= scale * (h00 * p[2] + h01 * q[2] - h10 * p[3] - h11 * q[3])
         else:
             t1, t2, t3 = 0.0, 0.0, 0.0
-    w = strength * square * square * root
-    if w < FADED:
+    w = strength * square * root
+    if not linear:
+        w *= square
+    if w < FADED and linear:
+        decay = math.exp(-w)
+        third = 1.0 + w + 0.5 * w * w
+        fifth = third + w * w * w / 6.0
+        t1 -= third * decay * b1
+        t2 -= fifth * decay * b2
+        t3 -= (fifth + w * w * w * w / 30.0) * decay * b3
+    elif w < FADED:
         decay = math.exp(-w)
         t1 -= decay * b1
         t2 -= (1.0 + w) * decay * b2
@@ -68,6 +82,7 @@ def pair_factors(
     included: Any,
     shape: Any,
     thole: float,
+    linear: bool,
     start: Any,
     count: Any,
     j: Any,
@@ -82,8 +97,8 @@ def pair_factors(
     """Pairs within the cutoff, packed to the front of each row: counts, partners, and t1, t2, the
     vector and t3 [n_slots, 6].
 
-    ``shape`` is d^-1/2 of each atom; ``included`` says of each system whether its pairs belong to
-    this sum; ``kept`` is zero before.
+    ``shape`` is d^-1/2 of each atom, or d^-1/6 where the damping is ``linear``; ``included`` says
+    of each system whether its pairs belong to this sum; ``kept`` is zero before.
     """
     limit = cutoff * cutoff
     for i in range(first, last):
@@ -97,7 +112,7 @@ def pair_factors(
             square = x * x + y * y + z * z
             if square >= limit:
                 continue
-            t1, t2, t3 = radial(square, thole * shape[i] * shape[k], alpha, table)
+            t1, t2, t3 = radial(square, thole * shape[i] * shape[k], linear, alpha, table)
             partner[free] = k
             f = factor[free]
             f[0], f[1], f[2], f[3], f[4], f[5] = t1, t2, x, y, z, t3

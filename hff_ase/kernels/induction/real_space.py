@@ -15,6 +15,7 @@ from hff_ase.kernels.explicit import given_gradient
 from hff_ase.kernels.induction import cpu as kernels
 from hff_ase.kernels.induction.table import boys_table
 from hff_ase.kernels.threads import FEWEST, share
+from hff_ase.longrange.induction.pairs import Sites
 from hff_ase.pairs import Rows
 
 _cpu: Any = kernels  # typed loosely: argument lists are kept as tuples
@@ -33,8 +34,7 @@ class FusedDipolePairs:
 
     Args:
         batch: the configuration, in a graph or not.
-        volume: [n_atoms], damping volumes, A^3.
-        thole: Thole's a.
+        sites: what atoms are, outside any graph.
         rows: a half list.
         included: bool [n_systems], the systems whose pairs count.
         alpha: splitting parameter, 1/Angstrom; 0 for the whole interaction.
@@ -44,19 +44,19 @@ class FusedDipolePairs:
     def __init__(
         self,
         batch: AtomsBatch,
-        volume: Tensor,
-        thole: float,
+        sites: Sites,
         rows: Rows,
         included: Tensor,
         alpha: float,
         cutoff: float,
     ) -> None:
         self._batch, self._in_boxes = batch, alpha > 0.0
-        shape = volume.rsqrt()
+        linear = sites.form == "linear"
+        shape = sites.volume ** (-1.0 / 6.0 if linear else -0.5)
         arrays = (batch.positions, batch.cell, batch.system, included, shape)
         geometry = (_array(x) for x in arrays)
         pairs = (_array(x) for x in (rows.start, rows.count, rows.j, rows.shift))
-        what = (*geometry, thole, *pairs, alpha, cutoff, _table())
+        what = (*geometry, float(sites.thole), linear, *pairs, alpha, cutoff, _table())
         n_atoms, n_slots = batch.n_atoms, rows.j.shape[0]
         kept, partner = np.zeros(n_atoms, np.int32), np.empty(n_slots, np.int32)
         packed = (kept, partner, np.empty((n_slots, 6)))

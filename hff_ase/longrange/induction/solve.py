@@ -97,8 +97,7 @@ class DipoleProblem(NamedTuple):
 
     def pair_sums(self) -> list[DipolePairSum]:
         """The real-space sums, by kernels where this evaluation may use them."""
-        kernels = self.fused and self.neighbors.kernels == "numba"
-        if not kernels or self.sites.form != "cubic":
+        if not self.fused or self.neighbors.kernels != "numba":
             return list(self.plain_pairs())
         from hff_ase.kernels.induction.real_space import FusedDipolePairs
 
@@ -106,7 +105,7 @@ class DipoleProblem(NamedTuple):
         for request, alpha in self.sums():
             rows = self.part.rows(self.neighbors.rows(request))
             included = batch.periodic if alpha > 0 else ~batch.periodic
-            what = sites.volume, float(sites.thole), rows, included, alpha, request.cutoff
+            what = sites, rows, included, alpha, request.cutoff
             found.append(FusedDipolePairs(batch, *what))
         return found + self.uncoupled_pairs()
 
