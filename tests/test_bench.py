@@ -183,9 +183,8 @@ def test_dynamics_of_the_engine(small_calculator: HybridFF, n_systems: int) -> N
 # --- boxes -------------------------------------------------------------------------------------
 
 
-def test_large_boxes_are_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boxes, "PACKED", 60)
-    small, large = boxes.large_box("EC", 50), boxes.large_box("EC", 400)
+def test_large_boxes_are_repeats() -> None:
+    small, large = boxes.large_box("EC", 50), boxes.large_box("EC", 400, packed=60)
     assert len(large) == pytest.approx(400, rel=0.05)
     assert len(large) / large.get_volume() == pytest.approx(
         len(small) / small.get_volume(), rel=0.1
@@ -193,7 +192,7 @@ def test_large_boxes_are_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
     distances = large.get_all_distances(mic=True)
     assert distances[distances > 0].min() > 0.8
     # rattled: no atom is an exact image of another one
-    repeats = boxes.factors(400)
+    repeats = boxes.factors(400, 60)
     assert np.prod(repeats) == 8
     shift = large.cell[0] / repeats[0]
     fractions = np.linalg.solve(large.cell[:].T, (large.positions + shift).T).T % 1

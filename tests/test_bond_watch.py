@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from ase import Atoms
+from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.calculator import Calculator, all_changes
 
+from hff_ase.calculators import HybridFF
 from hff_ase.dynamics.build import build_box, find_solvent
 from hff_ase.dynamics.config import MDConfig
-from hff_ase.dynamics.guards import bond_watch
 from hff_ase.dynamics.guards.bond_watch import BondWatch
 from hff_ase.dynamics.md import MDRun
 from hff_ase.dynamics.replicas import ReplicaConfig, ReplicaRun
@@ -144,12 +144,17 @@ class PulledApart(Calculator):
         self.results = {"energy": energy, "forces": forces}
 
 
-def _pulled(tmp_path: Path, force: float = 0.05, **options: Any) -> MDRun:
-    """Ethanol whose hydroxyl hydrogen is pulled away, by 0.05 eV/A some Angstrom in 0.1 ps."""
+def _ethanol() -> tuple[Atoms, int, int]:
+    """Ethanol, with its oxygen and the hydrogen bonded to it."""
     atoms = find_solvent("ethanol").atoms()
     oxygen = int(np.flatnonzero(atoms.numbers == 8)[0])
     distances = atoms.get_distances(oxygen, range(len(atoms)))
-    hydrogen = int(np.argmin(np.where(atoms.numbers == 1, distances, np.inf)))
+    return atoms, oxygen, int(np.argmin(np.where(atoms.numbers == 1, distances, np.inf)))
+
+
+def _pulled(tmp_path: Path, force: float = 0.05, **options: Any) -> MDRun:
+    """Ethanol whose hydroxyl hydrogen is pulled away, by 0.05 eV/A some Angstrom in 0.1 ps."""
+    atoms, oxygen, hydrogen = _ethanol()
     config = MDConfig(
         output=str(tmp_path / "run"),
         stages=["nvt:0.4ps"],
@@ -195,30 +200,32 @@ def test_a_resumed_run_follows_the_bonds_of_its_start(tmp_path: Path) -> None:
     run = _pulled(tmp_path)
     with pytest.raises(SimulationError, match="in ethanol broke"):
         run.run()
-    again = MDRun.resume(tmp_path / "run", run._calc)
+    calc = PulledApart(*_ethanol(), force=0.05)
+    again = MDRun.resume(tmp_path / "run", calc)
     with pytest.raises(SimulationError, match="in ethanol broke"):
         again.run()
-    told = MDRun.resume(tmp_path / "run", run._calc, settings={"bond_watch": "report"})
+    told = MDRun.resume(tmp_path / "run", calc, settings={"bond_watch": "report"})
     assert told.run()["bonds"]
 
 
-def test_a_replica_whose_bonds_break_is_left_behind(
-    tmp_path: Path, small_model_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The same limit for all: the replica of ethanol breaks it, that of hydrogen does not."""
-    monkeypatch.setattr(bond_watch, "BROKEN", 0.9)
-    from hff_ase.calculators import HybridFF
-
+def test_a_replica_whose_bonds_break_is_left_behind(tmp_path: Path, small_model_path: Path) -> None:
+    """Ethanol whose hydrogen flies off, beside ions that have no bonds."""
     settings = {
         "output": str(tmp_path / "run"),
-        "time": "100fs",
+        "stages": ["nve:100fs"],
         "timestep": 1.0,
-        "temperature": 1.0,
+        "velocities": "file",
         **{"minimize": False, "plot": False, "progress": False, "max_displacement": 5.0},
     }
     config = ReplicaConfig.load(settings)
     lithium = Atoms("Li2", [[0, 0, 0], [0, 0, 9.0]], info={"charge": 2})
-    structures = [find_solvent("ethanol").atoms(), lithium]
+    ethanol, oxygen, hydrogen = _ethanol()
+    velocities = np.zeros((len(ethanol), 3))
+    away = ethanol.get_distance(oxygen, hydrogen, vector=True)
+    velocities[hydrogen] = 0.1 / units.fs * away / np.linalg.norm(away)
+    ethanol.set_velocities(velocities)
+    lithium.set_momenta(np.zeros((2, 3)))
+    structures = [ethanol, lithium]
     run = ReplicaRun.start(config, structures, HybridFF.load(small_model_path))
     with pytest.warns(HFFWarning, match="replica 0 stopped after step 100: the bond of"):
         run.run()

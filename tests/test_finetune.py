@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -531,14 +530,11 @@ def test_one_command_compares_all_three(
     assert info["settings"]["schedule"]["steps"] == 2
 
 
-def test_no_folder_is_left_for_a_training_that_was_not_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_folder_is_left_for_a_training_that_was_not_asked_for(tmp_path: Path) -> None:
     start = HybridFF(network(), ModelInfo("start"))
     frames = rattled(salt_box(), teacher_of(start.potential), 2, 1)
-    module = sys.modules[compare.__module__]
-    monkeypatch.setattr(module, "finetune", lambda *given, **options: start)
+    short = {"schedule": {"steps": 1, "warmup": 1}, "logging": {"progress": False, "plot": False}}
     with pytest.warns(HFFWarning, match="2 of 2 test frames are also trained on"):
-        compare(start, frames, frames, from_scratch=False, output=tmp_path)
+        compare(start, frames, frames, from_scratch=False, settings=short, output=tmp_path)
     assert (tmp_path / "finetuned").is_dir()
     assert not (tmp_path / "from_scratch").exists()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import os
+import tempfile
 import threading
 import warnings
 from collections.abc import Callable
@@ -27,12 +29,17 @@ def doubled(x):
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "kernel.py").write_text(SOURCE)
-    spare = tmp_path / "spare"
+    (tmp_path / "tmp").mkdir()
     config = pytest.importorskip("numba").config
     monkeypatch.setattr(config, "CACHE_DIR", "")  # beside the source, wherever tests keep theirs
-    monkeypatch.setattr(cache, "spare_folder", lambda: str(spare))
-    monkeypatch.setattr(cache, "_said", set())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    cache.SAID.clear()
     return tmp_path
+
+
+def spare(place: Path) -> Path:
+    """The folder of this user among temporary files."""
+    return place / "tmp" / f"hff_ase-kernels-{os.getuid()}"
 
 
 def run(place: Path) -> tuple[float, Any]:
@@ -149,12 +156,12 @@ def test_a_full_folder_makes_way_for_another(place: Path, monkeypatch: pytest.Mo
     value, stats = run(place)  # said once, and found again
     assert value == 6.0
     assert sum(stats.cache_hits.values()) == 1
-    assert kept(place / "spare", ".nbc")
+    assert kept(spare(place), ".nbc")
 
 
 def test_no_room_anywhere_is_said_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(monkeypatch, place)
-    with pytest.warns(HFFWarning, match="every process compiles anew.*spare.*NUMBA_CACHE_DIR"):
+    with pytest.warns(HFFWarning, match="compiles anew.*hff_ase-kernels.*NUMBA_CACHE_DIR"):
         assert run(place)[0] == 6.0
     assert run(place)[0] == 6.0
 
@@ -162,12 +169,12 @@ def test_no_room_anywhere_is_said_once(place: Path, monkeypatch: pytest.MonkeyPa
 def test_a_spare_folder_of_somebody_else_is_left_alone(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (place / "spare").mkdir(mode=0o777)
-    (place / "spare").chmod(0o777)
+    spare(place).mkdir(mode=0o777)
+    spare(place).chmod(0o777)
     fill(monkeypatch, place / "__pycache__")
     with pytest.warns(HFFWarning, match="belongs to somebody else"):
         assert run(place)[0] == 6.0
-    assert not kept(place / "spare", ".nbc")
+    assert not kept(spare(place), ".nbc")
 
 
 def test_no_folder_at_all_is_said(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

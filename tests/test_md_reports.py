@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from toy_replicas import config as replica_config
 from hff_ase.dynamics.md import MDRun
 from hff_ase.dynamics.replicas import ReplicaRun
 from hff_ase.dynamics.reporters.plots import running_mean
-from hff_ase.dynamics.simulation import simulation
 from hff_ase.errors import SimulationError, StoppedError
 
 STAGES = ["npt:0.2ps", "nvt:0.2ps"]
@@ -60,17 +60,25 @@ def test_a_stopped_run_has_its_summary_and_plot(tmp_path: Path) -> None:
     assert len(told(tmp_path)["stages"]) == 2
 
 
+class Slow(ListedLennardJones):
+    """An evaluation takes 5 s on its clock; reads what the run has reported so far."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder, self.now, self.seen = folder, 0.0, set[str]()
+
+    def calculate(self, *args: Any, **options: Any) -> None:
+        super().calculate(*args, **options)
+        self.now += 5.0
+        if (self.folder / "summary.yaml").exists():
+            self.seen.add(told(self.folder)["status"])
+
+
 def test_a_running_run_has_them_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulation, "SECONDS_BETWEEN_REPORTS", 0.0)
-    seen: list[str] = []
-    say = simulation.Simulation._report
-    monkeypatch.setattr(
-        simulation.Simulation,
-        "_report",
-        lambda self, status: (seen.append(status), say(self, status)),
-    )
-    start(tmp_path, ListedLennardJones(), checkpoint_interval=20).run()
-    assert "running" in seen
+    calc = Slow(tmp_path)
+    monkeypatch.setattr(time, "perf_counter", lambda: calc.now)
+    start(tmp_path, calc, checkpoint_interval=20).run()
+    assert calc.seen == {"running"}
     assert told(tmp_path)["status"] == "finished"
 
 

@@ -90,11 +90,11 @@ def test_a_run_is_set_beside_a_classical_one(
     classical = common | {"beads": 1, "output": str(tmp_path / "one")}
     one = PIMDRun.create(PIMDConfig.load(classical))
     simulate(one, monkeypatch)
-    one._finish(0.0)
+    one.finish(0.0)
     both = common | {"beads": 4, "output": str(tmp_path / "four"), "rdf": ("O-H", "C-O")}
     run = PIMDRun.create(PIMDConfig.load(both | {"classical": str(tmp_path / "one")}))
     simulate(run, monkeypatch)
-    summary = run._finish(0.0)
+    summary = run.finish(0.0)
     assert summary["classical"]["density{g/cm3}"]["mean"] > 0
     beads = read_beads(run.folder, run.atoms)
     assert len(beads) == 4 * 3  # of five frames the last three, of every bead

@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from ase.io import read, write
 
 from hff_ase.dynamics.build import build_box
-from hff_ase.dynamics.md import MDRun
 from hff_ase.dynamics.sweep import SweepSettings, run_sweep
 from hff_ase.dynamics.sweep.config import Member, members_of
 from hff_ase.dynamics.sweep.member import FAILURE, run_member, status_of
 from hff_ase.dynamics.sweep.table import row_of
-from hff_ase.errors import ConfigError, StoppedError
+from hff_ase.errors import ConfigError
+from hff_ase.terms.short_range import ShortRange
 
 MD = {"model": "electrolyte-inner", "time": "10fs", "minimize": False, "outside_domain": True}
 
@@ -59,25 +60,26 @@ def test_what_cannot_be_is_said_before_the_first_run(
         members_of(SweepSettings(system=("DMC", "DMC")), MD)
 
 
-def test_a_run_is_begun_taken_up_and_done_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_is_begun_taken_up_and_done_once(tmp_path: Path) -> None:
     member = Member("DMC", 300.0, None, 1, 60, MD)
-    place, run = tmp_path / "run", MDRun.run
+    place = tmp_path / "run"
+    evaluations = []
 
-    def stopped(self: MDRun) -> dict[str, Any]:
-        raise StoppedError("stopped", "SIGTERM")
+    def stop(module: torch.nn.Module, _: object) -> None:
+        if isinstance(module, ShortRange):
+            evaluations.append(module)
+            if len(evaluations) == 6:
+                signal.raise_signal(signal.SIGTERM)
 
     assert status_of(place) == "waiting"
-    monkeypatch.setattr(MDRun, "run", stopped)
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(stop)
     run_member(member, str(place))
+    hook.remove()
     assert status_of(place) == "begun"
     box = (place / "box.extxyz").read_bytes()
-    monkeypatch.setattr(MDRun, "run", run)
     run_member(member, str(place))
     assert status_of(place) == "finished"
     assert (place / "box.extxyz").read_bytes() == box
-    monkeypatch.setattr(MDRun, "run", stopped)
     written = (place / "summary.yaml").stat().st_mtime_ns
     run_member(member, str(place))
     assert (place / "summary.yaml").stat().st_mtime_ns == written

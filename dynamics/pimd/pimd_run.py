@@ -176,7 +176,7 @@ class PIMDRun:
                 except DriverLostError:
                     if lost == MOST_LOSSES - 1:
                         raise
-            return self._finish(time.perf_counter() - started)
+            return self.finish(time.perf_counter() - started)
 
     def _watch(
         self, both: PIMDProcesses, first: int, progress: bool, console: Console | None
@@ -201,7 +201,15 @@ class PIMDRun:
                     )
                 time.sleep(LOOK)
 
-    def _finish(self, seconds: float) -> dict[str, Any]:
+    def finish(self, seconds: float) -> dict[str, Any]:
+        """Summarise what i-PI wrote: summary.yaml, trajectories with cell, rdf.dat and a plot.
+
+        Args:
+            seconds: that the run took.
+
+        Raises:
+            SimulationError: i-PI ended before its last step.
+        """
         columns = read_properties(self[PROPERTIES])
         summary = summarize(self.config, self.atoms, columns, seconds)
         summary["rdf_frames"] = None

@@ -12,10 +12,10 @@ PACKED = 5000  # atoms; packing more takes minutes, repeating a packed box does 
 RATTLE = 0.03  # Angstrom, about the thermal motion of a bonded atom
 
 
-def large_box(recipe: str, n_atoms: int, seed: int = 0) -> Atoms:
-    """A box of about ``n_atoms`` atoms: a packed one, repeated where more are wanted.
+def large_box(recipe: str, n_atoms: int, seed: int = 0, packed: int = PACKED) -> Atoms:
+    """A box of about ``n_atoms`` atoms: one of at most ``packed`` atoms, repeated for more.
 
-    Repeats are rattled, so that they are no crystal of copies for a neighbour search or a cache.
+    Repeats are rattled, so that they are not a crystal of copies for a neighbour search or a cache.
 
     Raises:
         ConfigError: no positive number of atoms.
@@ -23,21 +23,21 @@ def large_box(recipe: str, n_atoms: int, seed: int = 0) -> Atoms:
     """
     if n_atoms < 1:
         raise ConfigError(f"expected at least 1 atom, got {n_atoms}")
-    if n_atoms <= PACKED:
+    if n_atoms <= packed:
         return build_box(recipe, n_atoms, seed=seed)
-    repeats = factors(n_atoms)
+    repeats = factors(n_atoms, packed)
     cells = int(np.prod(repeats))
-    packed = build_box(recipe, round(n_atoms / cells), seed=seed)
-    charge = packed.info.get("charge", 0.0) * cells
-    box = packed.repeat(repeats)
+    cell = build_box(recipe, round(n_atoms / cells), seed=seed)
+    charge = cell.info.get("charge", 0.0) * cells
+    box = cell.repeat(repeats)
     box.info = {"charge": charge}
     return rattled(box, seed)
 
 
-def factors(n_atoms: int) -> tuple[int, int, int]:
-    """Repeats along each axis, as equal as can be, so that a packed box has at most 5,000 atoms."""
+def factors(n_atoms: int, packed: int = PACKED) -> tuple[int, int, int]:
+    """Repeats along each axis, as equal as possible, of a box of at most ``packed`` atoms."""
     repeats = [1, 1, 1]
-    while n_atoms / np.prod(repeats) > PACKED:
+    while n_atoms / np.prod(repeats) > packed:
         repeats[int(np.argmin(repeats))] += 1
     return repeats[0], repeats[1], repeats[2]
 

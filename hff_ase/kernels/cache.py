@@ -25,14 +25,14 @@ from hff_ase.errors import HFFWarning
 from hff_ase.kernels.numba_internals import FunctionCache, cache_place, dumps
 
 DIGEST = 32  # bytes of a SHA-256
-_said: set[str] = set()
+SAID: set[str] = set()  # kinds of warnings that this process has given
 
 
 def say_once(message: str) -> None:
     """Warn of something about the cache, the first time in a process."""
     kind = message.split(":")[0]
-    if kind not in _said:
-        _said.add(kind)
+    if kind not in SAID:
+        SAID.add(kind)
         warnings.warn(message, HFFWarning, stacklevel=2)
 
 
