@@ -114,6 +114,9 @@ class EquilibrationSimulation(ReplicaSimulation):
             raise UnsettledError(self._unsettled(verdicts))
         return False
 
+    def _departures(self, index: int) -> list[str]:
+        return []  # verdicts and the corridor say more
+
     def _settled_twice(self, settled: bool) -> bool:
         """Whether this look and the one before found so: of many looks one errs by chance."""
         before = self._state.notes.get("settled_at")

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from ase import Atoms
 
+from hff_ase.dynamics.build.expected import recipe_density
 from hff_ase.dynamics.replicas.config import ReplicaConfig
-from hff_ase.errors import RecipeError
 from hff_ase.structures import mass_density
 
 NEAR = 1.0  # K between a measured density and the temperature of a run
@@ -36,15 +36,8 @@ def label(atoms: Atoms) -> str:
 
 def expected_density(atoms: Atoms) -> float:
     """That of the recipe in g/cm^3 (molar volumes added up); without one, that of the box."""
-    from hff_ase.dynamics.build import compose, parse_recipe
-
-    recipe = atoms.info.get("recipe")
-    if recipe is None:
-        return mass_density(atoms)
-    try:
-        return compose(parse_recipe(str(recipe)), len(atoms)).density
-    except RecipeError:
-        return mass_density(atoms)
+    expected = recipe_density(atoms)
+    return mass_density(atoms) if expected is None else expected
 
 
 def measured_density(atoms: Atoms, temperature: float) -> tuple[float, str] | None:

@@ -31,6 +31,7 @@ from hff_ase.dynamics.reporters.run_folder import (
 from hff_ase.dynamics.reporters.screen import Screen
 from hff_ase.dynamics.reporters.statistics import Moment, frame, read_input, read_statistics
 from hff_ase.dynamics.simulation.checkpoint import Checkpoint, pack_atoms, unpack_atoms
+from hff_ase.dynamics.simulation.departures import departures
 from hff_ase.dynamics.simulation.simulation import Simulation
 from hff_ase.dynamics.simulation.stopping import StopRequest
 from hff_ase.dynamics.simulation.summary import summarize
@@ -172,6 +173,11 @@ class MDSimulation(Simulation):
         state.atoms = pack_atoms(engine.atoms)
         state.calculator = engine.get_surroundings()
 
+    def _departures(self, index: int) -> list[str]:
+        self._reporter.flush()
+        rows = read_statistics(self._folder[STATISTICS])
+        return departures(rows, index + 1, self._config, self._engine.atoms)
+
     def _finish(self) -> dict[str, Any]:
         moment, engine = self._moment(len(self._config.plan) - 1), self._engine
         self._folder.write(FINAL, frame(engine.atoms, moment, engine.results, True))
@@ -191,6 +197,7 @@ class MDSimulation(Simulation):
         summary = summarize(atoms, self._config, self._state, statistics, speed, status)
         for watch in self._watches:
             summary |= watch.summary()
+        summary |= self._far_from_asked()
         self._folder.write(SUMMARY, to_yaml(summary))
         if self._config.plot:
             try:

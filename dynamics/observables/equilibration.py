@@ -94,7 +94,7 @@ def detect_equilibration(data: ArrayLike | Sequence[ArrayLike]) -> Equilibration
         return Equilibration(start, starts, samples, False, reason)
     # where the beginning did drift, less of a slope in the rest is enough to doubt it
     level = DOUBTFUL if start > EARLY * min(map(len, replicas)) else UNLIKELY
-    drifting = [k for k, one in enumerate(rests) if _drifts(one, level / len(rests))]
+    drifting = [k for k, one in enumerate(rests) if drifts(one, level / len(rests))]
     if drifting:
         which = f" in replica {drifting[0]}" if len(replicas) > 1 else ""
         reason = f"still drifting{which}"
@@ -129,9 +129,16 @@ def _independent(series: Array) -> float:
     return n / (2.0 * max(float(time), 0.5))
 
 
-def _drifts(series: Array, unlikely: float) -> bool:
-    """Whether a straight line through a series rises or falls by more than its error."""
+def drifts(series: Array, unlikely: float = UNLIKELY) -> bool:
+    """Whether a straight line through a series rises or falls by more than its error.
+
+    Args:
+        series: [n_samples].
+        unlikely: probability of such a slope in a series without a drift, below which it counts.
+    """
     n = len(series)
+    if n < 4:
+        return False
     time = np.linspace(-1.0, 1.0, n)
     norm = float(time @ time)
     slope = float(time @ (series - series.mean())) / norm

@@ -9,14 +9,13 @@ from typing import Any
 from ase import Atoms
 from ase.io import iread, read
 
-from hff_ase.dynamics.observables.block_average import block_average
 from hff_ase.dynamics.pimd.force_fields import START
 from hff_ase.dynamics.pimd.input_xml import BEAD, PREFIX, PROPERTIES
 from hff_ase.dynamics.pimd.rdf import Array
 from hff_ase.dynamics.pimd.results import read_properties
 from hff_ase.dynamics.pimd.trajectories import iter_frames
 from hff_ase.dynamics.reporters.run_folder import STATISTICS, trajectory_name
-from hff_ase.dynamics.reporters.statistics import finite_or_none, read_statistics
+from hff_ase.dynamics.reporters.statistics import average, read_statistics
 from hff_ase.errors import SimulationError
 
 TRAJECTORIES = tuple(trajectory_name(suffix) for suffix in ("extxyz", "traj"))  # ASE reads them
@@ -42,8 +41,7 @@ class Classical:
         """What summary.yaml says of it: its density over its second half."""
         found: dict[str, Any] = {"folder": self.folder, "frames": len(self.frames)}
         if self.density is not None:
-            mean, error = block_average(self.density[len(self.density) // 2 :])
-            found["density{g/cm3}"] = {"mean": finite_or_none(mean), "error": finite_or_none(error)}
+            found["density{g/cm3}"] = average(self.density[len(self.density) // 2 :])
         return found
 
 

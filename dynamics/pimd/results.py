@@ -11,10 +11,9 @@ import numpy as np
 from ase import Atoms, units
 from numpy.typing import NDArray
 
-from hff_ase.dynamics.observables.block_average import block_average
 from hff_ase.dynamics.pimd.config import PIMDConfig
 from hff_ase.dynamics.pimd.input_xml import labels
-from hff_ase.dynamics.reporters.statistics import finite_or_none
+from hff_ase.dynamics.reporters.statistics import average
 from hff_ase.errors import SimulationError
 
 Columns = dict[str, NDArray[np.float64]]
@@ -88,13 +87,12 @@ def cut_frames(path: Path, last_step: int) -> None:
 
 
 def averages(columns: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
-    """Mean and block error of every column over the second half of the run."""
-    found = {}
-    for name, values in columns.items():
-        if name not in ("step", "time{picosecond}"):
-            mean, error = block_average(values[len(values) // 2 :])
-            found[name] = {"mean": finite_or_none(mean), "error": finite_or_none(error)}
-    return found
+    """Mean and error (`average`) of every column over the second half of the run."""
+    return {
+        name: average(values[len(values) // 2 :])
+        for name, values in columns.items()
+        if name not in ("step", "time{picosecond}")
+    }
 
 
 def summarize(config: PIMDConfig, atoms: Atoms, columns: Columns, seconds: float) -> dict[str, Any]:
@@ -125,7 +123,7 @@ def summarize(config: PIMDConfig, atoms: Atoms, columns: Columns, seconds: float
         "beads": config.beads,
         "steps": steps,
         "time[ps]": steps * config.timestep * 1e-3,
-        "averages_over": "the second half of the run; error: block average",
+        "averages_over": "the second half of the run; no error where it would be too small",
         "averages": means,
         "quantum_kinetic_energy": species,
         "wall_time[s]": round(seconds, 3),

@@ -41,6 +41,7 @@ from hff_ase.dynamics.reporters.run_folder import (
 from hff_ase.dynamics.reporters.screen import Screen
 from hff_ase.dynamics.reporters.statistics import Moment, frame, read_statistics
 from hff_ase.dynamics.simulation.checkpoint import Checkpoint
+from hff_ase.dynamics.simulation.departures import departures
 from hff_ase.dynamics.simulation.simulation import Simulation
 from hff_ase.dynamics.simulation.stopping import StopRequest
 from hff_ase.errors import HFFError, HFFWarning, SimulationError
@@ -216,6 +217,16 @@ class ReplicaSimulation(Simulation):
         state.atoms = pack_structures(self._structures) | pack_places(engine)
         state.calculator = engine.get_surroundings()
 
+    def _departures(self, index: int) -> list[str]:
+        engine, found = self._engine, list[str]()
+        for place, replica in enumerate(engine.replicas):
+            self._reporters[replica.index].flush()
+            rows = read_statistics(replica_folder(self._folder, replica.index)[STATISTICS])
+            atoms = engine.look_at(place).atoms
+            lines = departures(rows, index + 1, replica.config, atoms)
+            found += [f"replica {replica.index}: {line}" for line in lines]
+        return found
+
     def _finish(self) -> dict[str, Any]:
         engine, moment = self._engine, self._moment(len(self._settings.plan) - 1)
         for place, replica in enumerate(engine.replicas):
@@ -251,6 +262,7 @@ class ReplicaSimulation(Simulation):
         whole = self._summary(summaries, speed, status)
         for watch in self._watches:
             whole |= watch.summary()
+        whole |= self._far_from_asked()
         self._folder.write(SUMMARY, to_yaml(whole))
         if self._settings.plot:
             periodic = all("density[g/cm^3]" in rows for own in groups.values() for rows in own)

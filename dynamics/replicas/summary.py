@@ -113,7 +113,7 @@ def run_summary(
         "time[ps]": state.step * config.shared.timestep * 1e-3,
         "averages_over": (
             "the second half of the last stage, then the replicas; error: standard error over "
-            "replicas (block average where there is one)"
+            "replicas (that of its own where there is one)"
         ),
         "conditions": conditions,
         "minimization": state.notes.get("minimization"),

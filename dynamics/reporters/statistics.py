@@ -14,9 +14,11 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 
 from hff_ase.dynamics.engine.interface import Sample
-from hff_ase.dynamics.observables.block_average import block_average
+from hff_ase.dynamics.observables.equilibration import drifts
+from hff_ase.dynamics.observables.statistics import mean_with_error
 from hff_ase.units import BAR, GRAM_PER_CM3
 
+AVERAGED = ("temperature[K]", "pressure[bar]", "density[g/cm^3]", "potential[eV]")
 FRAME_RESULTS = ("energy", "stress", "charges")
 PLANES = ("xx", "yy", "zz", "yz", "xz", "xy")  # Voigt's order, that of `Sample.tensor`
 
@@ -105,16 +107,34 @@ def read_statistics(path: Path) -> dict[str, np.ndarray]:
 
 
 def stage_averages(statistics: Mapping[str, np.ndarray], stage: int) -> dict[str, Any]:
-    """Means with block errors over the second half of a stage, and the drift over all of it."""
+    """Means with errors over the second half of a stage (`average`), and the drift of the
+    conserved energy over all of it."""
     inside = statistics["stage"] == stage
     time = statistics["time[ps]"][inside]
-    late = slice(len(time) // 2, None)
-    averages: dict[str, Any] = {}
-    for name in ("temperature[K]", "pressure[bar]", "density[g/cm^3]", "potential[eV]"):
-        if name in statistics:
-            mean, error = block_average(statistics[name][inside][late])
-            averages[name] = {"mean": finite_or_none(mean), "error": finite_or_none(error)}
+    averages = {name: average(late) for name, late in second_half(statistics, stage).items()}
     return {"averages": averages, "drift[eV/ps]": drift(time, statistics["conserved[eV]"][inside])}
+
+
+def second_half(statistics: Mapping[str, np.ndarray], stage: int) -> dict[str, np.ndarray]:
+    """What is averaged of a stage: rows of its second half, by column."""
+    inside = np.flatnonzero(statistics["stage"] == stage)
+    late = inside[len(inside) // 2 :]
+    return {name: statistics[name][late] for name in AVERAGED if name in statistics}
+
+
+def average(series: np.ndarray) -> dict[str, Any]:
+    """``mean`` and ``error`` of a correlated series [n_samples].
+
+    The error is None where it would be too small: the series drifts, or is too short to know its
+    correlation time (`mean_with_error`); ``doubt`` then says so. Without a finite sample both are
+    None.
+    """
+    if not len(series) or not np.isfinite(series).all():
+        return {"mean": None, "error": None}
+    found = mean_with_error(series)
+    doubt = "still drifting" if drifts(series) else found.reason if found.refused else ""
+    entry: dict[str, Any] = {"mean": found.value, "error": None if doubt else found.error}
+    return entry | ({"doubt": doubt} if doubt else {})
 
 
 def finite_or_none(value: float) -> float | None:

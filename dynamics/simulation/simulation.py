@@ -21,6 +21,7 @@ from hff_ase.dynamics.simulation.stopping import StopRequest
 from hff_ase.dynamics.simulation.summary import environment
 from hff_ase.errors import HFFWarning, SimulationError
 
+MOST_LINES = 8  # on what a stage ended far from
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 SECONDS_BETWEEN_REPORTS = 120.0
 SAME_MODEL = 1e-3  # eV per atom: a larger difference of recomputed energies is another model
@@ -169,9 +170,30 @@ class Simulation(ABC):
                 self._checkpoint()
                 if time.perf_counter() > self._next_report:
                     self._report("running")
+        self._say_departures(index)
         state.stage, state.stage_step = index + 1, 0
         # the run may be made longer: the last stage's integrator is kept
         self._checkpoint(stage_begun=index + 1 == len(self._settings.plan))
+
+    def _departures(self, index: int) -> list[str]:
+        """What the stage that is over ended far from (`departures`), a line each."""
+        raise NotImplementedError
+
+    def _say_departures(self, index: int) -> None:
+        found = self._departures(index)
+        # of a stage that is made longer the last end counts
+        self._state.notes.setdefault("far_from_asked", {})[str(index + 1)] = found
+        for line in found[:MOST_LINES]:
+            self._say(f"warning: {line}")
+        if len(found) > MOST_LINES:
+            more = len(found) - MOST_LINES
+            self._say(f"warning: {more} more such lines: far_from_asked in summary.yaml")
+
+    def _far_from_asked(self) -> dict[str, list[str]]:
+        """For the summary: the lines of all stages; nothing where there are none."""
+        by_stage = self._state.notes.get("far_from_asked", {})
+        lines = [line for stage in sorted(by_stage, key=int) for line in by_stage[stage]]
+        return {"far_from_asked": lines} if lines else {}
 
     def _is_over(self, index: int) -> bool:
         """Whether a stage has come to its end; asked before each advance."""

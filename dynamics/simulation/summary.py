@@ -71,7 +71,7 @@ def summarize(
         "steps": state.step,
         "time[ps]": state.step * config.timestep * 1e-3,
         "minimization": state.notes.get("minimization"),
-        "averages_over": "the second half of each stage; error: block average",
+        "averages_over": "the second half of each stage; no error where it would be too small",
         "stages": stages,
         "speed[ns/day]": float(speed),
         "wall_time[s]": float(state.notes.get("seconds", 0.0)),
