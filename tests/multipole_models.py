@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from ase import Atoms
 from core_models import toy_molecules
 
 OF_ELEMENT = {  # exponent, five amplitudes, C6, C8, C10
@@ -53,3 +55,13 @@ def multipolar_molecules(*, mirrored: bool = False) -> list[dict[str, Any]]:
             row[2] = row[4] = 0.0
         found.append({**entry, **own, "damped_charge": entry["charge"]})
     return found
+
+
+def wet_lithium() -> Atoms:
+    """Water and Li in a small triclinic box."""
+    atoms = Atoms("OHHLi", [[0, 0, 0], [0.97, 0.1, 0], [-0.25, 0.94, 0.2], [1.9, 2.4, 2.9]])
+    atoms.set_cell([[5.6, 0, 0], [0.7, 5.9, 0], [-0.6, 0.8, 5.3]])
+    atoms.pbc = True
+    atoms.set_array("molecule", np.array([0, 0, 0, 1]))
+    atoms.info["charge"] = 1.0
+    return atoms

@@ -13,7 +13,7 @@ import pytest
 import torch
 from ase import Atoms
 from core_models import molecular_box
-from multipole_models import multipolar_molecules
+from multipole_models import multipolar_molecules, wet_lithium
 from test_slater import gas
 from torch import Tensor
 from torch.func import jacfwd, vmap
@@ -23,6 +23,7 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.evaluator import Evaluator
 from hff_ase.longrange.induction.pairs import Near, Sites
+from hff_ase.parameters import declared, set_values, values
 from hff_ase.potential import Evaluation, HybridPotential
 from hff_ase.terms import FixedMultipoles, MultipoleInduction, Multipoles
 from hff_ase.units import COULOMB_CONSTANT
@@ -50,16 +51,6 @@ def potential(
 
 def evaluated(model: HybridPotential, atoms: Atoms) -> Evaluation:
     return Evaluator(model, trajectory=False).evaluate(AtomsBatch.from_atoms(atoms))
-
-
-def wet_lithium() -> Atoms:
-    """Water and Li in a small triclinic box."""
-    atoms = Atoms("OHHLi", [[0, 0, 0], [0.97, 0.1, 0], [-0.25, 0.94, 0.2], [1.9, 2.4, 2.9]])
-    atoms.set_cell([[5.6, 0, 0], [0.7, 5.9, 0], [-0.6, 0.8, 5.3]])
-    atoms.pbc = True
-    atoms.set_array("molecule", np.array([0, 0, 0, 1]))
-    atoms.info["charge"] = 1.0
-    return atoms
 
 
 ALPHA = 0.62  # of the slow sum: another one than the terms'
@@ -221,6 +212,43 @@ def test_published_frames_depend_on_the_axes_of_space() -> None:
     assert one.forces is not None
     torque = np.cross(atoms.positions, one.forces.numpy()).sum(0)
     assert np.abs(torque).max() > 1e-3
+
+
+MOMENTS = [f"moments.{name}.value" for name in ("charge", "dipole", "quadrupole")]
+INDUCTION = ["induction.polarizability.value", "induction.thole"]
+
+
+@pytest.mark.parametrize("one_volume", [False, True])
+def test_gradients_in_parameters_are_exact(one_volume: bool) -> None:
+    """Of moments, polarizabilities and the damping, against differences of the energy; where the
+    polarizability is the volume of the damping it is one parameter."""
+    model = potential(mirrored=False)
+    names = [*MOMENTS, *INDUCTION, "induction.damping.value"]
+    if one_volume:
+        molecules = multipolar_molecules()
+        for entry in molecules:
+            del entry["damping"]
+        terms = {"moments": FixedMultipoles(molecules), "induction": MultipoleInduction(molecules)}
+        model, names = HybridPotential(terms).eval(), INDUCTION
+        assert "induction.damping.value" not in declared(model)
+        copied = MultipoleInduction(**model.terms["induction"].config())
+        assert "damping" not in copied.config()["molecules"][0]
+    batch = AtomsBatch.from_atoms(wet_lithium())
+    evaluator = Evaluator(model, trajectory=False)
+    found = evaluator.evaluate(batch, derivatives=["parameters"], parameters=names)
+    start = values(model, names)
+    generator = torch.Generator().manual_seed(0)
+    for name in names:
+        gradient = found.parameter_gradients[name]
+        way = torch.randn(start[name].shape, generator=generator, dtype=torch.float64)
+        ends = []
+        for step in (1e-4, -1e-4):
+            set_values(model, {name: start[name] + step * way})
+            changed = Evaluator(model, trajectory=False).evaluate(batch)
+            ends.append(float(changed.energy))
+        set_values(model, {name: start[name]})
+        slope = (ends[0] - ends[1]) / 2e-4
+        assert float((gradient * way).sum()) == pytest.approx(slope, rel=1e-5, abs=1e-7), name
 
 
 def test_missing_couplings_are_found_in_either_order() -> None:

@@ -144,7 +144,8 @@ class InducedDipoles(Term):
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments."""
-        values = {"polarizability": self.polarizability, "damping": self.damping}
+        names = [name for name in ("polarizability", "damping") if hasattr(self, name)]
+        values = {name: getattr(self, name) for name in names}
         return {
             "molecules": with_values(self.templates, **values),
             "thole": self.thole,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
+from hff_ase.declared import Declared
 from hff_ase.errors import ConfigError
 from hff_ase.longrange.induction.pairs import FORMS, Sites
 from hff_ase.longrange.multipoles.moments import (
@@ -46,7 +47,8 @@ class MultipoleInduction(InducedDipoles):
 
     Args:
         molecules: each with ``name``, ``numbers``, ``bonds`` and ``polarizability``, A^3, which is
-            also the volume d of the damping where there is no ``damping``.
+            also the volume d of the damping where no molecule has a ``damping`` of its own: then
+            one parameter is both.
         form: of the damping, "linear" or "cubic".
         thole: a; by default 5 (linear) or 0.39 (cubic).
         factors, cutoff, tolerance, prefactor, max_atoms, solver, dipole_tolerance, method: see
@@ -76,10 +78,7 @@ class MultipoleInduction(InducedDipoles):
     ) -> None:
         if form not in FORMS:
             raise ConfigError(f"expected a form of damping among {', '.join(FORMS)}, got {form!r}")
-        entries = [
-            entry if "damping" in entry else {**entry, "damping": entry.get("polarizability")}
-            for entry in molecules
-        ]
+        entries = [{"damping": entry.get("polarizability"), **entry} for entry in molecules]
         super().__init__(
             entries,
             THOLE[form] if thole is None else thole,
@@ -93,10 +92,27 @@ class MultipoleInduction(InducedDipoles):
             method,
         )
         self.form = form
+        self.one_volume = not any("damping" in entry for entry in molecules)
+        if self.one_volume:
+            del self.damping
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments."""
         return {**super().config(), "form": self.form}
+
+    def declared(self) -> dict[str, Declared]:
+        """Polarizabilities and, where they are others, damping volumes."""
+        found = super().declared()
+        if self.one_volume:
+            del found["damping.value"]
+        return found
+
+    def sites(self, plan: DipolePlan) -> Sites:
+        """What the atoms of a batch are."""
+        if not self.one_volume:
+            return super().sites(plan)
+        polarizability = self.polarizability()[plan.site]
+        return Sites(polarizability, polarizability, self.thole, self.form)
 
     def prepare(self, batch: AtomsBatch) -> DipolePlan:
         """As `InducedDipoles`, with a lattice sum for the permanent moments."""
