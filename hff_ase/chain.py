@@ -61,7 +61,7 @@ def refuse_whole_system_terms(terms: Mapping[str, Term], neighbors: Neighborhood
         reason = term.refuses_owned(neighbors)
         if reason is not None:
             raise ConfigError(
-                f"expected parts whose energies can be had for some atoms only, got the term "
+                f"expected parts that can give the energies of some atoms only, got the term "
                 f"{name!r} ({term.kind}): {reason}"
             )
 

@@ -88,11 +88,11 @@ def not_trained_on(model: str, unknown: Sequence[Outside], allowed: bool | None 
     """
     what, advice = ", ".join(outside.what for outside in unknown), unknown[0].advice
     if allowed:
-        return f"{model} was not trained on {what}; going on, as --outside-domain asks"
+        return f"{model} was not trained on {what}; continuing because of --outside-domain"
     if allowed is None:
         return f"{model} was not trained on {what}: {advice}"
     return (
-        f"{model} was not trained on {what}: {advice}, or go on at your own risk with "
+        f"{model} was not trained on {what}: {advice}, or run at your own risk with "
         "--outside-domain"
     )
 

@@ -38,7 +38,7 @@ class GivenPairs(PairSource):
         self.skin = reach - self._farthest
         if self.skin < 0:
             raise ConfigError(
-                f"expected pairs within at least {self._farthest:g} A, got them within {reach:g} A"
+                f"expected pairs up to at least {self._farthest:g} A, got them up to {reach:g} A"
             )
         self._given = pairs
 

@@ -68,7 +68,7 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         ) from None
     if "hff" not in metadata:
         raise CheckpointError(
-            f"expected an .hff model file, got a safetensors file without ours: {path}"
+            f"expected an .hff model file, got a safetensors file without its description: {path}"
         )
     try:
         description = json.loads(metadata["hff"])

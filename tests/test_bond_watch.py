@@ -170,7 +170,7 @@ def test_a_broken_bond_stops_a_run(tmp_path: Path) -> None:
     message = str(caught.value)
     assert "(O) and" in message or "(H) and" in message
     assert "in ethanol broke" in message
-    assert "go on with --bond-watch report or off; frame saved in" in message
+    assert "continue with --bond-watch report or off; frame saved in" in message
     assert (tmp_path / "run" / "failed.extxyz").exists()
 
 

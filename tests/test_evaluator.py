@@ -125,7 +125,7 @@ def test_pairs_of_a_host_give_what_a_search_gives() -> None:
     view = evaluator.neighbors.view(potential.terms["dispersion"].pair_request)  # type: ignore[union-attr]
     found = Evaluator(potential).evaluate(batch, pairs=view, reach=reach)
     torch.testing.assert_close(found.forces, expected.forces, rtol=0, atol=1e-11)
-    with pytest.raises(ConfigError, match=r"pairs within at least 7 A, got them within 5 A"):
+    with pytest.raises(ConfigError, match=r"pairs up to at least 7 A, got them up to 5 A"):
         Evaluator(potential).evaluate(batch, pairs=view, reach=5.0)
     with pytest.raises(ConfigError, match="reach of given pairs"):
         Evaluator(potential).evaluate(batch, pairs=view)

@@ -481,7 +481,7 @@ def test_a_new_element_is_learned(tmp_path: Path) -> None:
     tuned = finetune(start, frames, adapt={"add_elements": {"Na": "Li"}}, settings=short)
     assert tuned.potential.elements == (*ELEMENTS, "Na")
     assert rmse(tuned.potential, frames)["energy"] < 0.2  # the reference of Na is fitted
-    with pytest.warns(HFFWarning, match="no frame holds K"):
+    with pytest.warns(HFFWarning, match="no frame contains K"):
         finetune(start, frames, adapt={"add_elements": ["Na", "K"]}, settings=short)
 
 

@@ -151,7 +151,7 @@ def fill(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:
 
 def test_a_full_folder_makes_way_for_another(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(monkeypatch, place / "__pycache__")
-    with pytest.warns(HFFWarning, match=r"kept elsewhere: cannot write .*__pycache__ \(No space"):
+    with pytest.warns(HFFWarning, match=r"cached elsewhere: cannot write .*__pycache__ \(No space"):
         assert run(place)[0] == 6.0
     value, stats = run(place)  # said once, and found again
     assert value == 6.0
@@ -161,7 +161,7 @@ def test_a_full_folder_makes_way_for_another(place: Path, monkeypatch: pytest.Mo
 
 def test_no_room_anywhere_is_said_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(monkeypatch, place)
-    with pytest.warns(HFFWarning, match="compiles anew.*hff_ase-kernels.*NUMBA_CACHE_DIR"):
+    with pytest.warns(HFFWarning, match="compiles again.*hff_ase-kernels.*NUMBA_CACHE_DIR"):
         assert run(place)[0] == 6.0
     assert run(place)[0] == 6.0
 
@@ -172,7 +172,7 @@ def test_a_spare_folder_of_somebody_else_is_left_alone(
     spare(place).mkdir(mode=0o777)
     spare(place).chmod(0o777)
     fill(monkeypatch, place / "__pycache__")
-    with pytest.warns(HFFWarning, match="belongs to somebody else"):
+    with pytest.warns(HFFWarning, match="belongs to another user"):
         assert run(place)[0] == 6.0
     assert not kept(spare(place), ".nbc")
 

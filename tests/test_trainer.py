@@ -201,7 +201,7 @@ def test_a_frame_too_large_alone_is_an_error(
     trainer = Trainer(
         make_potential(1), dataset, None, settings(tmp_path, batching={"batch_size": 1})
     )
-    with pytest.raises(ConfigError, match="fit into memory one by one"):
+    with pytest.raises(ConfigError, match="single frames that fit into memory"):
         trainer.run()
 
 

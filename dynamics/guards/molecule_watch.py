@@ -45,7 +45,7 @@ class MoleculeWatch(Watch):
             if events and self._mode == "stop":
                 more = f" ({len(events)} such events)" if len(events) > 1 else ""
                 text = (
-                    f"{events[0].text}{more}; where that is meant to happen, go on with "
+                    f"{events[0].text}{more}; if that is intended, continue with "
                     "--bond-watch report or off"
                 )
                 found.append(Finding(one.replica, text, stops=True))

@@ -70,7 +70,7 @@ def _start(settings: LammpsSettings, ranks: int) -> None:
     if code:
         raise SimulationError(
             f"expected {ranks} MPI ranks to come to an end, got one that was killed or failed "
-            f"without a word (mpiexec's exit status {code}): out of memory?"
+            f"silently (mpiexec's exit status {code}): out of memory?"
         )
 
 

@@ -92,7 +92,7 @@ class PropertyRun:
         place = Path(folder)
         if (place / REQUEST).exists():
             raise SimulationError(
-                f"expected a folder without a run of hff properties, got {place}; go on with it by "
+                f"expected a folder without a run of hff properties, got {place}; continue it with "
                 f"--resume {place}"
             )
         request.check_lengths()
@@ -200,7 +200,7 @@ class PropertyRun:
             told = equilibrated(place, boxes, point, request, calc, self._console)
             self._note(place, "equilibrate", told)
             if told != "settled":
-                self._say(f"going on all the same: {told}")
+                self._say(f"continuing anyway: {told}")
         for name, carry_on in ((NPT, at_constant_pressure), (NVT, at_constant_volume)):
             if name == NVT and not self.request.needs_volume:
                 continue
@@ -217,7 +217,8 @@ class PropertyRun:
         """The same of the whole run: how to continue with it, not with one of its stages."""
         name = Signals(error.exit_code - 128).name
         return StoppedError(
-            f"stopped by {name} at {point.name}; go on with hff properties --resume {self.folder}",
+            f"stopped by {name} at {point.name}; continue with hff properties --resume "
+            f"{self.folder}",
             name,
         )
 

@@ -199,7 +199,7 @@ class ReplicaSimulation(Simulation):
             state.lengths |= self._reporters[number].sync()
             self._reporters.pop(number).close()
             self._folder.log(message)
-            warnings.warn(f"{message}; {len(left)} go on", HFFWarning, stacklevel=5)
+            warnings.warn(f"{message}; {len(left)} continue", HFFWarning, stacklevel=5)
         state.notes["failed"] = failed
         self._engine_or_none = engine.only(left)
         self._checkpoint()

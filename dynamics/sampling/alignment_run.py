@@ -32,7 +32,7 @@ class StopTraining:
     def check(self) -> None:
         """Raises StoppedError."""
         if self._request.signal_name is not None:
-            raise self._request.error("while it was aligned: the same command goes on")
+            raise self._request.error("while it was aligned: repeat the command to continue")
 
 
 class AlignmentRun:

@@ -77,7 +77,7 @@ def _check_charge(atoms: Atoms, domains: Sequence[Domain | None], allowed: bool)
     known = next((domain for domain in domains if domain is not None), None)
     doubt = charge_doubt(atoms, known)
     if doubt and not allowed:
-        raise OutsideDomainError(f"{doubt}; or go on at your own risk with --outside-domain")
+        raise OutsideDomainError(f"{doubt}; or run at your own risk with --outside-domain")
     for message in (*([doubt] if doubt else []), *other_doubts(atoms)):
         _warn(message)
 

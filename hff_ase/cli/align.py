@@ -154,4 +154,4 @@ def going_on() -> Iterator[None]:
         yield
     except StoppedError as error:
         name = Signals(error.exit_code - 128).name
-        raise StoppedError(f"stopped by {name}; the same command goes on", name) from None
+        raise StoppedError(f"stopped by {name}; repeat the command to continue", name) from None

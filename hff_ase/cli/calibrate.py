@@ -70,4 +70,4 @@ def calibrate(
     typer.echo(report.markdown().rstrip())
     typer.echo(f"{output}: chi^2 {report.chi2[0]:.3g} before, {report.chi2[-1]:.3g} after")
     if report.needs_samples:
-        typer.echo("the samples do not reach the minimum: more --rounds go on from here")
+        typer.echo("the samples do not reach the minimum: use more --rounds to continue from here")

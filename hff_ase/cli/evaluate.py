@@ -114,7 +114,7 @@ def _print(errors: Errors, output: Path, json_: bool) -> None:
     if errors.other_reference:
         shifted = 1e3 * (errors.rmse_with_shift or 0.0)
         console.print(
-            "the energies have another zero than the model's: with --reference-shift (energies per "
+            "energies and model differ in their zero: with --reference-shift (energies per "
             f"element fitted and taken off) their RMSE is {shifted:.2f} meV/atom",
             soft_wrap=True,
         )

@@ -18,18 +18,18 @@ BOUND = 30.0  # eV/atom, more than any solid's atoms are bound by
 LIMITS = {"forces": (100.0, "eV/A"), "stress": (1.0, "eV/A^3")}
 # How many times larger a number in another unit is than one in eV, and which unit that suggests.
 RATIOS = {
-    1000.0: "meV in place of eV",
-    1e-3: "keV in place of eV, or divided by 1000",
-    23.0605: "kcal/mol in place of eV",
+    1000.0: "meV instead of eV",
+    1e-3: "keV instead of eV, or divided by 1000",
+    23.0605: "kcal/mol instead of eV",
     1 / 23.0605: "eV converted from kcal/mol once too often",
     27.2114: "converted from Hartree once too often",
-    1 / 27.2114: "Hartree in place of eV",
+    1 / 27.2114: "Hartree instead of eV",
     13.6057: "converted from Rydberg once too often",
-    1 / 13.6057: "Rydberg in place of eV",
-    96.4853: "kJ/mol in place of eV",
+    1 / 13.6057: "Rydberg instead of eV",
+    96.4853: "kJ/mol instead of eV",
     51.4221: "converted from Hartree/Bohr once too often",
-    160.2177: "GPa in place of eV/A^3",
-    1602.177: "kbar in place of eV/A^3",
+    160.2177: "GPa instead of eV/A^3",
+    1602.177: "kbar instead of eV/A^3",
     -1.0: "the opposite sign",
 }
 

@@ -125,12 +125,12 @@ class SafeCache(FunctionCache):
                 continue
             if reasons:
                 say_once(
-                    f"compiled kernels are kept elsewhere: cannot write {reasons[0]}, took "
+                    f"compiled kernels are cached elsewhere: cannot write {reasons[0]}, took "
                     f"{file.folder}"
                 )
             return
         say_once(
-            "compiled kernels are not kept, every process compiles anew: cannot write "
+            "compiled kernels are not cached, every process compiles again: cannot write "
             f"{' or '.join(reasons)}; set NUMBA_CACHE_DIR to a folder with room"
         )
 
@@ -143,7 +143,7 @@ def spare_folder() -> str:
 def _make(folder: Path) -> None:
     folder.parent.mkdir(mode=0o700, exist_ok=True)
     if not _is_ours(folder.parent):
-        raise OSError(f"{folder.parent} belongs to somebody else")
+        raise OSError(f"{folder.parent} belongs to another user")
     folder.mkdir(exist_ok=True)
 
 

@@ -27,7 +27,7 @@ def jit(function: Callable[..., Any], **options: Any) -> Any:
         set_cache(compiled, SafeCache(function))
     except RuntimeError:  # numba's "cannot cache function: no locator available"
         say_once(
-            "compiled kernels are not kept, every process compiles for half a minute: no folder "
+            "compiled kernels are not cached, every process compiles for half a minute: no folder "
             "that can be written; set NUMBA_CACHE_DIR to one"
         )
     return compiled

@@ -18,7 +18,7 @@ def check_electrons(atoms: Atoms, charge: int, what: str) -> None:
         formula = atoms.get_chemical_formula("hill")
         raise StructureError(
             f"expected an even number of electrons, got {electrons} in {what} {formula} with "
-            f"charge {charge:+d} e: an ion (charges={{'{formula}': -1}}), or a molecule that broke?"
+            f"charge {charge:+d} e: an ion (charges={{'{formula}': -1}}), or a broken molecule?"
         )
 
 

@@ -25,5 +25,5 @@ def check_frames_known(potential: HybridPotential, frames: Sequence[Atoms]) -> N
             raise StructureError(
                 f"expected the elements of the model, {' '.join(potential.elements or ())}, got "
                 f"{' '.join(unknown)} in frame {source_of(atoms)}; add_elements (on the command "
-                "line --adapt.add-elements) makes a trained model know more"
+                "line --adapt.add-elements) extends a trained model"
             )

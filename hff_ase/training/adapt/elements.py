@@ -100,7 +100,7 @@ def _entry(
         return rappe_goddard([symbol])[key][symbol], False
     raise ConfigError(
         f"expected a value of {key!r} of the term {name!r} for the new element {symbol} (in its "
-        "tables), or an element that it is like, got neither"
+        "tables), or a similar element, got neither"
     )
 
 
@@ -146,7 +146,7 @@ def warn_unseen(new: Mapping[str, NewElement], numbers: set[int]) -> None:
     unseen = [symbol for symbol in new if atomic_numbers[symbol] not in numbers]
     if unseen:
         warnings.warn(
-            f"no frame holds {' '.join(unseen)}: what a new element starts with stays as it is",
+            f"no frame contains {' '.join(unseen)}: the new element keeps its initial parameters",
             HFFWarning,
             stacklevel=3,
         )

@@ -42,7 +42,7 @@ def load_state(path: Path, device: torch.device) -> dict[str, Any]:
         reason = " ".join(str(error).split())[:120]
         raise CheckpointError(
             f"expected the state of a training in {path}, got a damaged or foreign file "
-            f"({reason}); remove it to start anew"
+            f"({reason}); remove it to start again"
         ) from None
     if not isinstance(state, dict) or state.get("version") != VERSION:
         found = state.get("version") if isinstance(state, dict) else type(state).__name__

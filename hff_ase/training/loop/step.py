@@ -201,7 +201,7 @@ class Stepper:
         size = min(self.micro_batch or len(frames), len(frames))
         if size <= 1:
             raise ConfigError(
-                "expected frames that fit into memory one by one, got "
+                "expected single frames that fit into memory, got "
                 f"{max(batch.n_atoms for batch, _ in frames)} atoms: use smaller frames or a "
                 "smaller network"
             )
@@ -213,7 +213,7 @@ class Stepper:
             )
         self.micro_batch = size // 2
         warnings.warn(
-            f"out of memory with {size} frames at once: going on with {self.micro_batch} "
+            f"out of memory with {size} frames at once: continuing with {self.micro_batch} "
             "(the gradient is still that of the whole batch)",
             HFFWarning,
             stacklevel=4,

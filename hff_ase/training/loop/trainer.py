@@ -143,7 +143,7 @@ class Trainer:
                 saved = time.monotonic()
             if done and not finished:
                 raise StoppedError(
-                    f"training stopped at step {self.step} by {done}; it goes on with --resume",
+                    f"training stopped at step {self.step} by {done}; continue with --resume",
                     done,
                 )
             log.progress(self.step, f"{100 * self.progress:.1f} %")
