@@ -155,7 +155,9 @@ def test_what_a_calibration_refuses(samples: Ensemble) -> None:
     with pytest.raises(ConfigError, match="labelled frames with a weight"):
         calibrate(calc, [samples], [DENSITY], PARAMETERS, settings=CalibrateSettings(weight=1.0))
     with pytest.raises(ConfigError, match="trust: expected more than 0"):
-        CalibrateSettings(trust=0.0)
+        calibrate(calc, [samples], [DENSITY], PARAMETERS, settings={"trust": 0.0})
+    with pytest.raises(ConfigError, match="unknown setting 'thrust'; did you mean trust"):
+        calibrate(calc, [samples], [DENSITY], PARAMETERS, settings={"thrust": 0.5})
     with pytest.raises(ConfigError, match="physical, heads, lora or names"):
         calibrate(calc, [samples], [DENSITY], ["spam"])
     with pytest.raises(ConfigError, match="targets for a conditioning report"):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -37,7 +38,7 @@ def calibrate(
     targets: Sequence[Target],
     parameters: Sequence[str] = ("physical",),
     *,
-    settings: CalibrateSettings | None = None,
+    settings: CalibrateSettings | Mapping[str, Any] | None = None,
     frames: Sequence[Atoms] = (),
     sampled_with: Sequence[HybridFF] | None = None,
     prior_mean: Array | None = None,
@@ -53,7 +54,7 @@ def calibrate(
         ensembles: samples of all that targets need.
         targets: those kept out are predicted only.
         parameters: names, patterns or groups.
-        settings: see `CalibrateSettings`.
+        settings: `CalibrateSettings`.
         frames: with forces, for the second loss or for its change to be reported.
         sampled_with: of each ensemble, where it was not ``calc``.
         prior_mean: theta [p] that the prior is about; None for ``calc``'s.
@@ -65,7 +66,7 @@ def calibrate(
         ConfigError: no targets to fit, no samples of one, unknown parameters, a weight without
             frames.
     """
-    chosen = settings or CalibrateSettings()
+    chosen = CalibrateSettings.load(settings)
     fitted = [k for k, target in enumerate(targets) if not target.kept_out]
     if not fitted:
         raise ConfigError("expected targets to calibrate to, got none")
@@ -252,14 +253,14 @@ def pareto(
     parameters: Sequence[str],
     frames: Sequence[Atoms],
     weights: Sequence[float],
-    settings: CalibrateSettings | None = None,
+    settings: CalibrateSettings | Mapping[str, Any] | None = None,
 ) -> list[tuple[float, Calibration]]:
     """Calibrations over several weights of the forces: what agreement with experiment costs.
 
     Raises:
         ConfigError: as `calibrate`.
     """
-    chosen = settings or CalibrateSettings()
+    chosen = CalibrateSettings.load(settings)
     found = []
     for weight in weights:
         own = CalibrateSettings.load(chosen, {"weight": float(weight)})

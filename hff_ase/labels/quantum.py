@@ -28,7 +28,7 @@ class PySCFLabeller(PySCFSettings):
 
     Args:
         functional, basis: see `PySCFSettings`; the only ones that can be given by place.
-        settings: the others.
+        settings: the others, by name.
 
     Raises:
         ConfigError: a setting that makes no sense, or a program that is not installed.

@@ -6,6 +6,8 @@ from typing import Literal
 
 from hff_ase.settings import Settings, setting
 
+__all__ = ["PySCFSettings"]
+
 METHOD, ENGINE = "Method", "Where it runs"
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from hff_ase.settings import Settings, setting
 
+__all__ = ["AlignSettings", "CalibrateSettings"]
+
 FITTING = "Fitting"
 HELD = "What the model keeps"
 
