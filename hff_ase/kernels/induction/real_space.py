@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,8 +15,10 @@ from hff_ase.kernels.explicit import given_gradient
 from hff_ase.kernels.induction import cpu as kernels
 from hff_ase.kernels.induction.table import boys_table
 from hff_ase.kernels.threads import FEWEST, share
-from hff_ase.longrange.induction.pairs import Sites
 from hff_ase.pairs import Rows
+
+if TYPE_CHECKING:  # whose sums these are
+    from hff_ase.longrange.induction.pairs import Sites
 
 _cpu: Any = kernels  # typed loosely: argument lists are kept as tuples
 
