@@ -1,4 +1,4 @@
-"""How ASE users hold and tune a hybrid force field."""
+"""The ASE calculator of a hybrid force field, and its fine-tuning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Committee: several models asked at once, and how far they agree (see `spread`)."""
+"""Committee: several models evaluated together, and how far they agree (see `spread`)."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Committee(Calculator):
         properties: Iterable[str] = ("energy",),
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
-        """Ask every member (ASE calls this).
+        """Evaluate every member (called by ASE).
 
         Raises:
             StructureError: the structure cannot be evaluated, with the reason.

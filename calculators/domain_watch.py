@@ -49,7 +49,7 @@ class DomainWatch:
             warnings.warn(message, OutsideDomainWarning, stacklevel=5)
 
     def first_time(self, atoms: Atoms) -> bool:
-        """Whether these elements and charge were not looked at before; they are now."""
+        """Whether these elements and charge are new; remembers them."""
         key = (atoms.numbers.tobytes(), total_charge(atoms))
         new = key not in self._seen
         self._seen.add(key)

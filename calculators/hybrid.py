@@ -197,7 +197,7 @@ class HybridFF(Calculator):
         properties: Iterable[str] = ("energy",),
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
-        """Evaluate everything for one structure (ASE calls this).
+        """Evaluate everything for one structure (called by ASE).
 
         Raises:
             StructureError: the structure cannot be evaluated, with the reason.
@@ -224,7 +224,7 @@ class HybridFF(Calculator):
     def get_property(
         self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
     ) -> Any:
-        """One result, computed where it is not known yet (ASE calls this).
+        """One result, computed if it is not known yet (called by ASE).
 
         Raises:
             PropertyNotImplementedError: the stress of a molecule, or charges of a model without.

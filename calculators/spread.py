@@ -1,4 +1,4 @@
-"""Mean and spread of the results of several models at the same atoms.
+"""Mean and spread of the results of several models for the same structure.
 
 Models that were trained alike but from other random numbers agree where they have seen data and
 part where they have not. Their spread is no error bar, but it ranks structures: Behler, Int. J.

@@ -1,1 +1,1 @@
-"""What moves atoms with the potential, and what is measured on the way."""
+"""Dynamics with the potential, and what is measured along it."""

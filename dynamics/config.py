@@ -315,7 +315,7 @@ class MDConfig(RunSettings, TermSettings):
 
     @property
     def look_interval(self) -> int:
-        """Steps between two looks at the spread of the committee."""
+        """Steps between evaluations of the committee's spread."""
         return self.committee_interval or (1 if self.committee_drive == "mean" else 10)
 
     @property

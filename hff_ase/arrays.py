@@ -1,4 +1,4 @@
-"""The arrays of a batch, each declared once, and what can be done with all of them at a time.
+"""The arrays of a batch, each declared once, and operations on all of them.
 
 An array has a row per atom, per system, per bond or per molecule of a batch; one of integers may
 refer to the rows of another scope (bonds name atoms, ``system`` names systems). From these
@@ -58,7 +58,7 @@ ALWAYS = ("positions", "numbers", "system", "cell", "periodic", "charge")  # in 
 
 
 def declare(name: str, declaration: Declaration) -> None:
-    """Make a further array known, so that batches can carry it (`AtomsBatch.further`).
+    """Declare a further array, so that batches can carry it (`AtomsBatch.further`).
 
     Args:
         name: under which batches hold it.

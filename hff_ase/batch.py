@@ -1,4 +1,4 @@
-"""AtomsBatch: many systems as flat tensors, the one input of everything that computes."""
+"""AtomsBatch: many systems as flat tensors, the input of every computation."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ class AtomsBatch:
         return segment_sum(per_atom.double(), self.system, self.n_systems, sorted=True)
 
     def pad(self, per_atom: Tensor) -> Tensor:
-        """Spread a per-atom quantity [n_atoms, ...] to [n_systems, n_max, ...], zeros behind."""
+        """Spread a per-atom quantity [n_atoms, ...] to [n_systems, n_max, ...], zero-padded."""
         if self.n_systems == 1:
             return per_atom[None]
         n_max = self.max_count

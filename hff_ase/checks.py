@@ -18,7 +18,7 @@ OVERLAP = 0.2  # Angstrom: two nuclei this close are a broken structure, not a c
 
 @contextmanager
 def refusing_what_is_too_large(batch: AtomsBatch) -> Iterator[None]:
-    """Turn the many errors of a machine without enough memory into one of ours.
+    """Turn the various out-of-memory errors into one of ours.
 
     Raises:
         StructureError: memory ran out; says for what.
@@ -37,7 +37,7 @@ def refusing_what_is_too_large(batch: AtomsBatch) -> Iterator[None]:
 
 
 def check_overlap(neighbors: PairSource, batch: AtomsBatch) -> None:
-    """Refuse nuclei on top of each other at the last search for neighbours.
+    """Refuse nuclei that overlapped at the last neighbour search.
 
     Raises:
         StructureError: names the closest pair.

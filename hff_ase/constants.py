@@ -43,7 +43,7 @@ def write(term: nn.Module, path: str, value: Tensor) -> None:
 
 @contextmanager
 def live(places: Sequence[Place], values: Sequence[Tensor]) -> Iterator[None]:
-    """Put tensors in the places of constants, for a while."""
+    """Temporarily replace constants by tensors."""
     before = [(term, path.partition(".")[0]) for term, path in places]
     kept = [(term, name, getattr(term, name)) for term, name in before]
     try:

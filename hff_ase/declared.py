@@ -1,4 +1,4 @@
-"""What a term declares of its physical parameters, for training, calibration and fits alike."""
+"""Declarations of a term's physical parameters, for training, calibration and fits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Transform = Literal["none", "log"]
 
 @dataclass(frozen=True)
 class Declared:
-    """What a term says of one of its parameters.
+    """The declaration of one parameter of a term.
 
     Attributes:
         unit: in ASE's units, "1" for a plain number.

@@ -48,7 +48,7 @@ class KnownMolecule:
     errors: Mapping[str, float] = field(default_factory=dict)
 
     def called(self, names: Naming | None) -> str:
-        """Its name; where that is but a formula, the one that ``names`` knows."""
+        """Its name; if that is only a formula, the one that ``names`` gives."""
         if self.name != self.graph.formula or names is None:
             return self.name
         return names(self.graph) or self.name
@@ -79,7 +79,7 @@ class Outside:
 
 
 def not_trained_on(model: str, unknown: Sequence[Outside], allowed: bool | None = None) -> str:
-    """What is said of molecules outside a model's domain: all the words of it.
+    """The messages about molecules outside a model's domain.
 
     Args:
         model: its name.

@@ -19,7 +19,7 @@ class StructureError(HFFError, ValueError):
 
 
 class ConfigError(HFFError, ValueError):
-    """A setting, or a combination of settings, that makes no sense."""
+    """An invalid setting or combination of settings."""
 
 
 class CheckpointError(HFFError, ValueError):

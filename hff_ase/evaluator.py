@@ -34,7 +34,7 @@ USUAL = frozenset({"positions", "cell"})
 
 
 class Evaluator:
-    """A potential with what it needs from call to call.
+    """A potential with the state that it needs from call to call.
 
     Args:
         potential: with its device and precision set.
@@ -83,7 +83,7 @@ class Evaluator:
         derivatives: Collection[str] = USUAL,
         parameters: Sequence[str] = (),
     ) -> Evaluation:
-        """Energies and what else is asked for, with pairs that fit, checked.
+        """Energies and the requested derivatives, with valid pairs, checked.
 
         Whoever continues with other structures after an error calls `forget` first: half of a
         neighbour list must not serve them.
@@ -132,12 +132,12 @@ class Evaluator:
 
     @on_usual_device
     def evaluate_prepared(self, batch: AtomsBatch) -> Evaluation:
-        """Energy, forces and stress with the pairs as they are, without a look from the host."""
+        """Energy, forces and stress with the current pairs; no synchronisation with the host."""
         wanted = Wanted(memory=self.memory)
         return self.potential.compute(self.neighbors.arranged(batch), self.neighbors, wanted)
 
     def outdated(self, batch: AtomsBatch) -> Tensor:
-        """Whether `evaluate_prepared` may be wrong here, bool [], without a look from the host."""
+        """Whether `evaluate_prepared` may be wrong here, bool []; no synchronisation."""
         return self.neighbors.moved_too_far(self.neighbors.arranged(batch))
 
     @property
@@ -147,7 +147,7 @@ class Evaluator:
 
     @property
     def layout(self) -> Hashable:
-        """Changes where a search has moved what an evaluation reads to other memory."""
+        """Changes when a search has moved the data that an evaluation reads to other memory."""
         return self.neighbors.layout
 
     def get_state(self) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The per-atom fields that terms hand on to each other, each declared once."""
+"""The per-atom fields that terms pass to each other, each declared once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Halo: what a process that owns some of the atoms asks of the others.
+"""Halo: the exchange of a process that owns some of the atoms with the others.
 
 A host with domain decomposition gives each process its own atoms and, around them, ghosts: copies
 of atoms that others own. Terms call the halo where a result depends on more than the ghosts within

@@ -1,4 +1,4 @@
-"""What is made of an object once, and made again when the object has changed: the one cache of
+"""What is derived from an object once, and again when the object has changed: the only cache of
 derived data (fused weights, tables of functions, rows in segments).
 
 One rule says what counts as a change: another parameter or buffer, or one that was written to, or
@@ -63,7 +63,7 @@ def _same(tensor: Tensor, kept: Tensor, version: int) -> bool:
 
 
 class Kept(Generic[Made]):
-    """Things made of objects, each kept until its object changes."""
+    """Values derived from objects, each kept until its object changes."""
 
     def __init__(self) -> None:
         self._known: WeakKeyDictionary[Any, tuple[_State, dict[Hashable, Made]]] = (

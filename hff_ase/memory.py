@@ -1,4 +1,4 @@
-"""What solvers keep from step to step of one trajectory: their last solutions, and a prediction of
+"""What solvers keep from step to step of a trajectory: their last solutions, and a prediction of
 the next one from them.
 
 The prediction is a cubic through the last four solutions. Errors cannot build up as they do where

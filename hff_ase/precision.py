@@ -1,4 +1,4 @@
-"""Our own settings of torch, whatever the surrounding program has asked it for.
+"""Our own torch settings, independent of the surrounding program.
 
 `torch.set_float32_matmul_precision` and autocast are settings of the whole process; with them a
 network's forces are off by up to some 0.04 eV/Angstrom on processors with bfloat16 units. With

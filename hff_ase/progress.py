@@ -1,4 +1,4 @@
-"""A progress bar on a terminal, lines that stay anywhere, nothing where it is not wanted."""
+"""A progress bar on a terminal, permanent lines elsewhere, nothing where it is not wanted."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class ProgressBar:
             self._bar.update(task, description=title, completed=step, state=state)
 
     def due(self, seconds: float = SECONDS_BETWEEN_UPDATES) -> bool:
-        """Whether the last time that this was true is so long ago."""
+        """Whether enough time has passed since this was last true."""
         now = time.perf_counter()
         if now - self.updated < seconds:
             return False

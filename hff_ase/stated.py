@@ -1,4 +1,4 @@
-"""What a structure states about its electrons, held against what its molecules say.
+"""What a structure states about its electrons, compared with its molecules.
 
 Many formats lose the total charge (ase.db, cif, pdb, POSCAR), other programs take it from the
 initial charges, and pieces of a box keep the charge of the whole: a cluster with Li+ is then a

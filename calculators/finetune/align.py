@@ -1,4 +1,4 @@
-"""Density alignment: a short training that gives each liquid the pressure its density asks for.
+"""Density alignment: a short training that gives each liquid the pressure that its density needs.
 
 The idea is BAMBOO's (Gong et al., Nat. Mach. Intell. 2025), made exact: the pressure is the
 derivative of all terms' energy in the places of whole molecules, not a sum over edges of a network

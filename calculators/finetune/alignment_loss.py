@@ -1,4 +1,4 @@
-"""The training of an alignment: other pressures, and all else as it was."""
+"""The training of an alignment: changed pressures, everything else restrained."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Stop(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """A frame with what the model before says of it, and the pressure change of its liquid.
+    """A frame with the results of the original model and the pressure change of its liquid.
 
     Attributes:
         batch: one system.

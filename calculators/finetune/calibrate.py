@@ -1,4 +1,4 @@
-"""Calibration: parameters moved until reweighted averages agree with measured ones."""
+"""Calibration: parameters changed until reweighted averages agree with experiment."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def calibrate(
     sampled_with: Sequence[HybridFF] | None = None,
     prior_mean: Array | None = None,
 ) -> tuple[HybridFF, Calibration]:
-    """Move parameters until reweighted averages agree with targets.
+    """Change parameters until reweighted averages agree with targets.
 
     A target's deviation counts in units of its uncertainty and the statistical error of the model's
     own value, taken together. With labelled frames and ``settings.weight`` the squared error of

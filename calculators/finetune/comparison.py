@@ -1,4 +1,4 @@
-"""From scratch, as is, fine-tuned: what each of the three makes of frames that none was shown."""
+"""From scratch, as is, fine-tuned: errors of the three on frames that none was trained on."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def compare(
     resume: bool = False,
     stop: StopSource | None = None,
 ) -> Comparison:
-    """Fine-tune a model, and compare it with itself before and with its like from random weights.
+    """Fine-tune a model; compare it with the original and with the same terms from scratch.
 
     Args:
         calc, frames, adapt, validation, settings: as in `finetune`; all trainings have the same

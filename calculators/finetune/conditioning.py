@@ -39,7 +39,7 @@ LARGEST = 8  # entries of a singular vector that are named
 
 @dataclass(frozen=True, eq=False)
 class Conditioning:
-    """What targets say of parameters.
+    """What targets determine about parameters.
 
     Attributes:
         parameters: the patterns that were asked for.

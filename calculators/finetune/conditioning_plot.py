@@ -1,4 +1,4 @@
-"""One figure of what targets say of parameters."""
+"""One figure of what targets determine about parameters."""
 
 from __future__ import annotations
 

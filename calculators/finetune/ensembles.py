@@ -1,4 +1,4 @@
-"""Ensembles: equilibrated samples of one state, kept to be reweighted again and again."""
+"""Ensembles: equilibrated samples of one state, kept for reweighting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training a model further on other frames, or the same terms on them from the beginning."""
+"""Training a model further on other frames, or the same terms from scratch."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def weights(target: ArrayLike, mixture: ArrayLike) -> Array:
 
 
 def effective_samples(weight: ArrayLike) -> float:
-    """(sum w)^2 / sum w^2: how many samples of the state itself the weighted ones stand for.
+    """(sum w)^2 / sum w^2: the effective number of samples.
 
     It knows nothing of their correlation in time.
     """

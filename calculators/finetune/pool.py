@@ -56,13 +56,13 @@ class Pool:
     def with_model(
         self, model: HybridPotential, theta: ParameterVector | None = None, pressure: bool = False
     ) -> Pool:
-        """The same samples, looked at with a model."""
+        """The same samples evaluated with a model."""
         found = evaluate(model, self.ensemble, theta, pressure=pressure)
         return Pool(self.ensemble, self.mixture, self.n_states, found)
 
     @property
     def known(self) -> Energies:
-        """Energies of the model that is looked at.
+        """Energies of the evaluated model.
 
         Raises:
             ConfigError: none was given.
@@ -77,7 +77,7 @@ class Pool:
         pressure: float | None = None,
         shift: Array | None = None,
     ) -> Array:
-        """Weights [n] in the state of the model that is looked at.
+        """Weights [n] in the state of the evaluated model.
 
         Args:
             temperature, pressure: K and bar, where they differ.

@@ -1,4 +1,4 @@
-"""Targets: measured numbers that a model is tuned to, with where they are from."""
+"""Targets: measured values that a model is tuned to, with their sources."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ REFERENCE = "reference"  # instead of a value: the package's own data
 
 @dataclass(frozen=True)
 class Target:
-    """A number that an ensemble average shall have.
+    """A target value of an ensemble average.
 
     Attributes:
         liquid: as for ``hff build``, such as ``DMC`` or ``1 M LiPF6 in EC:DMC 1:1 w/w``.
@@ -189,7 +189,7 @@ def target_of(row: Mapping[str, Any]) -> Target:
 
 def check_elements(targets: Iterable[Target], present: Mapping[str, Sequence[str]],
                    known: Sequence[str] | None, model: str) -> None:  # fmt: skip
-    """Refuse targets of liquids with elements that a model does not know.
+    """Refuse targets for liquids with elements that a model does not know.
 
     Args:
         targets: of any liquids.

@@ -178,7 +178,7 @@ def labelled_frame(atoms: Atoms, found: Sequence[Results], teachers: Sequence[An
 
 
 def unlabelled(atoms: Atoms) -> Atoms:
-    """The structure alone: labels and weights of another method must not stay beside new ones."""
+    """The bare structure: labels and weights of another method must not be mixed with new ones."""
     bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     bare.info = {name: atoms.info[name] for name in KEPT if name in atoms.info}
     return bare

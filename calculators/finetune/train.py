@@ -1,4 +1,4 @@
-"""A calculator trained as a configuration says."""
+"""A calculator trained from a configuration."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def train(
     resume: bool = False,
     stop: StopSource | None = None,
 ) -> HybridFF:
-    """Train a model as a configuration says and return it as a calculator.
+    """Train a model from a configuration and return it as a calculator.
 
     ``<output>/model.hff`` holds the model, ``log.csv`` and ``log.jsonl`` the learning curve.
 

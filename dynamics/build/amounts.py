@@ -43,7 +43,7 @@ _AROUND = re.compile(
 
 @dataclass(frozen=True)
 class Amount:
-    """``unit`` is "M", "mol/kg", "wt%", "vol%", "mol%", or "%" where it does not say of what."""
+    """``unit`` is "M", "mol/kg", "wt%", "vol%", "mol%", or "%" without a basis."""
 
     number: float
     unit: str

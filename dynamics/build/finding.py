@@ -20,7 +20,7 @@ ELSE_SALT = "any salt goes as 'smiles:[Li+].F[P-](F)(F)(F)(F)F'"
 
 
 class UnknownNameError(RecipeError):
-    """A name that nothing is known by; ``meant`` lists what it may have meant, best first."""
+    """An unknown name; ``meant`` lists what may have been meant, best first."""
 
     def __init__(self, message: str, name: str, meant: list[str]) -> None:
         super().__init__(message)
@@ -85,7 +85,7 @@ def find_component(name: str) -> Molecule | Salt:
 
 
 def folded(name: str) -> str:
-    """What two spellings of one name have in common: no case, brackets, hyphens or spaces."""
+    """A spelling without case, brackets, hyphens or spaces, to compare names."""
     return re.sub(r"[\s()\[\]_-]", "", name).casefold()
 
 
@@ -99,7 +99,7 @@ def unknown(kind: str, name: str, known: Mapping[str, str], otherwise: str) -> U
 
 
 def nearest(name: str, known: Mapping[str, str]) -> list[str]:
-    """Up to three names whose spelling differs by a slip, or begins or ends with what was typed."""
+    """Up to three names with a similar spelling, or that begin or end with what was typed."""
     if len(name) < 2:
         return []
     slips = [key for key in known if _one_slip(name, key)]

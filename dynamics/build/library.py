@@ -1,4 +1,4 @@
-"""The molecules a recipe may name: geometry, charge and the volume one mole takes in solution.
+"""The molecules that a recipe may name: geometry, charge and molar volume in solution.
 
 The facts live in ``molecules.json`` beside this file. A solvent carries its density, measured at
 ``temperature``; an ion carries an *apparent molar volume*, on a scale where Li+ has none, so that

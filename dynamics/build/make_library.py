@@ -1,4 +1,4 @@
-"""Write the geometries in ``molecules.json`` anew from its SMILES (needs RDKit).
+"""Rewrite the geometries in ``molecules.json`` from its SMILES (needs RDKit).
 
     python -m hff_ase.dynamics.build.make_library
 

@@ -40,7 +40,7 @@ _TAIL = re.compile(rf"(?:(?P<ratio>{RATIO}|{NUMBER})|(?P<basis>{BASIS}))(?=[\s=;
 
 
 class RefusedError(RecipeError):
-    """Text that is no recipe; ``attempts`` are texts that may say what was meant."""
+    """Text that is not a recipe; ``attempts`` are recipes that may have been meant."""
 
     def __init__(self, message: str, *attempts: str) -> None:
         super().__init__(message)
@@ -91,7 +91,7 @@ def read_mixture(text: str) -> Mixture:
 
 
 def check_salts_in_mixture(names: tuple[str, ...], ratio: str, basis: str) -> None:
-    """Refuse parts by volume of a salt that is no liquid."""
+    """Refuse parts by volume of a salt that is not a liquid."""
     solid = [n for n in names if isinstance(s := find_component(n), Salt) and not s.is_ionic_liquid]
     if basis == "v/v" and solid:
         raise RefusedError(

@@ -1,4 +1,4 @@
-"""Exact amounts of everything in a recipe: one linear equation for each thing that is asked."""
+"""Exact amounts of everything in a recipe: one linear equation per requirement."""
 
 from __future__ import annotations
 

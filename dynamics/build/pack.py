@@ -1,4 +1,4 @@
-"""Place molecules in a periodic box with packmol, and check what it placed."""
+"""Pack molecules into a periodic box with packmol, and check the result."""
 
 from __future__ import annotations
 

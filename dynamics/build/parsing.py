@@ -1,4 +1,4 @@
-"""Reading a recipe as people type it; what is refused is answered with a spelling that works."""
+"""Reading recipes as people type them; errors suggest a spelling that works."""
 
 from __future__ import annotations
 

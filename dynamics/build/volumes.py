@@ -1,4 +1,4 @@
-"""How much room a molecule takes in a liquid, where nobody has measured it."""
+"""Estimated molar volume of molecules without a measured density."""
 
 from __future__ import annotations
 

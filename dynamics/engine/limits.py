@@ -1,4 +1,4 @@
-"""How far a step may go before the run is looked at more closely."""
+"""Limits of a step beyond which the structure is checked in detail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Liquids that have forgotten how they were packed, or the reason why not yet."""
+"""Equilibrated liquids, or the reason why they are not equilibrated yet."""
 
 from __future__ import annotations
 

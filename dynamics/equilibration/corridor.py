@@ -1,4 +1,4 @@
-"""A box that leaves the densities of a liquid is stopped, and what it does is named."""
+"""Boxes whose density leaves that of a liquid are stopped, with the reason."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def cause(
     asked: tuple[float, float],
     n_broken: int,
 ) -> str:
-    """What a box does that has left the corridor, in one line.
+    """Why a box has left the corridor, in one line.
 
     Args:
         density: g/cm^3.

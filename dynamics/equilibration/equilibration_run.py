@@ -76,7 +76,7 @@ class EquilibrationRun(Run):
         force: bool = False,
         console: Console | None = None,
     ) -> EquilibrationRun:
-        """Check everything that can be checked, and put the start into the output folder.
+        """Check everything that can be checked, and write the start to the output folder.
 
         Args:
             config: the settings.
@@ -131,7 +131,7 @@ class EquilibrationRun(Run):
         settings: Mapping[str, Any] | None = None,
         console: Console | None = None,
     ) -> EquilibrationRun:
-        """Take up the equilibration in a folder.
+        """Resume the equilibration in a folder.
 
         Args:
             folder: where it is (it may have been moved).

@@ -34,7 +34,7 @@ VOLUME = COLUMNS.index("volume")
 
 
 class UnsettledError(SimulationError):
-    """An equilibration that came to its longest time before everything had settled."""
+    """An equilibration that reached its longest time before everything had settled."""
 
     exit_code = 3
 

@@ -21,7 +21,7 @@ def judge_replicas(
     interval: float,
     least: float,
 ) -> Verdict:
-    """Look at what replicas did since a stage began.
+    """Judge replicas since a stage began.
 
     Args:
         folder: of the run, its files up to date.

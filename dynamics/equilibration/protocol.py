@@ -1,4 +1,4 @@
-"""From a packed box to a liquid: what is done in which order, and every setting of it.
+"""The equilibration protocol: its phases and settings.
 
 Packed molecules are cold inside and press apart: under a barostat from the first step on, the box
 expands within a picosecond to a density at which it then stays for long, since what a packed liquid

@@ -1,4 +1,4 @@
-"""Whether boxes have settled at constant pressure, why not, and how much longer it likely takes."""
+"""Whether boxes have settled at constant pressure, why not, and how much longer it will take."""
 
 from __future__ import annotations
 

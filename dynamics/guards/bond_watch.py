@@ -1,4 +1,4 @@
-"""Molecules that break or react during a run: the bonds of the start, looked at now and then."""
+"""Molecules that break or react during a run: the initial bonds, checked at intervals."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class BondEvent:
 
 
 class BondWatch:
-    """Follows the bonds that a structure had when the watch began.
+    """Follows the bonds of a structure from the beginning of the watch.
 
     Args:
         atoms: the start; ids of molecules, where there are, say which atoms may be bonded.

@@ -1,4 +1,4 @@
-"""What stops a run that is blowing up, in words that name the atoms."""
+"""Checks that stop a run that blows up, with the atoms named."""
 
 from __future__ import annotations
 

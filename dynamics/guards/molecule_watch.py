@@ -1,4 +1,4 @@
-"""Molecules that break or react: whether that stops a run or is only told."""
+"""Molecules that break or react: whether that stops a run or is only reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How wrong the forces of a run may be: its model beside a companion, every few hundred steps."""
+"""Estimated errors of the forces of a run, from a companion model every few hundred steps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HEADER = (
 
 
 class UncertaintyWatch(Watch):
-    """Estimates the error of the forces, writes it down, and tells of what is above its threshold.
+    """Estimates the error of the forces, records it, and reports values above the threshold.
 
     The estimate of an atom is the companion's factor times the spread of the two forces,
     ``|F - F'| / 2``. The companion is asked without its past: estimates do not depend on when a run

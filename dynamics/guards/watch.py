@@ -1,4 +1,4 @@
-"""What watches over a run: looks at its structures now and then, tells what it finds, or stops."""
+"""Watches of a run: they check structures at intervals, report what they find, or stop the run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a watch has to say of a structure.
+    """A finding of a watch about a structure.
 
     Attributes:
         replica: its number.
@@ -62,7 +62,7 @@ class Watch(ABC):
         """
 
     def aside(self, atoms: Atoms) -> str:
-        """What this one sees where something else stops the run; mostly nothing."""
+        """What this watch finds when something else stops the run; usually nothing."""
         return ""
 
     def sync(self) -> dict[str, int]:

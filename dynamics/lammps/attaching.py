@@ -103,7 +103,7 @@ def attach(
 
 
 class Attached:
-    """A force field that a LAMMPS asks at every step.
+    """A force field that LAMMPS evaluates at every step.
 
     Attributes:
         domain: this process's part of the box.
@@ -123,7 +123,7 @@ class Attached:
             self.domain.long_range.close()
 
     def callback(self, _: Any, step: int, n: int, tag: Any, x: Any, forces: np.ndarray) -> None:
-        """What LAMMPS calls; no error leaves it, since nobody would hear of it."""
+        """The callback of LAMMPS, which ignores exceptions: none leaves it."""
         try:
             self._answer(forces)
         except BaseException as error:

@@ -30,7 +30,7 @@ def energy_unit(lmp: Any) -> float:
 
 
 def check_box(lmp: Any, n_processes: int) -> None:
-    """Refuse what the long range cannot be right for.
+    """Refuse boxes for which the long-range sum would be wrong.
 
     Raises:
         ConfigError: no box, one that is not periodic along all axes, fewer atoms than processes, or
@@ -49,7 +49,7 @@ def check_box(lmp: Any, n_processes: int) -> None:
 
 
 def check_periodic(lmp: Any) -> None:
-    """Refuse a box that ends somewhere.
+    """Refuse a box that is not periodic in all directions.
 
     Raises:
         ConfigError: it does.

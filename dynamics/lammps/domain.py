@@ -100,7 +100,7 @@ class Domain:
         return self.reach * (1.0 - strain) - 2.0 * farthest < cutoff or strain > 0.5 * self.skin
 
     def build(self, frame: Frame) -> None:
-        """Find pairs and owners anew; called by all processes."""
+        """Find pairs and owners again; called by all processes."""
         self._tag, self._inverse = frame.tag.copy(), np.linalg.inv(frame.cell)
         self.points = points_of(frame.x, frame.n_own, frame.tag, frame.cell, self.reach, self.near)
         self._reference = self._positions(frame)

@@ -1,4 +1,4 @@
-"""Starting the MPI processes of ``hff lammps``, and one message of whatever ends them."""
+"""Starting the MPI processes of ``hff lammps``, with one message for any failure."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class OwnMesh:
         self._plan: Any = None
 
     def renew(self, names: np.ndarray) -> None:
-        """Choose the mesh anew."""
+        """Choose the mesh again."""
         self._plan = None
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What goes wrong in one process ends all of them, with one message."""
+"""An error in one process ends all of them, with one message."""
 
 from __future__ import annotations
 

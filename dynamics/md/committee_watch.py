@@ -1,4 +1,4 @@
-"""A committee that watches a run: it stops where models disagree, or frames are collected there."""
+"""A committee that watches a run: where models disagree it stops, or frames are collected."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def refuse_collected(config: MDConfig, folder: RunFolder, force: bool) -> None:
 
 
 class CommitteeWatch(Watch):
-    """Looks at the spread of the committee every few steps.
+    """Evaluates the spread of the committee every few steps.
 
     The files and the step of the last frame are part of the checkpoint, so that a killed run
     collects the same frames as one that was not. Members of this package are asked without their

@@ -89,7 +89,7 @@ class MDRun(Run):
         force: bool = False,
         console: Console | None = None,
     ) -> MDRun:
-        """Check everything that can be checked, and put the start into the output folder.
+        """Check everything that can be checked, and write the start to the output folder.
 
         Args:
             config: the settings.
@@ -152,7 +152,7 @@ class MDRun(Run):
         settings: Mapping[str, Any] | None = None,
         console: Console | None = None,
     ) -> MDRun:
-        """Take up the run in a folder.
+        """Resume the run in a folder.
 
         Args:
             folder: where it is (it may have been moved).

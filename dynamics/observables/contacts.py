@@ -1,4 +1,4 @@
-"""Which molecules touch which ion, frame by frame: what solvation is counted from."""
+"""Contacts of ions with molecules, frame by frame, from which solvation is counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""Self-diffusion by Einstein's relation, with the diffusive window found and the error honest.
+r"""Self-diffusion by Einstein's relation, with the diffusive window and a reliable error.
 
 .. math:: D = \frac{1}{6} \frac{d}{dt} \langle |r(t) - r(0)|^2 \rangle
 

@@ -199,7 +199,7 @@ def correlate_elements(series: np.ndarray, n_lags: int) -> np.ndarray:
 
 
 def plateau(time: np.ndarray, integral: np.ndarray, error: np.ndarray) -> tuple[float, bool]:
-    """Where a sum of two exponential approaches, fitted to the integral, comes to rest.
+    """The plateau of a sum of two exponential approaches fitted to the integral.
 
     Returns:
         The height, and whether both times are free of their upper bound.

@@ -1,4 +1,4 @@
-"""One measured quantity: value, error, unit, how it was measured and whether to believe it."""
+"""One measured quantity: value, error, unit, method and verdict."""
 
 from __future__ import annotations
 

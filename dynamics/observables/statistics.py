@@ -1,4 +1,4 @@
-"""The mean of a correlated series with an error that is honest for slow motion.
+"""The mean of a correlated series with an error that accounts for slow motion.
 
 One run: the integrated correlation time with an automatic window gives the error, Student's t its
 68 % interval for the few independent stretches that the window leaves. Blocking (Flyvbjerg and
@@ -111,7 +111,7 @@ def widening(samples: float) -> float:
 
 
 def trusted(found: Correlation | None) -> bool:
-    """Whether a series is long enough for its correlation time to be believed."""
+    """Whether a series is long enough for a reliable correlation time."""
     return found is not None and math.isfinite(found.time) and found.samples >= ENOUGH
 
 

@@ -1,4 +1,4 @@
-"""Which atoms form which molecules, what these are called, weigh and carry."""
+"""Molecules of a system: their atoms, names, masses and charges."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def make_topology(
     masses: ArrayLike,
     charges: ArrayLike | None = None,
 ) -> Topology:
-    """A topology from anything like arrays; ids of molecules may have gaps (see `Topology`)."""
+    """A topology from array-like arguments; ids of molecules may have gaps (see `Topology`)."""
     index = np.unique(np.asarray(molecule), return_inverse=True)[1].astype(np.int64)
     return Topology(
         np.asarray(symbols, dtype=str),

@@ -1,4 +1,4 @@
-"""Positions over time as arrays, and what has to hold before transport is read off them."""
+"""Positions over time as arrays, and checks before transport is computed from them."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def chunks(trajectory: Trajectory, size: int = 100) -> Iterator[Trajectory]:
 
 
 def check_transport(trajectory: Trajectory) -> float:
-    """Refuse a trajectory that displacements cannot be read off; the time between frames in ps.
+    """Refuse a trajectory unfit for displacements; gives the time between frames in ps.
 
     Raises:
         ConfigError: fewer than four frames, unequal times, a cell that changes (a barostat), or

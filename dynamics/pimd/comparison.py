@@ -1,4 +1,4 @@
-"""Frames of a path integral run, and a classical run to set beside it."""
+"""Frames of a path-integral run, and a classical run for comparison."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Classical:
     density: Array | None
 
     def summary(self) -> dict[str, Any]:
-        """What summary.yaml says of it: its density over its second half."""
+        """The density over its second half, from summary.yaml."""
         found: dict[str, Any] = {"folder": self.folder, "frames": len(self.frames)}
         if self.density is not None:
             found["density{g/cm3}"] = average(self.density[len(self.density) // 2 :])

@@ -1,4 +1,4 @@
-"""Which models i-PI asks, on how many beads, and how: force fields, forces, drivers' options.
+"""The models that i-PI evaluates, on how many beads, and how: force fields and drivers' options.
 
 With a cheap inner model the potential of P beads is
 

@@ -1,4 +1,4 @@
-"""One picture of a path integral run, and of a classical one beside it."""
+"""One figure of a path-integral run, with a classical one for comparison."""
 
 from __future__ import annotations
 

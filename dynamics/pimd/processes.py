@@ -1,4 +1,4 @@
-"""i-PI and the driver next to it, as processes that are looked after."""
+"""i-PI and its drivers as supervised processes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TAIL = 12  # lines of a log that an error looks through
 
 
 def program(name: str) -> str:
-    """Path of a program of i-PI's, first beside this Python.
+    """Path of an i-PI program, preferably next to this Python.
 
     Raises:
         ConfigError: i-PI is not installed.

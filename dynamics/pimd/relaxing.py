@@ -1,4 +1,4 @@
-"""Relaxing the start of a path integral run: a packed box is tens of thousands of bar away."""
+"""Relaxing the start of a path-integral run: a packed box is under tens of thousands of bar."""
 
 from __future__ import annotations
 

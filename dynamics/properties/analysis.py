@@ -41,7 +41,7 @@ class Convergence:
 
 @dataclass(frozen=True)
 class Quantity:
-    """One number of a state point and everything that is said about it.
+    """One quantity of a state point with error, verdict and experiment.
 
     Attributes:
         plan: name of the plan that it is of.

@@ -1,4 +1,4 @@
-"""What is drawn of a state point beside its numbers: functions of distance, time and frequency."""
+"""Curves of a state point: functions of distance, time and frequency."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a request can be refused for before anything is written or run."""
+"""Checks of a request before anything is written or run."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class ReplicaRun(Run):
         force: bool = False,
         console: Console | None = None,
     ) -> ReplicaRun:
-        """Check everything that can be checked, and put the start into the output folder.
+        """Check everything that can be checked, and write the start to the output folder.
 
         Args:
             config: the settings.
@@ -120,7 +120,7 @@ class ReplicaRun(Run):
         settings: Mapping[str, Any] | None = None,
         console: Console | None = None,
     ) -> ReplicaRun:
-        """Take up the run in a folder.
+        """Resume the run in a folder.
 
         Args:
             folder: where it is (it may have been moved).

@@ -1,1 +1,1 @@
-"""What a force call costs: times per step, split by term, memory and yardsticks (``hff bench``)."""
+"""The cost of a force call: time per step, time by term, and memory (``hff bench``)."""

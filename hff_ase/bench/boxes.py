@@ -50,5 +50,5 @@ def rattled(atoms: Atoms, seed: int) -> Atoms:
 
 
 def copies(atoms: Atoms, n_systems: int) -> list[Atoms]:
-    """``n_systems`` copies for one batch, each rattled in its own way but the first."""
+    """``n_systems`` copies for one batch, all but the first rattled differently."""
     return [atoms, *(rattled(atoms, seed) for seed in range(1, n_systems))]

@@ -37,7 +37,7 @@ LIMITS = Limits(displacement=0.5, temperature=5000.0)  # those of `hff md`
 
 
 def relaxed(calculator: HybridFF, atoms: Atoms) -> Atoms:
-    """A copy without the worst contacts of packing."""
+    """A copy with the worst packing contacts removed."""
     atoms = atoms.copy()
     atoms.calc = calculator
     FIRE(atoms, logfile=None).run(fmax=0.1, steps=RELAX)

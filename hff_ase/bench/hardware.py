@@ -68,7 +68,7 @@ def _processor() -> str:
 
 @contextmanager
 def using_threads(threads: int | None) -> Iterator[int]:
-    """torch and the kernels on so many threads, as before afterwards; gives the number.
+    """Set the number of threads of torch and the kernels, restored afterwards; gives the number.
 
     Raises:
         ConfigError: no positive number.

@@ -30,7 +30,7 @@ OVERHEAD_STEPS = 20
 def step_of(
     potential: HybridPotential, batch: AtomsBatch, neighbors: NeighborList, stress: bool
 ) -> Callable[[], object]:
-    """A step as in molecular dynamics, as a function: atoms are a little elsewhere each time."""
+    """A step as in molecular dynamics, as a function: atoms are moved slightly each time."""
     generator = torch.Generator().manual_seed(0)
     shape = (MOVES, *batch.positions.shape)
     noise = torch.randn(shape, generator=generator, dtype=torch.float64).to(batch.device)
@@ -147,7 +147,7 @@ def count_rebuilds(
 
 
 def ase_overhead(calculator: HybridFF, atoms: Atoms, timestep: float, repeats: int) -> AseMD:
-    """Velocity Verlet of ASE, and bare force calls at the positions that it went through."""
+    """ASE's velocity Verlet, and bare force calls at the same positions."""
     atoms = atoms.copy()
     atoms.calc = calculator
     atoms.set_momenta(random_momenta(atoms, TEMPERATURE, np.random.default_rng(0)))

@@ -36,7 +36,7 @@ def as_text(result: BenchResult, width: int = 110) -> str:
 
 
 def number(value: float | None) -> str:
-    """Two or three significant digits, thousands apart; a dash for what is not known."""
+    """Two or three significant digits, with thousands separators; a dash for missing values."""
     if value is None:
         return "-"
     if abs(value) >= 1000:

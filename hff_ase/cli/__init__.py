@@ -91,7 +91,7 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line: what a user did wrong is one line on stderr and exit code 2."""
+    """Run the command line: user errors give one line on stderr and exit code 2."""
     if not __debug__:  # ASE's reader of extended xyz skips its second line in an assertion
         _stop("expected Python with assertions, got -O or PYTHONOPTIMIZE: ASE needs them", 2)
     warnings.showwarning = _show_warning

@@ -1,4 +1,4 @@
-"""``hff align``: a model with measured densities."""
+"""``hff align``: align a model to measured densities."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class TargetSettings(Settings):
 
 
 class FitSettings(TargetSettings, OutputFile):
-    """What a fit makes, of how much, and what it leaves out."""
+    """Output of a fit, its samples, and what it leaves out."""
 
     suffixes = (".hff",)
 

@@ -1,4 +1,4 @@
-"""``hff calibrate``: parameters that agree with measured numbers."""
+"""``hff calibrate``: fit parameters to measured values."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class DistillTraining(TrainingSettings):
 
 
 class DistillSettings(OutputFile):
-    """Who teaches whom, on which frames."""
+    """Teachers, student and frames."""
 
     suffixes = (".hff",)
 

@@ -1,4 +1,4 @@
-"""``hff finetune``: a trained model, trained further; beside it the same from random weights."""
+"""``hff finetune``: train a model further, and optionally the same from random weights."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def finetune(given: Given, switches: ResumeSwitch) -> None:
 
 
 def keep(config: FinetuneConfig, given: Given, output: Path) -> None:
-    """Write down what was asked for; a run that has begun keeps what it has.
+    """Save the settings; a run that has begun keeps its own.
 
     Not the defaults: they differ between the training from random weights and the other one.
     """

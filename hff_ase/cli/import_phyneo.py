@@ -41,7 +41,7 @@ class ImportPhyNEOSettings(LongRangeSettings):
 
 @command(ImportPhyNEOSettings)
 def import_phyneo(config: ImportPhyNEOSettings) -> None:
-    """Import a multipolar force field of PhyNEO (its licence stays its own)."""
+    """Import a multipolar PhyNEO force field (it keeps its own licence)."""
     output = config.target()
     from hff_ase.calculators import HybridFF
     from hff_ase.importers.phyneo import example, from_phyneo, info_of

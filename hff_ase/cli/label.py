@@ -30,7 +30,7 @@ app = typer.Typer(
 
 
 class LabelSettings(OutputFile):
-    """Structures, who labels them, and where that runs."""
+    """Structures, the labelling method, and where it runs."""
 
     suffixes = LABEL_SUFFIXES
 

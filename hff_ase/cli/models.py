@@ -1,4 +1,4 @@
-"""``hff models``: what is shipped, or what one file holds."""
+"""``hff models``: the shipped models, or the contents of one file."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _as_text(name: str, description: dict[str, Any]) -> str:
 
 
 def notes_of(kinds: list[str]) -> list[str]:
-    """What the terms of a model say of themselves."""
+    """Notes of the terms of a model."""
     from hff_ase.terms import TERMS
 
     return [TERMS[kind].note for kind in kinds if kind in TERMS and TERMS[kind].note]

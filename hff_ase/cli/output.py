@@ -1,4 +1,4 @@
-"""What commands write: refused before the work is done, not after."""
+"""Outputs of commands, checked before the work is done, not after."""
 
 from __future__ import annotations
 

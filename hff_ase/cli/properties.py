@@ -13,7 +13,7 @@ from hff_ase.settings.common import OUTPUT, RESTART
 
 
 class PropertySwitches(Section):
-    """Where the run goes, and whether it goes at all."""
+    """Output folder, and whether to run at all."""
 
     output: str = setting(
         "properties", "Folder of the run.", short="-o", panel=OUTPUT, metavar="FOLDER"

@@ -1,4 +1,4 @@
-"""``hff report``: one page of a run that opens anywhere."""
+"""``hff report``: a self-contained page about a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do forces belong to the energies? Frames of the same atoms near each other tell.
+"""Check forces against energies, by similar frames of the same atoms.
 
 Between two such frames the energy changes by minus the mean force times the displacement, up to
 third order. One wrong unit or sign in all the frames, which no comparison of frames shows, makes

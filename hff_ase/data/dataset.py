@@ -19,7 +19,7 @@ from hff_ase.potential import HybridPotential
 
 
 class Dataset(Protocol):
-    """What a trainer needs of its data: frames by index, and their sizes without reading them."""
+    """What a trainer needs from its data: frames by index, and their sizes without reading them."""
 
     n_atoms: np.ndarray  # [n_frames]
 

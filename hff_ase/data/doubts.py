@@ -1,4 +1,4 @@
-"""What may be right in labelled frames but seldom is: said in a warning, and used as it is."""
+"""Suspicious but possible labels: reported in a warning, and used anyway."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def repeated(frames: Sequence[Atoms], others: Sequence[Atoms]) -> list[Atoms]:
 
 
 def leak(held_out: Sequence[Atoms], trained_on: Sequence[Atoms], what: str) -> str | None:
-    """That held-out frames are trained on as well, in words; None where they are not.
+    """A message if held-out frames are also trained on; None if they are not.
 
     Isolated atoms, which have one place only, do not count.
     """

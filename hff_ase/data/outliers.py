@@ -74,7 +74,7 @@ def check_magnitudes(frames: Sequence[Atoms], name: str, unit: str, least: float
 
 
 def check_limits(frames: Sequence[Atoms]) -> None:
-    """Refuse forces and stresses that no matter under ordinary conditions has: another unit.
+    """Refuse forces and stresses that do not occur under ordinary conditions: another unit.
 
     Raises:
         StructureError: names the label and the units that it might be in.

@@ -48,7 +48,7 @@ def words_of(name: str) -> list[str]:
 
 
 def meaning(name: str) -> tuple[str | None, bool]:
-    """The property that a name speaks of (None for none), and whether it is surely its label."""
+    """The property that a name refers to (None for none), and whether it is certainly its label."""
     words = words_of(name)
     found = {WORDS[word] for word in words if word in WORDS}
     if len(found) != 1 or OTHER & set(words):

@@ -1,4 +1,4 @@
-"""What an output file of a quantum code says of how it was made: code, level of theory, charge.
+"""How the output of a quantum code was made: code, level of theory, charge.
 
 ASE's readers give energies, forces and charges of many codes, but neither the method, without which
 energies of two files cannot be told to have one zero, nor the total charge.
@@ -92,7 +92,7 @@ CODES: tuple[tuple[str, Callable[[str], Facts]], ...] = (
 
 
 def level_of_theory(text: str) -> Facts:
-    """What the output of a quantum code says of itself; empty for a file of no known code.
+    """Code, level of theory and charge of an output; empty for an unknown file.
 
     Returns:
         ``method`` (code and level of theory), ``code``, ``code_version``, and ``charge`` (e), as

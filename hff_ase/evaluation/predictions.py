@@ -27,7 +27,7 @@ PER_ATOM = ("forces", "charges")
 
 @dataclass(frozen=True)
 class Prediction:
-    """Predictions for some frames beside their labels, ASE's units.
+    """Predictions and labels of some frames, ASE's units.
 
     Attributes:
         frames: the frames.

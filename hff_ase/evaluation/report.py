@@ -83,7 +83,7 @@ class Errors:
 
     @property
     def other_reference(self) -> bool:
-        """Whether most of the energies' error looks like another zero of energy per element."""
+        """Whether most of the energy error looks like a shift of the zero of energy per element."""
         after, before = self.rmse_with_shift, self.rmse("energy")
         return after is not None and before > OTHER_REFERENCE and before > 5 * after
 
@@ -131,7 +131,7 @@ class Errors:
         return (np.bincount(group, samples.label) / np.bincount(group))[group]
 
     def scatter(self, name: str, system: str) -> float:
-        """Standard deviation of the error within a system: what a constant offset leaves."""
+        """Standard deviation of the error within a system, without a constant offset."""
         samples = self.samples.get(name, Samples())
         mine = np.array(self.systems)[samples.frame] == system if len(samples.frame) else MISSING
         return float(np.std(samples.error[mine.astype(bool)])) if mine.any() else float("nan")

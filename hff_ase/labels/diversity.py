@@ -1,4 +1,4 @@
-"""Choosing structures that differ: farthest-point sampling on a network's own features."""
+"""Choosing diverse structures: farthest-point sampling on a network's features."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def choose_diverse(
     known: np.ndarray | None = None,
     eps: float = 1e-3,
 ) -> list[int]:
-    """Farthest-point sampling: each next one is the farthest from all that are chosen.
+    """Farthest-point sampling: each next structure is the farthest from all chosen ones.
 
     Distances are Euclidean, in units of the spread of the features (root mean square distance
     from their mean). Whatever is nearer than ``eps`` to a chosen or known one is a duplicate and

@@ -31,7 +31,7 @@ def label_frames(
     lost_limit: int = 3,
     progress: Progress | None = None,
 ) -> list[Label]:
-    """Label structures, each once for all times: what is in the store is not computed again.
+    """Label structures, each only once: what is in the store is not computed again.
 
     A structure whose calculation fails gets a label that says why; the others continue. A worker
     that dies (killed, out of memory, its machine gone) loses only what it was computing, which

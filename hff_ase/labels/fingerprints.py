@@ -1,4 +1,4 @@
-"""What tells clusters apart without a model: distances between their elements."""
+"""Fingerprints of clusters without a model: distances between their elements."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def failed(error: str, **info: Any) -> Label:
 
 
 def job_key(atoms: Atoms, method: Mapping[str, Any]) -> str:
-    """What tells one calculation from another: a hash of structure, charge and method.
+    """The identity of a calculation: a hash of structure, charge and method.
 
     Positions count to 1e-8 A, so that a round trip through extxyz is the same structure.
     """
@@ -85,6 +85,6 @@ def job_key(atoms: Atoms, method: Mapping[str, Any]) -> str:
 
 
 def check_threads(threads: int) -> None:
-    """Refuse a number of threads that is none."""
+    """Refuse an invalid number of threads."""
     if threads < 1:
         raise ConfigError(f"expected at least 1 thread per worker, got {threads}")

@@ -1,4 +1,4 @@
-"""Which atoms of a structure form molecules, what each is and what it carries."""
+"""The molecules of a structure, with their formulas and formal charges."""
 
 from __future__ import annotations
 

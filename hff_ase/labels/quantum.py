@@ -68,7 +68,7 @@ class PySCFLabeller(PySCFSettings):
             ) from None
 
     def label(self, atoms: Atoms, threads: int = 1) -> Label:
-        """Label ``atoms`` on so many ``threads``; where no SCF converges, a failed label."""
+        """Label ``atoms`` with a number of ``threads``; if no SCF converges, a failed label."""
         from pyscf import lib
 
         check_threads(threads)

@@ -1,1 +1,1 @@
-"""Lattice sums of 1/r: how to sum, without knowing whose charges they are."""
+"""Lattice sums of 1/r for given charges."""

@@ -1,4 +1,4 @@
-"""What every short-range network is to the terms that use it."""
+"""The interface of short-range networks to the terms that use them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes a training the one that it is, kept in its folder: a run is resumed as itself only."""
+"""The identity of a training, kept in its folder: only the same training can be resumed."""
 
 from __future__ import annotations
 

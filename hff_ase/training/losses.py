@@ -1,4 +1,4 @@
-"""The loss: weighted mean squares of what a potential gets wrong."""
+"""The loss: weighted mean squared errors of a potential."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from hff_ase.training.adapt_config import AdaptConfig
 
 
 class AboutSection(Section):
-    """What the saved model says of itself."""
+    """Information about the saved model."""
 
     name: str = setting("model", "Name of the saved model.")
     description: str = setting("", "Description of the saved model.")

@@ -17,7 +17,7 @@ from hff_ase.dynamics.engine.momenta import temperature
 
 
 def calculator_state(calc: Any) -> Arrays:
-    """What the calculator needs to give the same bits again (its neighbour list)."""
+    """What the calculator needs to reproduce its results bit for bit (its neighbour list)."""
     return calc.get_state() if hasattr(calc, "get_state") else {}
 
 

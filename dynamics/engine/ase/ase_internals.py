@@ -1,4 +1,4 @@
-"""What is needed of ASE's Nose-Hoover chains and barostat that ASE keeps to itself.
+"""The private variables of ASE's Nose-Hoover chains and barostat that restarts need.
 
 ASE offers no way to save these integrators, nor to tell them that 3N - 3 momenta are thermal, so a
 run that can be resumed reads and sets their private attributes: here and nowhere else. Their names

@@ -1,4 +1,4 @@
-"""What is written down of every step, gathered on the device."""
+"""The quantities recorded at every step, collected on the device."""
 
 from __future__ import annotations
 

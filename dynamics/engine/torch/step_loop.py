@@ -1,4 +1,4 @@
-"""Many steps between two looks from the host.
+"""Many steps between two synchronisations with the host.
 
 A block of steps runs on the device without the host knowing how it goes. A step is taken only if
 the neighbour list still holds at its positions and its results are finite; otherwise it leaves the
@@ -203,12 +203,12 @@ class StepLoop:
 
 
 def checked(forces: Forces, batch: AtomsBatch) -> Evaluation:
-    """An evaluation under the eyes of the host."""
+    """An evaluation that is checked on the host."""
     return forces.evaluate(batch)
 
 
 class Unseen:
-    """Evaluations that nobody looks at.
+    """Evaluations without synchronisation with the host.
 
     Attributes:
         sound: whether lists held at every one of them and their results are finite, bool [].
@@ -256,7 +256,7 @@ class Pace:
         self._must_look = must_look
 
     def looked(self, searched: bool) -> None:
-        """One step was taken under the eyes of the host."""
+        """One step was taken that is checked on the host."""
         self._must_look = False
         if searched:
             self._expected = self._lived or None

@@ -1,4 +1,4 @@
-"""Fine-tuning: making a trained model ready to be trained on something else."""
+"""Fine-tuning: preparing a trained model for training on something else."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from hff_ase.training.adapt_config import NewElement
 
 
 def add_elements(potential: HybridPotential, new: Mapping[str, NewElement]) -> HybridPotential:
-    """A potential that knows more elements; on the old ones it does what it did before.
+    """A potential that knows more elements; results for the old ones do not change.
 
     A parameter's rows for a new element are those of the element it is ``like``, or the mean over
     the old ones. Physical tables in a term's configuration (C6, radii, QEq parameters) take the
@@ -142,7 +142,7 @@ def _with_rows(
 
 
 def warn_unseen(new: Mapping[str, NewElement], numbers: set[int]) -> None:
-    """Say which new elements no frame holds: nothing will be learned of them."""
+    """Report new elements that occur in no frame: nothing will be learned about them."""
     unseen = [symbol for symbol in new if atomic_numbers[symbol] not in numbers]
     if unseen:
         warnings.warn(

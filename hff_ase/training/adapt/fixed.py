@@ -1,4 +1,4 @@
-"""Which terms take part in a training, and which are only taken off the labels."""
+"""Which terms are trained, and which are only subtracted from the labels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from hff_ase.potential import HybridPotential
 
 
 def split_fixed(potential: HybridPotential) -> tuple[HybridPotential, HybridPotential | None]:
-    """The part of a potential that is trained, and what is fixed beside it (None where nothing is).
+    """The part of a potential that is trained, and the fixed rest (None if there is none).
 
     A term without trainable parameters is fixed if it neither uses nor gives anything that the
     trained part has to do with: dispersion and repulsion as a rule, Coulomb only where the charges

@@ -44,7 +44,7 @@ PRESETS: dict[str, Callable[[Sequence[str]], set[str]]] = {
 
 
 def matching(pattern: str, names: Sequence[str], what: str = "parameter") -> list[str]:
-    """The names that a pattern (as of a shell, ``terms.`` may be left out) stands for.
+    """The names that match a pattern (as in a shell; ``terms.`` may be left out).
 
     Raises:
         ConfigError: none; the message holds the nearest names.

@@ -1,4 +1,4 @@
-"""Reference energies of elements from what a model leaves of the labels."""
+"""Reference energies of elements from the residual of the labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replay: old frames beside the new ones, so that what a model knew is not forgotten."""
+"""Replay: old frames added to the new ones, so that a model does not forget what it knew."""
 
 from __future__ import annotations
 

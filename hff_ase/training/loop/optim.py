@@ -1,4 +1,4 @@
-"""Optimizer and averaged weights."""
+"""The optimizer and averaged weights."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Average:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the present weights (the first time: as they are)."""
+        """Update the average with the present weights (the first time: copy them)."""
         by_dtype: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
         for live, mean in self._pairs:
             means, lives = by_dtype.setdefault(live.dtype, ([], []))
