@@ -34,7 +34,8 @@ class HybridFF(Calculator):
 
     Results are ASE's: ``energy``, ``free_energy`` (eV), ``energies`` (per atom), ``forces``
     (eV/Angstrom), ``stress`` (Voigt xx yy zz yz xz xy, eV/Angstrom^3; periodic structures),
-    ``charges`` (e) and ``dipole`` (e Angstrom, of the positions as given). The total charge is
+    ``charges`` (e) and ``dipole`` (e Angstrom, of the charges at the positions as given and of
+    atoms that have one themselves, induced or permanent). The total charge is
     ``atoms.info["charge"]``. Threads may share a calculator: they take turns.
 
     Args:

@@ -14,6 +14,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError
+from hff_ase.fields import DIPOLES
 from hff_ase.potential import Evaluation
 
 __all__ = ["results_to_atoms"]
@@ -60,6 +61,11 @@ def split_results(result: Evaluation, batch: AtomsBatch) -> list[dict[str, Any]]
         if value is not None
     }
     positions = np.split(batch.positions.cpu().numpy(), ends)
+    dipoles = [
+        np.split(result.fields[name].double().cpu().numpy(), ends)
+        for name in DIPOLES
+        if name in result.fields
+    ]
     stress = None if result.stress is None else result.stress.cpu().numpy()
     periodic = batch.periodic.cpu().numpy()
     out: list[dict[str, Any]] = []
@@ -69,7 +75,8 @@ def split_results(result: Evaluation, batch: AtomsBatch) -> list[dict[str, Any]]
         if stress is not None and periodic[k]:
             results["stress"] = full_3x3_to_voigt_6_stress(stress[k])
         if "charges" in results:
-            results["dipole"] = results["charges"] @ positions[k]
+            own = sum(parts[k].sum(0) for parts in dipoles)
+            results["dipole"] = results["charges"] @ positions[k] + own
         results["energy_terms"] = {name: float(value[k]) for name, value in terms.items()}
         out.append(results)
     return out

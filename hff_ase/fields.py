@@ -12,7 +12,8 @@ FIELDS: dict[str, str] = {
 }
 
 
-VECTORS = ("dipoles", "permanent_dipoles")  # that turn with the system
+DIPOLES = ("dipoles", "permanent_dipoles")  # of atoms, beside what their charges make
+VECTORS = DIPOLES  # that turn with the system
 TENSORS = ("permanent_quadrupoles",)  # of second rank, that turn twice; all others stay
 
 

@@ -179,6 +179,13 @@ def test_some_molecules_and_missing_networks(files: dict[str, Path]) -> None:
     assert some.elements == ("H", "Li", "O")
     with pytest.raises(CheckpointError, match="network of 6 bonds at an atom for PF6, got"):
         from_phyneo(files["ff.xml"], [files["sgnn.npz"]], ["PF6"])
+    text = xml().replace('kz="-2" kx="2"', 'kz="-2" kx="3"')  # of an atom that water has not
+    files["ff.xml"].write_text(text)
+    both = [files["sgnn.npz"], files["abn.npz"]]
+    left = from_phyneo(files["ff.xml"], both).terms["moments"].config()["molecules"]
+    assert [entry["name"] for entry in left] == ["PF6", "LiA"]
+    with pytest.raises(CheckpointError, match="for the axes of atom 0"):
+        from_phyneo(files["ff.xml"], both, ["WAT"])
     with pytest.raises(CheckpointError, match="molecules among WAT, PF6, LiA, got 'EC'"):
         from_phyneo(files["ff.xml"], [files["sgnn.npz"]], ["EC"])
 

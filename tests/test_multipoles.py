@@ -20,6 +20,7 @@ from torch.func import jacfwd, vmap
 
 from hff_ase import testing as checks
 from hff_ase.batch import AtomsBatch
+from hff_ase.calculators import HybridFF
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.evaluator import Evaluator
 from hff_ase.longrange.induction.pairs import Near, Sites
@@ -212,6 +213,25 @@ def test_published_frames_depend_on_the_axes_of_space() -> None:
     assert one.forces is not None
     torque = np.cross(atoms.positions, one.forces.numpy()).sum(0)
     assert np.abs(torque).max() > 1e-3
+
+
+def test_the_dipole_of_a_calculator_is_what_a_far_charge_feels() -> None:
+    """E(R) - E(-R) = 2 k q mu . R / R^3 for a charge at R: of charges, permanent and induced."""
+    model = potential()
+    water = wet_lithium()[:3]
+    water.set_pbc(False)
+    water.info["charge"] = 0.0
+    water.calc = HybridFF(model)
+    dipole = water.get_dipole_moment()
+    of_charges = water.get_charges() @ water.positions
+    assert np.linalg.norm(dipole - of_charges) > 0.01
+    far, energies = np.array([1200.0, -700.0, 900.0]), []
+    for sign in (1, -1):
+        probed = water.copy() + Atoms("Li", [sign * far])
+        probed.info["charge"] = 1.0
+        energies.append(float(evaluated(model, probed).energy_terms["multipoles"]))
+    expected = 2.0 * COULOMB_CONSTANT * dipole @ far / np.linalg.norm(far) ** 3
+    assert energies[0] - energies[1] == pytest.approx(expected, rel=1e-4)
 
 
 MOMENTS = [f"moments.{name}.value" for name in ("charge", "dipole", "quadrupole")]

@@ -293,7 +293,8 @@ def from_phyneo(
         xml: the force field.
         sgnn: .npz files of bonded networks (`hff_ase.importers.sgnn`), each told by its size: for
             molecules of up to four bonds at an atom, and for ions such as PF6 and BF4.
-        molecules: names of residues; None for all that the networks can describe.
+        molecules: names of residues; None for all whose axes fit their own atoms (those of
+            polymers need others) and which the networks describe.
         as_published: moments in the published frames, whose energies change when everything is
             turned, and pairs cut sharply; else neither, and atoms of one type are alike.
         cutoff: of pair terms and of the real-space part of lattice sums, Angstrom.
@@ -311,17 +312,12 @@ def from_phyneo(
             raise CheckpointError(
                 f"expected molecules among {', '.join(field.residues)}, got {name!r}"
             )
-        entry = molecule_of(name, *field.residues[name], field.types, as_published)
-        valence = _valence(entry)
-        if valence and valence not in weights:
-            if molecules is None:
-                continue
-            raise CheckpointError(
-                f"expected a bonded network of {valence} bonds at an atom for {name}, got those of "
-                f"{', '.join(map(str, weights)) or 'none'}"
-            )
-        entry["network"] = list(weights).index(valence) if valence else None
-        entries.append(entry)
+        try:
+            entry = molecule_of(name, *field.residues[name], field.types, as_published)
+            entries.append({**entry, "network": _network_of(entry, list(weights))})
+        except CheckpointError:
+            if molecules is not None:
+                raise
     pairs: dict[str, Any] = {
         "factors": field.factors,
         "cutoff": cutoff,
@@ -351,6 +347,17 @@ def from_phyneo(
     numbers = {z for entry in entries for z in entry["numbers"]}
     symbols = [symbol for symbol, z in atomic_numbers.items() if z in numbers]
     return HybridPotential(terms, symbols).requires_grad_(False).eval()
+
+
+def _network_of(entry: Mapping[str, Any], valences: Sequence[int]) -> int | None:
+    """Which of some networks describes a molecule; None for an atom alone."""
+    valence = _valence(entry)
+    if valence and valence not in valences:
+        raise CheckpointError(
+            f"expected a bonded network of {valence} bonds at an atom for {entry['name']}, got "
+            f"those of {', '.join(map(str, valences)) or 'none'}"
+        )
+    return valences.index(valence) if valence else None
 
 
 def _valence(entry: Mapping[str, Any]) -> int:
