@@ -15,7 +15,8 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.calculators import HybridFF
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.evaluator import Evaluator
-from hff_ase.kernels.induction.table import END, KNOTS, boys, boys_table
+from hff_ase.kernels.induction.table import boys, radial_table
+from hff_ase.kernels.pair.tables import OFFSET, TABLE_END, knots
 from hff_ase.longrange import conjugate_gradients
 from hff_ase.longrange.bspline import CURVATURE, Grid, Stencil, interpolate_values
 from hff_ase.longrange.induction.pairs import Sites
@@ -229,15 +230,30 @@ def test_training_mode_gives_the_same_and_second_derivatives() -> None:
 # ---------------------------------------------------------------- kernels, preconditioner
 
 
-def test_table_holds_boys_functions() -> None:
+def test_boys_functions_are_their_integrals() -> None:
     t = np.array([0.0, 0.3, 4.0, 30.0])
     x, w = np.polynomial.legendre.leggauss(80)
     u = 0.5 * (x + 1.0)
     for n in range(1, 5):
         expected = (0.5 * w * u ** (2 * n) * np.exp(-t[:, None] * u**2)).sum(1)
         np.testing.assert_allclose(boys(n, t), expected, rtol=1e-12)
-    assert boys_table().shape == (KNOTS + 2, 4)
-    assert boys_table()[-1, 0] == pytest.approx(boys(1, np.array([END + END / KNOTS]))[0])
+
+
+@pytest.mark.parametrize(("alpha", "cutoff"), [(0.4, 9.0), (0.0, np.inf)])
+def test_table_holds_what_a_mesh_leaves_in_real_space(alpha: float, cutoff: float) -> None:
+    """t_n = (-1/r d/dr)^n of erfc(alpha r)/r, by automatic differentiation."""
+    r = torch.linspace(0.1, 8.9, 500, dtype=torch.float64, requires_grad=True)
+    table = torch.from_numpy(radial_table(alpha, cutoff)).view(-1, 3, 4)
+    w = knots(min(cutoff, TABLE_END))
+    interval = torch.searchsorted(w, r.detach() ** 2 + OFFSET, right=True) - 1
+    d = (r.detach() ** 2 + OFFSET - w[interval])[:, None]
+    a0, a1, a2, a3 = table[interval].unbind(2)
+    found = a0 + d * (a1 + d * (a2 + d * a3))
+    expected = torch.erfc(alpha * r) / r
+    for n in range(3):
+        (slope,) = torch.autograd.grad(expected.sum(), r, create_graph=True)
+        expected = -slope / r
+        np.testing.assert_allclose(found[:, n], expected.detach(), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("order", [4, 5, 6])

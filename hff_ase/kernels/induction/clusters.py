@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hff_ase.kernels.induction.cpu import radial
+from hff_ase.kernels.induction.cpu import damping
 from hff_ase.kernels.jit import jit
 from hff_ase.kernels.threads import share
 
@@ -40,7 +40,6 @@ def _rows(
 ) -> None:
     size = member.shape[1]
     low, row = np.zeros((3 * size, 3 * size)), np.zeros(3 * size)
-    no_table = np.zeros((1, 4))
     for c in range(first, last):
         m = 1
         while m < size and member[c, m] >= 0:
@@ -52,7 +51,9 @@ def _rows(
                 k = member[c, m - 1 - q]
                 v = place[c, m - 1 - p] - place[c, m - 1 - q]
                 square = v[0] * v[0] + v[1] * v[1] + v[2] * v[2]
-                t1, t2, _ = radial(square, thole * shape[i] * shape[k], False, 0.0, no_table)
+                s1, s2, _ = damping(square, thole * shape[i] * shape[k], False)
+                t1 = 1.0 / (square * math.sqrt(square))
+                t1, t2 = t1 - s1, 3.0 * t1 / square - s2
                 for r in range(3):
                     for s in range(3):
                         low[3 * p + r, 3 * q + s] = -t2 * v[r] * v[s]

@@ -13,63 +13,33 @@ from typing import Any
 
 import numpy as np
 
-from hff_ase.kernels.induction.table import END, KNOTS
 from hff_ase.kernels.jit import jit
+from hff_ase.kernels.pair.loops import interval
 from hff_ase.kernels.rows.displacement import displacement
 
 BLOCKS = 8
-STEP = END / KNOTS
 FADED = 40.0  # a u^3 or a u beyond which its exponential is nothing
 
 
 @partial(jit, inline="always")
-def radial(
-    square: float, strength: float, linear: bool, alpha: float, table: Any
-) -> tuple[float, float, float]:
-    """t1, t2 and t3 for r^2; dt_n/dr = -r t_{n+1}.
+def damping(square: float, strength: float, linear: bool) -> tuple[float, float, float]:
+    """What Thole's damping takes off t1, t2 and t3 (see `table`) for r^2; zero beyond `FADED`.
 
     ``strength`` is a/sqrt(d_i d_j), or where the damping is ``linear`` a (d_i d_j)^-1/6.
     """
+    reduced = strength * strength * square * (1.0 if linear else square * square)
+    if reduced >= FADED * FADED:
+        return 0.0, 0.0, 0.0
+    w = math.sqrt(reduced)
     inverse = 1.0 / square
-    root = math.sqrt(inverse)
-    b1 = inverse * root
+    b1 = math.exp(-w) * inverse * math.sqrt(inverse)
     b2 = 3.0 * b1 * inverse
     b3 = 5.0 * b2 * inverse
-    t1, t2, t3 = b1, b2, b3
-    if alpha > 0.0:
-        x = alpha * alpha * square / STEP
-        if x < KNOTS:
-            k = int(x)
-            s = x - k
-            s2 = s * s
-            h00, h01 = (1.0 + 2.0 * s) * (1.0 - s) * (1.0 - s), s2 * (3.0 - 2.0 * s)
-            h10, h11 = s * (1.0 - s) * (1.0 - s) * STEP, s2 * (s - 1.0) * STEP
-            p, q = table[k], table[k + 1]
-            twice = 2.0 * alpha * alpha
-            scale = alpha * 2.0 / math.sqrt(math.pi) * twice
-            t1 -= scale * (h00 * p[0] + h01 * q[0] - h10 * p[1] - h11 * q[1])
-            scale *= twice
-            t2 -= scale * (h00 * p[1] + h01 * q[1] - h10 * p[2] - h11 * q[2])
-            scale *= twice
-            t3 -= scale * (h00 * p[2] + h01 * q[2] - h10 * p[3] - h11 * q[3])
-        else:
-            t1, t2, t3 = 0.0, 0.0, 0.0
-    w = strength * square * root
-    if not linear:
-        w *= square
-    if w < FADED and linear:
-        decay = math.exp(-w)
+    if linear:
         third = 1.0 + w + 0.5 * w * w
         fifth = third + w * w * w / 6.0
-        t1 -= third * decay * b1
-        t2 -= fifth * decay * b2
-        t3 -= (fifth + w * w * w * w / 30.0) * decay * b3
-    elif w < FADED:
-        decay = math.exp(-w)
-        t1 -= decay * b1
-        t2 -= (1.0 + w) * decay * b2
-        t3 -= (1.0 + w + 0.6 * w * w) * decay * b3
-    return t1, t2, t3
+        return third * b1, fifth * b2, (fifth + w * w * w * w / 30.0) * b3
+    return b1, (1.0 + w) * b2, (1.0 + w + 0.6 * w * w) * b3
 
 
 @jit
@@ -87,7 +57,6 @@ def pair_factors(
     count: Any,
     j: Any,
     shift: Any,
-    alpha: float,
     cutoff: float,
     table: Any,
     kept: Any,
@@ -98,26 +67,34 @@ def pair_factors(
     vector and t3 [n_slots, 6].
 
     ``shape`` is d^-1/2 of each atom, or d^-1/6 where the damping is ``linear``; ``included`` says
-    of each system whether its pairs belong to this sum; ``kept`` is zero before.
+    of each system whether its pairs belong to this sum; ``table`` is that of `table.radial_table`;
+    ``kept`` is zero before.
     """
-    limit = cutoff * cutoff
+    limit, end = cutoff * cutoff, np.uint64(table.shape[0] - 1)
     for i in range(first, last):
         if not included[system[i]]:
             continue
-        h = cell[system[i]]
+        h, mine = cell[system[i]], thole * shape[i]
         free = start[i]
+        # First who is near, then what they do: neither loop has a branch that is often missed.
         for slot in range(start[i], start[i] + count[i]):
             k = j[slot]
             x, y, z = displacement(positions, h, shift, slot, i, k)
             square = x * x + y * y + z * z
-            if square >= limit:
-                continue
-            t1, t2, t3 = radial(square, thole * shape[i] * shape[k], linear, alpha, table)
             partner[free] = k
             f = factor[free]
-            f[0], f[1], f[2], f[3], f[4], f[5] = t1, t2, x, y, z, t3
-            free += 1
+            f[0], f[2], f[3], f[4] = square, x, y, z
+            free += np.int64(not square >= limit)  # written so that nan counts
         kept[i] = free - start[i]
+        for slot in range(start[i], free):
+            f = factor[slot]
+            square = f[0]
+            t, d = interval(square, end)
+            row = table[t]
+            s1, s2, s3 = damping(square, mine * shape[partner[slot]], linear)
+            f[0] = row[0] + d * (row[1] + d * (row[2] + d * row[3])) - s1
+            f[1] = row[4] + d * (row[5] + d * (row[6] + d * row[7])) - s2
+            f[5] = row[8] + d * (row[9] + d * (row[10] + d * row[11])) - s3
 
 
 @jit

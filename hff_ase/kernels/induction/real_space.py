@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor
 from hff_ase.batch import AtomsBatch
 from hff_ase.kernels.explicit import given_gradient
 from hff_ase.kernels.induction import cpu as kernels
-from hff_ase.kernels.induction.table import boys_table
+from hff_ase.kernels.induction.table import radial_table
 from hff_ase.kernels.threads import FEWEST, share
 from hff_ase.pairs import Rows
 
@@ -21,11 +20,6 @@ if TYPE_CHECKING:  # whose sums these are
     from hff_ase.longrange.induction.pairs import Sites
 
 _cpu: Any = kernels  # typed loosely: argument lists are kept as tuples
-
-
-@cache
-def _table() -> NDArray[np.float64]:
-    return boys_table()
 
 
 class FusedDipolePairs:
@@ -58,7 +52,7 @@ class FusedDipolePairs:
         arrays = (batch.positions, batch.cell, batch.system, included, shape)
         geometry = (_array(x) for x in arrays)
         pairs = (_array(x) for x in (rows.start, rows.count, rows.j, rows.shift))
-        what = (*geometry, float(sites.thole), linear, *pairs, alpha, cutoff, _table())
+        what = (*geometry, float(sites.thole), linear, *pairs, cutoff, radial_table(alpha, cutoff))
         n_atoms, n_slots = batch.n_atoms, rows.j.shape[0]
         kept, partner = np.zeros(n_atoms, np.int32), np.empty(n_slots, np.int32)
         packed = (kept, partner, np.empty((n_slots, 6)))

@@ -1,25 +1,56 @@
-r"""Boys functions as a table: what a mesh takes over of the interactions of charges and dipoles.
+r"""The radial functions of charges and dipoles as piecewise cubics in r^2.
 
-The smooth part erf(alpha r)/r is alpha 2/sqrt(pi) F_0(alpha^2 r^2), and (-1/r d/dr)^n of it is
-alpha (2 alpha^2)^n 2/sqrt(pi) F_n, since dF_n/dt = -F_{n+1}: smooth in t down to zero.
+t_n = (-1/r d/dr)^n of 1/r or, in a box, of erfc(alpha r)/r, what a mesh leaves in real space
+(Smith, CCP5 Newsletter 46, 18 (1998)). The smooth part erf(alpha r)/r is
+alpha 2/sqrt(pi) F_0(alpha^2 r^2) with Boys' functions F, and dF_n/dt = -F_{n+1}; hence
+t_n = (2n - 1)!!/r^(2n + 1) - alpha (2 alpha^2)^n 2/sqrt(pi) F_n, and dt_n/d(r^2) = -t_{n+1}/2.
 """
 
 from __future__ import annotations
 
+import math
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gamma, gammainc
 
-END = 36.0  # beyond it what is left in real space is nothing
-KNOTS = 4096  # cubic Hermite interpolation is then right to 1e-12
+from hff_ase.kernels.pair.tables import OFFSET, TABLE_END, knots
+
+FUNCTIONS = 3  # t1, t2, t3
 
 
-def boys_table() -> NDArray[np.float64]:
-    """F_1 ... F_4 at t = 0, h, 2h ... END + h: float64 [KNOTS + 2, 4]."""
-    t = END / KNOTS * np.arange(KNOTS + 2)
-    return np.stack([boys(n, t) for n in range(1, 5)], 1)
+@cache
+def radial_table(alpha: float, cutoff: float) -> NDArray[np.float64]:
+    """Cubics of t1, t2 and t3 by interval of r^2 (`hff_ase.kernels.pair.tables`), right to 1e-9 of
+    each from 0.1 Angstrom on: float64 [n_intervals, 12], those of one function side by side.
+
+    Args:
+        alpha: splitting parameter, 1/Angstrom; 0 for the whole interaction.
+        cutoff: Angstrom, or infinity.
+    """
+    w = knots(min(cutoff, TABLE_END)).numpy()
+    square = np.maximum(w - OFFSET, OFFSET)  # nearer than 2^-7 A: continued by the tangent
+    t = radial(square, alpha)
+    columns = []
+    for n in range(FUNCTIONS):
+        slope = -0.5 * t[n + 1]
+        value = t[n] + slope * (w - OFFSET - square)
+        step = np.diff(w)
+        mean, first, last = np.diff(value) / step, slope[:-1], slope[1:]
+        columns += [value[:-1], first, (3 * mean - 2 * first - last) / step]
+        columns += [(first + last - 2 * mean) / step**2]
+    return np.ascontiguousarray(np.stack(columns, 1))
+
+
+def radial(square: NDArray[Any], alpha: float) -> list[NDArray[np.float64]]:
+    """t_1 ... t_4 at r^2, Angstrom^-3 ... Angstrom^-9."""
+    found, bare, scale = [], square**-0.5, 2.0 * alpha / math.sqrt(math.pi)
+    for n in range(1, FUNCTIONS + 2):
+        bare, scale = bare * (2 * n - 1) / square, scale * 2.0 * alpha**2
+        found.append(bare - scale * boys(n, alpha**2 * square) if alpha else bare)
+    return found
 
 
 def boys(n: int, t: NDArray[Any]) -> NDArray[Any]:

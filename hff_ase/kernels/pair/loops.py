@@ -59,7 +59,7 @@ def _float(typing: Any, bits: Any) -> Any:
 
 
 @_compiled
-def _interval(square, last):  # type: ignore[no-untyped-def]
+def interval(square, last):  # type: ignore[no-untyped-def]
     """Interval of r^2 and how far into it; nan and what lies beyond go to the last interval."""
     w = square + OFFSET
     bits = _bits(w)  # type: ignore[call-arg, var-annotated]
@@ -96,7 +96,7 @@ def _coulomb(n, i, near, charges, table, square, slope, potential):  # type: ign
     last = np.uint64(table.shape[0] - 1)
     charge, phi = charges[i], 0.0
     for k in range(n):
-        t, d = _interval(square[k], last)
+        t, d = interval(square[k], last)
         value, derivative = _cubic(table[t], d)
         other = charges[near[k]]
         phi += other * value
@@ -112,7 +112,7 @@ def _fixed(n, i, near, kind, tables, square, slope, energy):  # type: ignore[no-
     last = np.uint64(mine.shape[1] - 1)
     total = 0.0
     for k in range(n):
-        t, d = _interval(square[k], last)
+        t, d = interval(square[k], last)
         value, derivative = _cubic(mine[kind[near[k]], t], d)
         energy[k] = 0.5 * value
         total += 0.5 * value
@@ -132,7 +132,7 @@ def _switched(n, i, near, kind, tables, switch, square, slope, energy):  # type:
         if r >= ends[1]:
             energy[k] = 0.0
             continue
-        t, d = _interval(square[k], last)
+        t, d = interval(square[k], last)
         value, derivative = _cubic(mine[kind[near[k]], t], d)
         x = min(1.0, (ends[1] - r) / (ends[1] - ends[0]))  # from the outer end: s(r) = S(x)
         s = x * x * x * (10.0 - x * (15.0 - 6.0 * x))
@@ -151,7 +151,7 @@ def _interpolated(n, i, near, kind, tables, weights, towards, square, slope, ene
     total, total_cn = 0.0, 0.0
     for k in range(n):
         j = near[k]
-        t, d = _interval(square[k], last)
+        t, d = interval(square[k], last)
         value, derivative = _cubic(mine[kind[j], t], d)
         half, there = towards[i, kind[j]], weights[j]
         c6, c6_i, c6_j = 0.0, 0.0, 0.0
@@ -251,7 +251,7 @@ def counts(  # type: ignore[no-untyped-def]
         mine, total = tables[kind[i]], 0.0
         last = np.uint64(mine.shape[1] - 1)
         for k in range(n):
-            t, d = _interval(work[3, k], last)
+            t, d = interval(work[3, k], last)
             value, _ = _cubic(mine[kind[near[k]], t], d)
             work[0, k] = value
             total += value
@@ -275,7 +275,7 @@ def count_slopes(  # type: ignore[no-untyped-def]
         mine = tables[kind[i]]
         last = np.uint64(mine.shape[1] - 1)
         for k in range(n):
-            t, d = _interval(work[3, k], last)
+            t, d = interval(work[3, k], last)
             _, derivative = _cubic(mine[kind[near[k]], t], d)
             work[4, k] = 2.0 * (d_count[i] + d_count[near[k]]) * derivative
         force = _scatter(n, near, work, out)
