@@ -60,6 +60,8 @@ class Neighborhood:
         halo: to the processes that own the other atoms.
         left_out: parts of terms that are not wanted.
         computed_ahead: energies [n_atoms] of later terms that an earlier one has computed along.
+        mesh_sums: `hff_ase.longrange.mesh_sum.MeshSum`s of all systems that terms have made, with
+            what they know of charges, for later terms.
     """
 
     source: Source
@@ -72,6 +74,7 @@ class Neighborhood:
     halo: Halo | None = None
     left_out: frozenset[tuple[nn.Module, str]] = frozenset()
     computed_ahead: dict[nn.Module, Tensor] = field(default_factory=dict)
+    mesh_sums: list[Any] = field(default_factory=list)
     _pairs: dict[PairRequest, Pairs] = field(default_factory=dict)
 
     @property

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -136,7 +137,12 @@ class ReciprocalEwald:
 
     @torch.no_grad()
     def explicit(
-        self, batch: AtomsBatch, charges: Tensor, plan: EwaldPlan, halo: Halo | None = None
+        self,
+        batch: AtomsBatch,
+        charges: Tensor,
+        plan: EwaldPlan,
+        halo: Halo | None = None,
+        made: list[Any] | None = None,
     ) -> SmoothSum:
         """phi, and the derivatives of E = 1/2 sum_i q_i phi_i; zero for molecules. With a halo the
         batch is the own atoms of one process, and the virial its equal share.

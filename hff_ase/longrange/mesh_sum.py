@@ -8,6 +8,7 @@ the potential holds phi and the field, the spectrum the virial (Essmann et al., 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +21,14 @@ from hff_ase.longrange.lattice import SmoothSum, cell_gradient, reciprocal_latti
 from hff_ase.longrange.mesh import MeshGroup, square_waves, wave_metric
 
 
+class MeshValues(NamedTuple):
+    """phi and its slopes by mesh units at the atoms [n_atoms, 4], and dE/dstrain [n_systems, 3, 3]
+    of E = 1/2 sum_i q_i phi_i."""
+
+    values: Tensor
+    virial: Tensor
+
+
 class MeshSum:
     """phi = A q for any charges: stencils and influence functions are made once.
 
@@ -28,15 +37,36 @@ class MeshSum:
         plan: of `ReciprocalPME.prepare`.
         alpha: splitting parameter, 1/Angstrom.
         power: n of 1/r^n; only `potential` knows others than 1.
+        known: a sum at this configuration; if its meshes are the same, its stencils serve, and
+            what it knows of charges.
     """
 
     def __init__(
-        self, batch: AtomsBatch, plan: list[MeshGroup], alpha: float, power: int = 1
+        self,
+        batch: AtomsBatch,
+        plan: list[MeshGroup],
+        alpha: float,
+        power: int = 1,
+        known: MeshSum | None = None,
     ) -> None:
         self.batch = batch.moved(batch.positions.detach(), batch.cell.detach())
         self.alpha, self.power = alpha, power
         self.reciprocal, self.volume = reciprocal_lattice(self.batch.cell)
-        self._parts = [(group, self._stencil(group)) for group in plan]
+        self._last: tuple[Tensor, MeshValues] | None = None
+        if known is not None and known._is_for(plan, alpha, power):
+            self._parts, self._last = known._parts, known._last
+        else:
+            self._parts = [(group, self._stencil(group)) for group in plan]
+
+    def _is_for(self, plan: list[MeshGroup], alpha: float, power: int) -> bool:
+        """Whether a plan for the same systems has these meshes."""
+        mine, other = ([(g.grid.shape, g.grid.order) for g in x] for x in (self.plan, plan))
+        return (mine, self.alpha, self.power) == (other, alpha, power)
+
+    @property
+    def plan(self) -> list[MeshGroup]:
+        """The meshes."""
+        return [group for group, _ in self._parts]
 
     def _along(self, group: MeshGroup) -> Tensor:
         """Reciprocal vectors of the lattice that the meshes lie along [n_group, 3, 3]."""
@@ -67,12 +97,26 @@ class MeshSum:
         With a halo the batch is the own atoms of one process: the meshes of all are added up, each
         transforms the whole and gives an equal share of the virial.
         """
-        batch = self.batch
-        values = charges.new_zeros((batch.n_atoms, 4))  # phi, then dE/dx
-        virial = torch.zeros_like(batch.cell)
+        batch, (values, virial) = self.batch, self.of(charges, halo)
+        d_positions = torch.zeros_like(batch.positions)
+        for group, _ in self._parts:
+            slopes = self._per_length(group, group.of_atoms(values)[:, 1:])
+            slopes = group.of_atoms(charges)[:, None] * slopes
+            d_positions = slopes if group.atoms is None else d_positions.index_copy(
+                0, group.atoms, slopes
+            )  # fmt: skip
+        d_cell = cell_gradient(batch, self.reciprocal, virial, d_positions)
+        return SmoothSum(values[:, 0], d_positions, d_cell)
+
+    @torch.no_grad()
+    def of(self, charges: Tensor, halo: Halo | None = None) -> MeshValues:
+        """What one pass through the mesh gives; that of the last charges is kept."""
+        if self._last is not None and torch.equal(self._last[0], charges):
+            return self._last[1]
+        values = charges.new_zeros((self.batch.n_atoms, 4))
+        virial = torch.zeros_like(self.batch.cell)
         for group, stencil in self._parts:
-            q = group.of_atoms(charges)
-            density = stencil.spread(q[:, None], VALUE)
+            density = stencil.spread(group.of_atoms(charges)[:, None], VALUE)
             if halo is not None:
                 density = halo.allreduce(density)
             spectrum = torch.fft.rfftn(density, dim=(1, 2, 3))
@@ -80,14 +124,12 @@ class MeshSum:
             if halo is not None:
                 part_virial = part_virial * halo.share
             part = stencil.interpolate(mesh_of(spectrum, group), BOTH)
-            part[:, 1:] = q[:, None] * self._per_length(group, part[:, 1:])
             if group.atoms is None or group.systems is None:
                 values, virial = part, part_virial
             else:
                 values[group.atoms], virial[group.systems] = part, part_virial
-        d_positions = values[:, 1:]
-        d_cell = cell_gradient(batch, self.reciprocal, virial, d_positions)
-        return SmoothSum(values[:, 0], d_positions, d_cell)
+        self._last = charges, MeshValues(values, virial)
+        return self._last[1]
 
     def _per_length(self, group: MeshGroup, slopes: Tensor) -> Tensor:
         """Derivatives by mesh units [n_group_atoms, 3] to derivatives by Angstrom."""

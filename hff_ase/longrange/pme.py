@@ -69,11 +69,19 @@ class ReciprocalPME:
         return MeshSum(batch, plan, self.alpha, self.power)
 
     def explicit(
-        self, batch: AtomsBatch, charges: Tensor, plan: list[MeshGroup], halo: Halo | None = None
+        self,
+        batch: AtomsBatch,
+        charges: Tensor,
+        plan: list[MeshGroup],
+        halo: Halo | None = None,
+        made: list[MeshSum] | None = None,
     ) -> SmoothSum:
         """phi and the derivatives of 1/2 sum_i q_i phi_i by one pass through the mesh; with a halo
-        of the charges of all processes (`MeshSum.explicit`)."""
-        return self.bind(batch, plan).explicit(charges, halo)
+        of the charges of all processes (`MeshSum.explicit`). The sum is added to ``made``."""
+        bound = self.bind(batch, plan)
+        if made is not None:
+            made.append(bound)
+        return bound.explicit(charges, halo)
 
     def potential(self, batch: AtomsBatch, charges: Tensor, plan: list[MeshGroup]) -> Tensor:
         """phi_i of the smooth part [n_atoms], e/Angstrom, self-interaction included."""

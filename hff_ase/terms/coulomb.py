@@ -47,10 +47,15 @@ class ReciprocalSum(Protocol):
         """phi [n_atoms] in e/Angstrom, self-interaction included."""
 
     def explicit(
-        self, batch: AtomsBatch, charges: Tensor, plan: Any, halo: Halo | None = None
+        self,
+        batch: AtomsBatch,
+        charges: Tensor,
+        plan: Any,
+        halo: Halo | None = None,
+        made: list[Any] | None = None,
     ) -> SmoothSum:
         """The same with the derivatives of its energy, without a graph; with a halo of the own
-        atoms of one process among the charges of all."""
+        atoms of one process among the charges of all. A sum over meshes is added to ``made``."""
 
 
 def reciprocal_sum(method: str, alpha: float, tolerance: float) -> ReciprocalSum:
@@ -250,7 +255,9 @@ class Coulomb(Term):
                 in_box = torch.where(batch.periodic[batch.system], q, 0.0)
             parts.append(self._pairs(batch, in_box, neighbors, real))
         if batch.any_periodic and neighbors.halo is None:
-            smooth = self.reciprocal.explicit(batch, q, neighbors.plan(self))
+            smooth = self.reciprocal.explicit(
+                batch, q, neighbors.plan(self), made=neighbors.mesh_sums
+            )
             smooth = smooth + explicit_corrections(batch, q, self.alpha)
             parts.append(
                 [self.prefactor * x for x in (smooth.phi, smooth.d_positions, smooth.d_cell)]

@@ -7,8 +7,6 @@ dipoles together once more at the end; the difference is all that derivatives ne
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -21,13 +19,6 @@ from hff_ase.longrange.mesh import MeshGroup
 from hff_ase.longrange.mesh_sum import MeshSum, mesh_of
 
 
-class _Charges(NamedTuple):
-    """Of charges alone: phi and its slopes by mesh units [n_atoms, 4], and dE/dstrain."""
-
-    values: Tensor
-    virial: Tensor
-
-
 class MeshDipoles(MeshSum):
     """The sum at one configuration.
 
@@ -36,41 +27,28 @@ class MeshDipoles(MeshSum):
         plan: of `ReciprocalPME.prepare`.
         alpha: splitting parameter, 1/Angstrom.
         explicit: whether only sums of energies over whole systems are differentiated, once.
+        known: a sum at this configuration on the same meshes, whose stencils and charges serve.
     """
 
     def __init__(
-        self, batch: AtomsBatch, plan: list[MeshGroup], alpha: float, explicit: bool
+        self,
+        batch: AtomsBatch,
+        plan: list[MeshGroup],
+        alpha: float,
+        explicit: bool,
+        known: MeshSum | None = None,
     ) -> None:
-        super().__init__(batch, plan, alpha)
+        super().__init__(batch, plan, alpha, known=known)
         self._in_graph, self._explicit = batch, explicit
-        self._charges: _Charges | None = None
 
     @torch.no_grad()
     def field(self, charges: Tensor) -> Tensor:
         """Of charges [n_atoms], [n_atoms, 3] in e/A^2."""
-        known, field = self._of(charges), torch.zeros_like(self.batch.positions)
+        known, field = self.of(charges), torch.zeros_like(self.batch.positions)
         for group, _ in self._parts:
             slopes = group.of_atoms(known.values)[:, 1:]
             field = _put(group, field, -self._per_length(group, slopes))
         return field
-
-    def _of(self, charges: Tensor) -> _Charges:
-        """What the charges alone do: once, as they stay what they are."""
-        if self._charges is not None:
-            return self._charges
-        values = charges.new_zeros((len(charges), 4))
-        virial = torch.zeros_like(self.batch.cell)
-        for group, stencil in self._parts:
-            sources = torch.nn.functional.pad(group.of_atoms(charges)[:, None], (0, 3))
-            spectrum = torch.fft.rfftn(stencil.spread(sources, BOTH), dim=(1, 2, 3))
-            part_virial = self._convolve(group, spectrum)
-            part = stencil.interpolate(mesh_of(spectrum, group), BOTH)
-            values = _put(group, values, part)
-            virial = part_virial if group.systems is None else virial.index_copy(
-                0, group.systems, part_virial
-            )  # fmt: skip
-        self._charges = _Charges(values, virial)
-        return self._charges
 
     @torch.no_grad()
     def apply(self, dipoles: Tensor) -> Tensor:
@@ -118,7 +96,7 @@ class MeshDipoles(MeshSum):
         dE/dstrain_ab has - sum_i mu_ia (grad psi)_ib beside what it has for charges.
         """
         with torch.no_grad():
-            known, batch = self._of(charges), self.batch
+            known, batch = self.of(charges), self.batch
             energies, to_charges = torch.zeros_like(charges), torch.zeros_like(charges)
             d_positions, virial = torch.zeros_like(dipoles), torch.zeros_like(batch.cell)
             for group, stencil in self._parts:

@@ -115,7 +115,9 @@ class DipoleProblem(NamedTuple):
         if part.plan is None:
             return None
         if isinstance(part.reciprocal, ReciprocalPME):
-            return MeshDipoles(self.batch, part.plan, self.alpha, self.fused)
+            made = self.neighbors.mesh_sums if part.atoms is None else []
+            known = made[-1] if made else None
+            return MeshDipoles(self.batch, part.plan, self.alpha, self.fused, known)
         return WaveDipoles(self.batch, part.reciprocal, part.plan)
 
     def operator(self) -> DipoleOperator:
