@@ -19,8 +19,11 @@ from hff_ase.kernels.induction.table import boys, radial_table
 from hff_ase.kernels.pair.tables import OFFSET, TABLE_END, knots
 from hff_ase.longrange import conjugate_gradients
 from hff_ase.longrange.bspline import CURVATURE, Grid, Stencil, interpolate_values
+from hff_ase.longrange.induction.mesh import MeshDipoles
 from hff_ase.longrange.induction.pairs import Sites
 from hff_ase.longrange.induction.preconditioner import RADIUS, dipole_inverse
+from hff_ase.longrange.mesh_sum import MeshSum
+from hff_ase.longrange.pme import ReciprocalPME
 from hff_ase.neighborhood import Neighborhood
 from hff_ase.neighbors import NeighborList
 from hff_ase.potential import HybridPotential
@@ -254,6 +257,26 @@ def test_table_holds_what_a_mesh_leaves_in_real_space(alpha: float, cutoff: floa
         (slope,) = torch.autograd.grad(expected.sum(), r, create_graph=True)
         expected = -slope / r
         np.testing.assert_allclose(found[:, n], expected.detach(), rtol=1e-9, atol=1e-12)
+
+
+def test_what_a_mesh_knows_of_charges_serves_dipoles() -> None:
+    """A sum that another term made, if its meshes are the same."""
+    atoms = molecular_box(3)
+    batch = AtomsBatch.from_atoms(atoms)
+    generator = torch.Generator().manual_seed(5)
+    charges = torch.randn(batch.n_atoms, generator=generator, dtype=torch.float64)
+    dipoles = torch.randn((batch.n_atoms, 3), generator=generator, dtype=torch.float64)
+    mesh, finer, made = ReciprocalPME(0.5, 1e-5), ReciprocalPME(0.5, 1e-8), list[MeshSum]()
+    mesh.explicit(batch, charges, mesh.prepare(batch), made=made)
+    plan = mesh.prepare(batch)
+    own = MeshDipoles(batch, plan, 0.5, True)
+    read = MeshDipoles(batch, plan, 0.5, True, made[0])
+    assert read.of(charges) is made[0].of(charges)
+    assert largest(read.field(charges), own.field(charges)) < 1e-12
+    assert largest(read.energies(charges, dipoles), own.energies(charges, dipoles)) < 1e-12
+    assert largest(read.field(2 * charges), 2 * own.field(charges)) < 1e-12
+    other = MeshDipoles(batch, finer.prepare(batch), 0.5, True, made[0])
+    assert other.of(charges) is not made[0].of(charges)
 
 
 @pytest.mark.parametrize("order", [4, 5, 6])

@@ -53,6 +53,7 @@ class MeshSum:
         self.alpha, self.power = alpha, power
         self.reciprocal, self.volume = reciprocal_lattice(self.batch.cell)
         self._last: tuple[Tensor, MeshValues] | None = None
+        self._parts: list[tuple[MeshGroup, Stencil]]
         if known is not None and known._is_for(plan, alpha, power):
             self._parts, self._last = known._parts, known._last
         else:
