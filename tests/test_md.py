@@ -10,6 +10,7 @@ from ase import Atoms, units
 from ase.calculators.calculator import Calculator, all_changes
 from ase.io import read, write
 from ase.md.nose_hoover_chain import NoseHooverChainNVT
+from conftest import salt_box
 from toy_md import ListedLennardJones, argon, settings
 from typer.testing import CliRunner
 
@@ -436,10 +437,7 @@ def test_command_line_replaces_the_file():
     assert MDConfig.load(file, {"seed": 0}).seed == 0
 
 
-def test_command_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "hff_ase.dynamics.md.md_run.load_calculator", lambda config: ListedLennardJones()
-    )
+def test_command_line(tmp_path, small_model_path):
     app = typer.Typer()
     app.command()(md)
     runner = CliRunner()
@@ -447,17 +445,17 @@ def test_command_line(tmp_path, monkeypatch):
     for panel in ("Dynamics", "System and model", "What stops a run", "--trajectory-interval"):
         assert panel in help_text
     box, folder = tmp_path / "box.extxyz", tmp_path / "run"
-    write(box, argon())
-    (tmp_path / "md.yaml").write_text("ensemble: npt\ntime: 1ns\ntemperature: 60\ntimestep: 4\n")
-    arguments = [str(box), "--config", str(tmp_path / "md.yaml"), "--stages", "npt:0.1ps"]
-    arguments += ["--stages", "nvt:0.1ps", "--no-plot", "--minimize-steps", "2", "--pressure", "10"]
-    arguments += ["--model", "toy"]
+    write(box, salt_box())
+    (tmp_path / "md.yaml").write_text("ensemble: npt\ntime: 1ns\ntemperature: 60\ntimestep: 0.1\n")
+    arguments = [str(box), "--config", str(tmp_path / "md.yaml"), "--stages", "npt:1fs"]
+    arguments += ["--stages", "nvt:1fs", "--no-plot", "--minimize-steps", "2", "--pressure", "10"]
+    arguments += ["--model", str(small_model_path), "--max-temperature", "1e6"]
     for _ in range(2):  # starts it, then finds it finished
         result = runner.invoke(app, [*arguments, "--resume", str(folder)])
         assert result.exit_code == 0, result.output
     assert "finished" in result.output
     resolved = yaml.safe_load((folder / "config.yaml").read_text())
-    assert resolved["stages"] == ["npt:0.1ps", "nvt:0.1ps"]
+    assert resolved["stages"] == ["npt:1fs", "nvt:1fs"]
     assert (resolved["temperature"], resolved["pressure"]) == (60, 10)
     result = runner.invoke(app, ["--resume", str(tmp_path / "none")])
     assert isinstance(result.exception, SimulationError)

@@ -110,7 +110,7 @@ def test_time_limit_while_minimising(tmp_path):
 
 def test_a_request_says_what_made_it(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("hff_ase.dynamics.simulation.stopping.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
     with stop_on_signals(2.0) as stop:
         now[0] += 7199
         assert stop.signal_name is None

@@ -191,16 +191,13 @@ def test_out_of_memory_halves_the_micro_batch_and_changes_no_gradient(
         torch.testing.assert_close(a, b, rtol=1e-3, atol=2e-4, msg=lambda m, n=name: f"{n}: {m}")
 
 
-def test_a_frame_too_large_alone_is_an_error(
-    dataset: MemoryDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_memory(*args: Any, **options: Any) -> None:
+def test_a_frame_too_large_alone_is_an_error(dataset: MemoryDataset, tmp_path: Path) -> None:
+    def no_memory(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(step_module, "accumulate_gradients", no_memory)
-    trainer = Trainer(
-        make_potential(1), dataset, None, settings(tmp_path, batching={"batch_size": 1})
-    )
+    potential = make_potential(1)
+    potential.named_terms()[0][1].register_forward_pre_hook(no_memory)
+    trainer = Trainer(potential, dataset, None, settings(tmp_path, batching={"batch_size": 1}))
     with pytest.raises(ConfigError, match="single frames that fit into memory"):
         trainer.run()
 
