@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import itertools
 import json
 import os
 import re
@@ -20,8 +22,10 @@ from ase.units import GPa
 from test_evaluator import dense_box
 
 from hff_ase import HybridFF
+from hff_ase.domain_pairs import points_of
 from hff_ase.dynamics.build import build_box
 from hff_ase.dynamics.engine.momenta import random_momenta
+from hff_ase.dynamics.lammps.attaching import card_of
 from hff_ase.dynamics.lammps.box import (
     about_narrow_domains,
     check_box,
@@ -578,3 +582,57 @@ def test_an_error_of_lammps_ends_all_ranks_with_its_message(tmp_path: Path) -> N
     done = command(tmp_path, hot, "--ranks", "2", "--variable", "steps=400")
     assert done.returncode != 0
     assert len([line for line in done.stderr.splitlines() if line.startswith("hff:")]) == 1
+
+
+def copies_around(x: np.ndarray, own: np.ndarray, length: float, reach: float) -> Any:
+    """Own atoms, those of the lower half of a box along x, and copies of any within a reach of it,
+    as a host has them: positions and names."""
+    images = np.array(list(itertools.product((-1, 0, 1), repeat=3))) * length
+    low, high = np.zeros(3) - reach, np.array([length / 2, length, length]) + reach
+    everything = (x[None] + images[:, None]).reshape(-1, 3)
+    names = np.tile(np.arange(1, len(x) + 1), len(images))
+    there = ((everything > low) & (everything < high)).all(1)
+    there[len(x) * 13 + own] = False  # own atoms themselves
+    return np.vstack([x[own], everything[there]]), np.append(own + 1, names[there])
+
+
+def test_ghosts_are_those_that_a_count_by_hand_finds() -> None:
+    """The atoms of others within a reach of an own one: in what ranks do, and in the table of the
+    benchmark, whose model is a uniform liquid around a brick."""
+    length, near, reach = 24.0, 4.0, 6.0
+    n = round(0.0885 * length**3)
+    x = np.random.default_rng(0).uniform(0.0, length, (n, 3))
+    own = np.flatnonzero(x[:, 0] < length / 2)
+    apart = x[np.setdiff1d(np.arange(n), own)][:, None] - x[own][None]
+    apart -= length * np.round(apart / length)
+    closest = np.linalg.norm(apart, axis=2).min(1)
+    by_hand = [int((closest < r).sum()) for r in (near, reach)]
+    copies, name = copies_around(x, own, length, reach + 0.5)
+    points = points_of(copies, len(own), name, np.eye(3) * length, reach, near)
+    assert [points.n_near - len(own), len(points.base) - len(own)] == by_hand
+    place = HERE.parent / "benchmarks" / "lammps_ranks.py"
+    spec = importlib.util.spec_from_file_location("lammps_ranks_benchmark", place)
+    assert spec is not None
+    assert spec.loader is not None
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    for r, count in zip((near, reach), by_hand, strict=True):
+        brick = sum(
+            min(abs(a), abs(a - length), abs(a - length / 2)) < r
+            for a in x[x[:, 0] >= length / 2, 0]
+        )
+        assert benchmark.ghosts(n, 2, r) * n / 2 == pytest.approx(brick, rel=0.1)
+        assert count <= brick
+
+
+def test_each_rank_of_a_machine_takes_its_own_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its number on the machine; more ranks than cards share them."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    assert [card_of("cuda", local) for local in range(6)] == [
+        *("cuda:0", "cuda:1", "cuda:2", "cuda:3"),
+        *("cuda:0", "cuda:1"),
+    ]
+    assert card_of("cpu", 3) == "cpu"
+    assert card_of("cuda:2", 0) == "cuda:2"
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    assert card_of("cuda", 3) == "cuda"
