@@ -103,8 +103,13 @@ def test_cut_in_every_phase(tmp_path):
 
 
 def test_unsettled_says_how_much_longer_and_goes_on(tmp_path):
-    with pytest.raises(UnsettledError, match=r"settled after 0.6ps.*likely needs .* --max-time"):
+    with pytest.raises(
+        UnsettledError, match=r"settled after 0.6ps.*likely needs .* --max-time"
+    ) as told:
         start(tmp_path / "run", soft="0.4ps", max_time="0.6ps").run()
+    # a run that this is a stage of has another command to go on with
+    assert "hff equilibrate" not in told.value.why
+    assert str(told.value).endswith(f"--max-time {told.value.longer}")
     assert UnsettledError.exit_code == 3
     with pytest.raises(ConfigError, match="got temperature"):
         EquilibrationRun.resume(tmp_path / "run", calculator(), settings={"temperature": 1})

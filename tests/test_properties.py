@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -113,6 +115,11 @@ def test_xtc_of_another_program_gives_the_same(walked, tmp_path):
     for kind in N_EACH:
         name = f"self_diffusion/{kind}"
         assert a[name].found.value == pytest.approx(b[name].found.value, rel=1e-2)
+    # a file that has changed since it was indexed is no concern of the user
+    os.utime(file, (1.0, 1.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        from_trajectories([file], topology, temperature=T, charges=CHARGES)
 
 
 def test_a_truncated_xtc_is_said_with_its_last_whole_frame(tmp_path):
@@ -268,8 +275,20 @@ def test_the_command_writes_json_and_says_what_is_wrong(walked, tmp_path):
     assert "self_diffusion/Li" in done.output
     assert read_properties(tmp_path)["states"][0]["temperature[K]"] == 300.0
     assert "viscosity" in runner.invoke(app, ["analyse", "--list"]).output
+    # of files nothing goes where a run may have its own
+    (walked.parent / "properties.json").write_text("another's", encoding="utf-8")
+    done = runner.invoke(app, ["analyse", *arguments[:-3], "--no-progress"], catch_exceptions=False)
+    assert str(walked.with_name(f"{walked.stem}-properties") / "properties.json") in done.output
+    assert (walked.parent / "properties.json").read_text(encoding="utf-8") == "another's"
+    # nothing measured: the table says so, then the plot is refused
+    plot = tmp_path / "parity.png"
+    done = runner.invoke(app, ["compare", str(tmp_path), "--plot", str(plot)])
+    assert "nothing here has a measured value" in done.output
+    assert isinstance(done.exception, ConfigError)
+    assert not plot.exists()
     for wrong, message in (
         ([str(walked)], "expected --temperature"),
+        ([str(walked), "--temperature", "25"], "in Celsius. write 298.15"),
         ([str(tmp_path / "none")], "got no"),
         ([str(tmp_path)], "expected a run of hff md"),
         (

@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 
 from hff_ase.errors import ConfigError
+from hff_ase.settings.kelvin import check_kelvin
 
 __all__ = ["Target"]
 
@@ -87,8 +88,10 @@ class Target:
         what = QUANTITIES[self.quantity]
         if not self.liquid:
             raise ConfigError(f"expected the liquid of a target for {self.quantity}, got none")
-        if not 1.0 <= self.temperature <= 5000.0:
-            raise ConfigError(f"expected a temperature of {self} in K, got {self.temperature:g}")
+        try:
+            check_kelvin(self.temperature)
+        except ConfigError as error:
+            raise ConfigError(f"{self}: {error}") from None
         if not (math.isnan(self.value) or what.lowest <= self.value <= what.highest):
             raise ConfigError(
                 f"expected {self.quantity} of {self.liquid} between {what.lowest:g} and "

@@ -34,9 +34,22 @@ VOLUME = COLUMNS.index("volume")
 
 
 class UnsettledError(SimulationError):
-    """An equilibration that reached its longest time before everything had settled."""
+    """An equilibration that reached its longest time before everything had settled.
+
+    Args:
+        why: what has not settled after how long, and how long it likely takes.
+        command: the command that goes on, without the time it likely takes.
+        longer: that time as a setting, or ``TIME`` where it cannot be told.
+
+    Attributes:
+        why, longer: as given, for whoever runs an equilibration within something larger.
+    """
 
     exit_code = 3
+
+    def __init__(self, why: str, command: str, longer: str) -> None:
+        super().__init__(f"{why}, continue with {command} --max-time {longer}")
+        self.why, self.longer = why, longer
 
 
 class EquilibrationSimulation(ReplicaSimulation):
@@ -111,7 +124,7 @@ class EquilibrationSimulation(ReplicaSimulation):
             self._write_last_frames()
             for line in density_table(self._state.notes["verdicts"], self._all.measured):
                 self._say(line)
-            raise UnsettledError(self._unsettled(verdicts))
+            raise self._unsettled(verdicts)
         return False
 
     def _departures(self, index: int) -> list[str]:
@@ -217,12 +230,10 @@ class EquilibrationSimulation(ReplicaSimulation):
             own = replica_folder(self._folder, replica.index)
             own.write(FINAL, frame(view.atoms, moment, view.results, True))
 
-    def _unsettled(self, verdicts: Mapping[str, Verdict]) -> str:
+    def _unsettled(self, verdicts: Mapping[str, Verdict]) -> UnsettledError:
         told, likely, longer = why_not(verdicts)
-        return (
-            f"not settled after {self._protocol.max_time} at constant pressure: {told}; {likely}, "
-            f"continue with {self.resumed_by} {self._folder.path} --max-time {longer}"
-        )
+        why = f"not settled after {self._protocol.max_time} at constant pressure: {told}; {likely}"
+        return UnsettledError(why, f"{self.resumed_by} {self._folder.path}", longer)
 
     def _summary(
         self, summaries: Mapping[int, Mapping[str, Any]], speed: float, status: str

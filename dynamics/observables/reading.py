@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from hff_ase.dynamics.observables.topology import Topology, topology_of
 from hff_ase.dynamics.observables.trajectory import Trajectory
-from hff_ase.dynamics.observables.universe import topology_of_universe
+from hff_ase.dynamics.observables.universe import open_universe, topology_of_universe
 from hff_ase.dynamics.observables.unwrapping import Unwrapper
 from hff_ase.dynamics.observables.xtc import check_xtc
 from hff_ase.errors import ConfigError, SimulationError
@@ -87,6 +87,30 @@ def stream(
         count += len(batch)
         if progress is not None:
             progress(len(batch))
+
+
+def count_frames(path: Path, stop: int | None = None) -> int | None:
+    """How many frames `stream` would read; None where only reading them would tell.
+
+    Args:
+        path: the file, which is there.
+        stop: so many frames at most.
+
+    Raises:
+        SimulationError: a damaged or truncated .xtc.
+    """
+    if path.suffix == ".xtc":
+        return check_xtc(path, stop)
+    if path.suffix != ".traj":
+        return None
+    from ase.io.ulm import InvalidULMFileError
+    from ase.io.ulm import open as open_ulm
+
+    try:
+        count = len(open_ulm(path))
+    except (InvalidULMFileError, OSError):  # what is wrong with it is said when it is read
+        return None
+    return count if stop is None else min(count, stop)
 
 
 def _batches(frames: Iterator[Frame], size: int) -> Iterator[list[Frame]]:
@@ -188,7 +212,7 @@ def _from_mdanalysis(
         check_xtc(path, stop)
     library: Any = import_module("MDAnalysis")
     try:
-        universe = library.Universe(str(topology), str(path))
+        universe = open_universe(topology, path)
     except Exception as problem:  # as above
         reason = str(problem).split("\n")[0]
         raise SimulationError(f"cannot read {path.name} with {topology}: {reason}") from problem

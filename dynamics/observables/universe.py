@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
@@ -16,6 +17,18 @@ from hff_ase.errors import ConfigError
 
 WHOLE = 0.02  # e: sums of atomic charges this near to a whole number are meant to be one
 MASS_TOLERANCE = 0.6  # amu, of an element guessed by its mass
+
+
+def open_universe(topology: Any, trajectory: Any) -> Any:
+    """The MDAnalysis universe of two files.
+
+    What it warns of while it opens them is about its own index of frames beside the trajectory,
+    which it makes anew where the file has grown since.
+    """
+    library: Any = import_module("MDAnalysis")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"MDAnalysis\.coordinates\.XDR")
+        return library.Universe(str(topology), str(trajectory))
 
 
 def topology_of_universe(universe: Any, charges: Mapping[str, float] | None = None) -> Topology:
@@ -92,8 +105,7 @@ def atomic_charges(topology: Any, trajectory: Any) -> NDArray[np.float64]:
     Raises:
         ConfigError: a topology without charges.
     """
-    library: Any = import_module("MDAnalysis")
-    atoms = library.Universe(str(topology), str(trajectory)).atoms
+    atoms = open_universe(topology, trajectory).atoms
     if not hasattr(atoms, "charges") or not np.any(atoms.charges):
         raise ConfigError(
             f"expected atomic charges in {topology}, got none: a topology that has them is needed "

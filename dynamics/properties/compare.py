@@ -92,7 +92,7 @@ def compare(folders: Sequence[str | Path], quantities: Sequence[str] = ()) -> Co
                 found = [key for key, one in own.items() if one["experiment"] is not None]
                 where = f"{folder}: {state['name']}: {name}"
                 if not found:
-                    if quantities:
+                    if own or quantities:
                         missing.append(f"{where}: {'no measured value' if own else 'not analysed'}")
                     continue
                 for key in found:
@@ -112,6 +112,8 @@ def _row(run: str, state: str, name: str, entry: Mapping[str, Any]) -> Row:
 
 def table(comparison: Comparison) -> list[str]:
     """Lines of text."""
+    if not comparison.rows:
+        return ["nothing here has a measured value to compare with", *comparison.missing]
     rows = [("state", "quantity", "computed", "measured", "unit", "deviation", "errors")]
     for one in comparison.rows:
         digits = max(0, 1 - math.floor(math.log10(max(one.error, 1e-12))))

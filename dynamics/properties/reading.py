@@ -14,6 +14,7 @@ from hff_ase.errors import ConfigError
 
 ALIKE = ("model", "without", "hydrogen_mass")  # what runs that are pooled have in common
 POOLED = Path("pooled")  # where results of several folders go if nothing is said
+BESIDE = "-properties"  # of a trajectory: results go into a folder of its name with this behind it
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def read_sources(sources: Sequence[Path], given: Reading) -> tuple[list[StatePoi
             skip=given.skip,
             frames=given.frames,
         )
-        return [state], sources[0].parent
+        return [state], sources[0].with_name(sources[0].stem + BESIDE)
     if len(folders) < len(sources):
         raise ConfigError(f"expected folders, or trajectory files, got {len(sources)} of both")
     for name in ("topology", "temperature", "interval", "frames"):

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import field_validator, model_validator
 
 from hff_ase.errors import ConfigError
-from hff_ase.settings import Duration, TimeStep, setting
+from hff_ase.settings import Duration, Kelvin, TimeStep, setting
 from hff_ase.settings.common import MODEL, ModelSettings, TermSettings
 from hff_ase.settings.declare import REQUIRED
 
@@ -45,7 +45,7 @@ class Request(ModelSettings, TermSettings):
         positional=True,
         metavar="RECIPE",
     )
-    temperature: tuple[float, ...] = setting(
+    temperature: tuple[Kelvin, ...] = setting(
         (298.15,), "Temperatures for every recipe.", unit="K", panel=WHAT, commas=True
     )
     concentration: tuple[float, ...] = setting(
@@ -123,8 +123,8 @@ class Request(ModelSettings, TermSettings):
 
     @model_validator(mode="after")
     def _enough(self) -> Request:
-        if not self.recipe or not self.temperature or min(self.temperature) <= 0:
-            raise ConfigError("expected recipes, and temperatures above 0 K")
+        if not self.recipe or not self.temperature:
+            raise ConfigError("expected recipes and temperatures, got none")
         if self.property_:
             from hff_ase.dynamics.properties.plans import plans_of
 

@@ -76,7 +76,7 @@ def equilibrated(
     try:
         run.run()
     except UnsettledError as error:
-        return str(error)
+        return f"{error.why}; a new run with --max-settling {error.longer} gives it that time"
     return "settled"
 
 

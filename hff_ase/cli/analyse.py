@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from hff_ase.cli.command import command
-from hff_ase.settings import Duration, Settings, parse_time, setting
+from hff_ase.settings import Duration, Kelvin, Settings, parse_time, setting
 from hff_ase.settings.common import OUTPUT, PrintSettings
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ class AnalyseSettings(PropertySettings, PrintSettings):
         panel=FOREIGN,
         metavar="FILE",
     )
-    temperature: float | None = setting(
-        None, "Temperature of the trajectory.", unit="K", panel=FOREIGN, gt=0
+    temperature: Kelvin | None = setting(
+        None, "Temperature of the trajectory.", unit="K", panel=FOREIGN
     )
     interval: Duration | None = setting(
         None, "Time between frames, such as 1ps.", panel=FOREIGN, shown="as the file says"
@@ -83,7 +83,7 @@ class AnalyseSettings(PropertySettings, PrintSettings):
         short="-o",
         panel=OUTPUT,
         metavar="FOLDER",
-        shown="the run's",
+        shown="the run's; of FILE, FILE-properties",
     )
     progress: bool = setting(True, "Show progress on the screen.", panel=OUTPUT)
 
@@ -139,7 +139,8 @@ class _bar:  # noqa: N801
         from hff_ase.progress import ProgressBar
 
         self._done = 0
-        self._bar = ProgressBar("analyse", None, shown, Console(stderr=True))
+        self._total = _frames_of(states) if shown else None
+        self._bar = ProgressBar("analyse", self._total, shown, Console(stderr=True))
 
     def __enter__(self) -> Any:
         self._bar.__enter__()
@@ -151,7 +152,21 @@ class _bar:  # noqa: N801
     def _read(self, n_frames: int) -> None:
         self._done += n_frames
         if self._bar.due():
-            self._bar.update(f"{self._done} frames read", self._done)
+            step = self._done if self._total is None else min(self._done, self._total)
+            self._bar.update(f"{self._done} frames read", step)  # some are read more than once
+
+
+def _frames_of(states: list[StatePoint]) -> int | None:
+    """Frames of all trajectories; None where that is not known before they are read."""
+    from hff_ase.dynamics.observables.reading import count_frames
+
+    counts = [
+        count_frames(stretch.trajectory, stretch.frames)
+        for state in states
+        for stretch in {one.trajectory: one for one in state.stretches}.values()
+        if stretch.trajectory is not None
+    ]
+    return None if None in counts else sum(one for one in counts if one is not None)
 
 
 def _picoseconds(text: str | None) -> float | None:

@@ -38,11 +38,11 @@ def compare(config: CompareSettings) -> None:
 
     names = [name.strip() for name in config.experiment]
     found = beside([Path(folder) for folder in config.folders], names)
-    if config.plot is not None:
-        parity_plot(found, Path(config.plot))
     if config.json_:
         import json
 
         typer.echo(json.dumps(as_dict(found), indent=1))
-        return
-    typer.echo("\n".join(table(found)))
+    else:
+        typer.echo("\n".join(table(found)))
+    if config.plot is not None:  # last: where nothing was measured the table says so
+        parity_plot(found, Path(config.plot))

@@ -15,6 +15,7 @@ from __future__ import annotations
 from hff_ase.settings.base import Section, Settings
 from hff_ase.settings.declare import Declared, declared, setting
 from hff_ase.settings.given import Given
+from hff_ase.settings.kelvin import Kelvin
 from hff_ase.settings.times import Duration, TimeConstant, TimeStep, parse_time
 from hff_ase.settings.yaml_text import to_yaml
 
@@ -22,6 +23,7 @@ __all__ = [
     "Declared",
     "Duration",
     "Given",
+    "Kelvin",
     "Section",
     "Settings",
     "TimeConstant",
