@@ -15,6 +15,7 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.calculators.arguments import device_of, precision_of, refuse_settings, without_terms
 from hff_ase.calculators.domain_watch import DomainWatch
 from hff_ase.calculators.results import split_results
+from hff_ase.chain import check_chain
 from hff_ase.checkpoint import ModelInfo, load_model, save_model
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.evaluator import Evaluator
@@ -23,6 +24,7 @@ from hff_ase.models import model_path
 from hff_ase.potential import HybridPotential
 from hff_ase.precision import on_usual_device
 from hff_ase.structures import total_charge
+from hff_ase.terms.term import Term
 
 __all__ = ["HybridFF"]
 
@@ -105,19 +107,24 @@ class HybridFF(Calculator):
         without: Sequence[str] = (),
         skin: float = 1.0,
         kernels: str = "auto",
+        further: Mapping[str, Term] | None = None,
     ) -> HybridFF:
         """A shipped model by name or an .hff file by path.
 
         Args:
             name_or_path: one of `hff_ase.available_models`, or a file.
             device, dtype, without, skin, kernels: as the constructor.
+            further: terms to add behind those of the model, by name, such as a `UniformField`.
 
         Raises:
             CheckpointError: no such model, or the file is damaged, newer, or fails its own check.
-            ConfigError: as the constructor.
+            ConfigError: as the constructor, or terms that need what the model does not give.
         """
         device_of(device)  # what is wrong there is reported before the file is read
         potential, info = load_model(model_path(name_or_path), precision_of(dtype))
+        if further:
+            potential.terms.update(further)
+            check_chain(dict(potential.named_terms()))
         return cls(
             potential,
             info,

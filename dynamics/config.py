@@ -128,6 +128,22 @@ class MDConfig(RunSettings, TermSettings):
 
     alternatives = (("stages",), ("ensemble", "time"))
 
+    field: tuple[float, ...] = setting(
+        (),
+        "External electric field along x, y and z, such as 0,0,0.02; each molecule carries its "
+        "formal charge in it.",
+        unit="V/A",
+        panel=DYNAMICS,
+        commas=True,
+        shown="none",
+    )
+    field_frequency: float = setting(
+        0.0,
+        "Frequency of a field that is a cosine in time; 0: constant.",
+        unit="THz",
+        panel=DYNAMICS,
+        ge=0,
+    )
     engine: Literal["auto", "torch", "ase"] = setting(
         "auto",
         "torch: the package's own engine, on the model's device; ase: ASE's integrators, "
@@ -288,6 +304,7 @@ class MDConfig(RunSettings, TermSettings):
                 "expected max_temperature to be more than twice the temperature "
                 f"({self.temperature:g} K), got {self.max_temperature:g}"
             )
+        self._check_field()
         if self.inner_model is not None and self.inner_without:
             raise ConfigError("expected either inner_model or inner_without, got both")
         if self.inner_steps > 1 and self.inner_model is None and not self.inner_without:
@@ -301,6 +318,17 @@ class MDConfig(RunSettings, TermSettings):
             if stage.n_steps < 1:
                 raise ConfigError(f"expected at least one step of {self.timestep:g} fs per stage")
         return self
+
+    def _check_field(self) -> None:
+        if self.field and len(self.field) != 3:
+            raise ConfigError(f"expected three components of a field, got {list(self.field)}")
+        if self.field and self.needs_cell:
+            raise ConfigError(
+                "expected constant volume with a field (the virial of charges in it depends on "
+                "their images), got a barostat"
+            )
+        if self.field_frequency and not self.field:
+            raise ConfigError("expected a field with field_frequency, got none")
 
     def _stages(self) -> tuple[str, ...]:
         return self.stages or (f"{self.ensemble or 'nvt'}:{self.time}",)

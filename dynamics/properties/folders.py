@@ -163,6 +163,8 @@ def _grouped(
                 groups.setdefault(key, []).append(stretch)
     about = {name: value for name, value in shared.resolved().items() if name in SHOWN}
     about |= {"folder": str(folder.path), "stages": list(shared.resolved()["stages"])}
+    if shared.field:
+        about |= {"field": list(shared.field), "field_frequency": shared.field_frequency}
     several = len({key[2] for key in groups}) > 1
     return [
         StatePoint(

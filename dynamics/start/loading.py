@@ -10,6 +10,7 @@ from hff_ase import reading, structures
 from hff_ase.dynamics.config import MDConfig
 from hff_ase.dynamics.reporters.trajectory_files import check_format
 from hff_ase.errors import ConfigError, StructureError
+from hff_ase.terms.term import Term
 
 
 def load_calculator(config: MDConfig) -> Calculator:
@@ -18,9 +19,25 @@ def load_calculator(config: MDConfig) -> Calculator:
 
     if config.model is None:
         raise ConfigError("expected a model (a name or an .hff file), got none")
+    further = {"field": external_field(config)} if config.field else {}
     return HybridFF.load(
-        config.model, device=config.device, dtype=config.dtype, without=config.without
+        config.model,
+        device=config.device,
+        dtype=config.dtype,
+        without=config.without,
+        further=further,
     )
+
+
+def external_field(config: MDConfig) -> Term:
+    """The field of the settings, on the ions that the library and the table of formulas know."""
+    from hff_ase.dynamics.build.library import ions
+    from hff_ase.labels.molecules import FORMAL_CHARGES
+    from hff_ase.terms import UniformField
+
+    known: dict[str, float] = {name: float(charge) for name, charge in FORMAL_CHARGES.items()}
+    known |= {"".join(one.symbols): float(one.charge) for one in ions().values()}
+    return UniformField(config.field, known, config.field_frequency)
 
 
 def load_members(config: MDConfig) -> list[Calculator]:

@@ -21,6 +21,7 @@ from hff_ase.terms.short_range import ShortRange
 from hff_ase.terms.slater import SlaterPairs
 from hff_ase.terms.slater_dispersion import SlaterDispersion
 from hff_ase.terms.term import Term
+from hff_ase.terms.uniform_field import UniformField
 
 TERMS: dict[str, type[Term]] = {
     term.kind: term
@@ -45,6 +46,7 @@ TERMS: dict[str, type[Term]] = {
         BondNetwork,
         SlaterPairs,
         SlaterDispersion,
+        UniformField,
     )
 }
 

@@ -14,6 +14,7 @@ from hff_ase.dynamics.engine.ase.ase_integrator import ASEIntegrator
 from hff_ase.dynamics.engine.interface import Arrays, Sample
 from hff_ase.dynamics.engine.limits import Limits
 from hff_ase.dynamics.engine.momenta import temperature
+from hff_ase.terms.uniform_field import clocks_of
 
 
 def calculator_state(calc: Any) -> Arrays:
@@ -36,6 +37,8 @@ class ASEEngine:
         self._limits = Limits.of(config)
         if surroundings:
             calc.set_state(surroundings)
+        self._clocks = clocks_of(getattr(calc, "potential", None))
+        self._step = 0
         atoms.get_forces()
 
     @property
@@ -50,6 +53,11 @@ class ASEEngine:
 
     def begin(self, ensemble: str, step: int, state: Arrays) -> None:
         """A new integrator, or one with the variables of `get_state`."""
+        self._step = step
+        if self._clocks:
+            self._set_clocks(step)
+            self._calc.reset()
+            self._atoms.get_forces()
         self._integrator = ASEIntegrator(ensemble, self._atoms, self._config, self._rng)
         if state:
             self._integrator.set_state(state)
@@ -57,10 +65,16 @@ class ASEEngine:
     def advance(self, n_steps: int) -> list[Sample]:
         """Take one step, whatever ``n_steps`` is: ASE's integrators run on the host."""
         positions, cell = self._atoms.positions.copy(), np.array(self._atoms.cell)
+        self._step += 1
+        self._set_clocks(self._step)  # forces are evaluated at the end of a step
         self._integrator.step()
         if self._integrator.moves_cell:
             positions = positions @ np.linalg.solve(cell, np.array(self._atoms.cell))
         return [self._sample(positions)]
+
+    def _set_clocks(self, step: int) -> None:
+        for clock in self._clocks:
+            clock.fill_(step * self._config.timestep * 1e-3)
 
     def sample(self) -> Sample:
         """What is known of the atoms as they are."""

@@ -29,6 +29,7 @@ from hff_ase.dynamics.engine.torch import (
 )
 from hff_ase.dynamics.engine.torch.state import with_evaluation
 from hff_ase.evaluator import Evaluator
+from hff_ase.terms.uniform_field import clocks_of
 from hff_ase.units import BAR
 
 BLOCK = 20  # steps between two looks at a GPU; on a CPU a look costs nothing
@@ -97,6 +98,10 @@ class BatchEngine:
         """
         self._ensemble = ensemble
         before = self._start if self._loop is None else self._loop.state
+        if step and (clocks := clocks_of(self._forces.potential)):
+            for clock in clocks:
+                clock.fill_(step * self._config.timestep * 1e-3)
+            before = with_results(before, self._conditions, self._forces)
         integrator = integrator_of(ensemble, self._conditions, self._config)
         start = integrator.start(before)
         if state:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import cast
 
 import torch
+from ase import units
 from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
@@ -26,6 +27,7 @@ from hff_ase.dynamics.engine.torch.noise import Noise
 from hff_ase.dynamics.engine.torch.record import COLUMNS, column_names, measure
 from hff_ase.dynamics.engine.torch.state import State, forces_and_stress
 from hff_ase.potential import Evaluation
+from hff_ase.terms.uniform_field import clocks_of
 
 NOISE_AHEAD = 2**16  # atom steps; drawn together, because small tensors cost as much as large ones
 
@@ -71,6 +73,8 @@ class StepLoop:
         self._drawn = torch.empty(0, device=device)
         self._going = torch.zeros((), dtype=torch.bool, device=device)
         self._count = torch.zeros(1, dtype=torch.int64, device=device)
+        self._clocks = clocks_of(getattr(forces, "potential", None))
+        self._ps = integrator.conditions.timestep / (1000.0 * units.fs)  # of a step
         self._run_tick: Callable[[], Evaluation] = self._tick
         if capture:
             self._run_tick = CapturedStep(self._tick, lambda: forces.layout, self._idle)
@@ -94,6 +98,7 @@ class StepLoop:
     def evaluation(self) -> Evaluation:
         """The results at the state."""
         if self._evaluation is None:
+            self._set_clocks(self.step)
             here = self.integrator.conditions.moved(self._state)
             self._evaluation = self.forces.evaluate_prepared(here)
         return self._evaluation
@@ -117,6 +122,7 @@ class StepLoop:
         """One step under the eyes of the host."""
         noise = self._noise_of(1)
         before = self.forces.version
+        self._set_clocks(self.step + 1)
         new, evaluation = self.integrator.step(
             self._state, None if noise is None else noise[0], self.forces, checked
         )
@@ -150,6 +156,8 @@ class StepLoop:
         """One step that nobody looks at; everything stays on the device, in place."""
         noise = self._drawn.index_select(0, self._count)[0] if len(self._drawn) else None
         unseen = Unseen(self._going)
+        if self._clocks:
+            self._set_clocks(self._count[0] + (self.step + 1))
         new, evaluation = self.integrator.step(self._state, noise, self.forces, unseen)
         row, harmless = self._measure(new, evaluation)
         taken = unseen.sound
@@ -158,6 +166,11 @@ class StepLoop:
         self._count += taken
         self._going.copy_(taken & harmless)
         return evaluation
+
+    def _set_clocks(self, step: int | Tensor) -> None:
+        """What depends on time is evaluated at the end of this step."""
+        for clock in self._clocks:
+            clock.copy_(torch.as_tensor(step * self._ps, dtype=clock.dtype))
 
     def _idle(self) -> Callable[[], None]:
         """Let ticks change nothing, until what is returned is called (between blocks only)."""
