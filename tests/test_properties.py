@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ase import units
+from ase import Atoms, units
 from ase.io import read, write
 from toy_md import argon
 from toy_replicas import calculator, config
@@ -21,6 +21,7 @@ from hff_ase.cli import app
 from hff_ase.dynamics.config import Stage
 from hff_ase.dynamics.properties import analyse, from_trajectories, read_folder
 from hff_ase.dynamics.properties.folders import held_stages
+from hff_ase.dynamics.properties.page.render import write_report
 from hff_ase.dynamics.properties.plans import PLANS, plans_of
 from hff_ase.dynamics.properties.reading import pooled
 from hff_ase.dynamics.properties.table import as_dict, lines, read_properties, write_analysis
@@ -298,3 +299,36 @@ def test_the_command_writes_json_and_says_what_is_wrong(walked, tmp_path):
     ):
         with pytest.raises(HFFError, match=message):
             runner.invoke(app, ["analyse", *wrong], catch_exceptions=False)
+
+
+def test_structure_of_an_ideal_gas_of_ions_is_none(tmp_path):
+    """Charges, clusters, angles, scattering and Kirkwood-Buff integrals through every layer."""
+    pytest.importorskip("periodictable")
+    rng, n, edge = np.random.default_rng(11), 150, 12.0
+    symbols = ["Li"] * 10 + ["F"] * 10 + ["O"] * 30
+    base = np.repeat([0.8, -0.9, -0.4], [10, 10, 30])
+    frames = []
+    for k in range(n):
+        atoms = Atoms(symbols, rng.uniform(0, edge, (50, 3)), cell=[edge] * 3, pbc=True)
+        atoms.set_initial_charges(base + rng.normal(0, 0.01, 50))
+        atoms.info["time_ps"] = 1.0 * k
+        frames.append(atoms)
+    write(tmp_path / "gas.extxyz", frames)
+    state = from_trajectories(
+        [tmp_path / "gas.extxyz"], temperature=T, charges={"Li": 1, "F": -1, "O": 0}, wrapped=False
+    )
+    names = ["scattering", "angles", "clusters", "charges", "kirkwood-buff", "solvation"]
+    analysis = analyse([state], names)
+    found = {key: one.found for key, one in analysis.results[0].quantities.items()}
+    assert all(key.startswith("residence_time") for key, one in found.items() if one.refused)
+    for pair in ("Li-Li", "Li-F", "Li-O", "O-O"):
+        one = found[f"kirkwood_buff/{pair}"]
+        assert abs(one.value) < 4 * one.error, pair
+    for name, exact in (("charge/Li", 0.8), ("charge/Li/CIP", 0.8), ("charge/O/bound", -0.4)):
+        assert abs(found[name].value - exact) < 4 * found[name].error, name
+    assert abs(found["angle/O-Li-O"].value - 90.0) < 4 * found["angle/O-Li-O"].error
+    assert 1.0 < found["cluster_size/Li/mean"].value < found["cluster_size/Li/of_an_ion"].value
+    write_analysis(analysis, tmp_path)
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    for words in ("x-ray S(q)", "Charges of Li by solvation", "Ions by the cluster of Li"):
+        assert words in page

@@ -7,23 +7,35 @@ import math
 import numpy as np
 import pytest
 
+from hff_ase.dynamics.observables.clusters import (
+    cluster_statistics,
+    clusters_of,
+    ions_by_cluster,
+)
 from hff_ase.dynamics.observables.contacts import find_contacts
-from hff_ase.dynamics.observables.distributions import angle_histogram, charge_histograms
+from hff_ase.dynamics.observables.distributions import (
+    angle_density,
+    angles_of_frames,
+    charge_histograms,
+    mean_angle,
+    mean_charges,
+)
 from hff_ase.dynamics.observables.kirkwood_buff import (
     factor_of_mixture,
     factor_of_salt,
     kirkwood_buff,
 )
+from hff_ase.dynamics.observables.means import function_of_means
 from hff_ase.dynamics.observables.observable import Observable
 from hff_ase.dynamics.observables.rdf import first_minimum, pair_distributions
 from hff_ase.dynamics.observables.solvation import (
     coordination_numbers,
-    preference,
+    preferences,
     residence_time,
     shell_compositions,
     speciation,
 )
-from hff_ase.dynamics.observables.structure_factor import direct, faber_ziman, form_factors
+from hff_ase.dynamics.observables.structure_factor import _peak, direct, faber_ziman, form_factors
 from hff_ase.dynamics.observables.topology import Topology, make_topology
 from hff_ase.dynamics.observables.trajectory import Trajectory, chunks
 from hff_ase.errors import ConfigError
@@ -172,8 +184,16 @@ def test_pairs_and_aggregates_of_a_box_made_by_hand(by):
     assert contacts.atom_coordination()["O"][0] == pytest.approx(6 / 4)
     shells = shell_compositions(contacts)
     assert shells == {"1 FSI": 0.75, "2 DMC": 0.25}
-    ratio = preference(contacts, ["DMC", "FSI"])
-    assert ratio["DMC"] == pytest.approx((2 / 5) / (2 / 5))
+    ratio = preferences([contacts], ["DMC", "FSI"])
+    assert ratio["DMC"].value == pytest.approx((2 / 5) / (2 / 5))
+    clusters = clusters_of(contacts, ["FSI"])  # Li, Li FSI, Li2 FSI, FSI
+    sizes = cluster_statistics([clusters])
+    assert sizes["mean"].value == pytest.approx(7 / 4)
+    assert sizes["of_an_ion"].value == pytest.approx((1 + 4 + 9 + 1) / 7)
+    assert sizes["largest"].value == pytest.approx(3 / 7)
+    shares = ions_by_cluster([clusters], ("Li", "FSI"))
+    assert shares["2 Li + 1 FSI"] == pytest.approx(3 / 7)
+    assert sum(shares.values()) == pytest.approx(1.0)
     with pytest.raises(ConfigError, match="components or counting"):
         speciation(contacts, ["FSI"], "guess")
     with pytest.raises(ConfigError, match="expected one of Li, FSI, DMC"):
@@ -276,9 +296,53 @@ def test_histograms_of_charges_and_angles():
     assert sorted_.mean["Li SSIP"] == pytest.approx(0.6, abs=0.002)
     assert "Li CIP" not in sorted_.mean
     right = np.array([[[0, 0, 0], [1.0, 0, 0], [0, 1.0, 0], [-1.0, 0, 0]]])
-    angles, density = angle_histogram(
-        boxed(right + 5, sites(["Li", "O", "O", "O"])), "O", "Li", "O", 1.5, 1.5, n_bins=18
-    )
+    trajectory = boxed(right + 5, sites(["Li", "O", "O", "O"]))
+    frames = angles_of_frames([trajectory], "O", "Li", "O", 1.5, 1.5)
+    np.testing.assert_allclose(sorted(frames[0]), [90, 90, 180])
+    assert mean_angle([frames * 30]).value == pytest.approx(120)
+    angles, density = angle_density(frames, n_bins=18)
     peaks = angles[density > 0]
     assert pytest.approx(peaks[0], abs=10) == 90
     assert pytest.approx(peaks[-1], abs=10) == 180
+    with pytest.raises(ConfigError, match="none within reach"):
+        mean_angle([angles_of_frames([trajectory], "O", "Li", "O", 0.5, 0.5)])
+
+
+def test_mean_charges_of_states_that_come_and_go():
+    rng, pulls, errors = np.random.default_rng(8), [], []
+    for _ in range(40):
+        state = rng.integers(0, 2, (400, 6))
+        charges = 0.7 + 0.1 * state + rng.normal(0, 0.02, (400, 6))
+        states = {"Li": (state, ("SSIP", "CIP", "AGG"))}
+        found = mean_charges([(charges, states)], np.array(["Li"] * 6))
+        assert set(found) == {"Li", "Li SSIP", "Li CIP"}
+        for name, exact in (("Li SSIP", 0.7), ("Li CIP", 0.8)):
+            pulls.append(abs(found[name].value - exact) / found[name].error)
+            errors.append(found[name].error)
+    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(0.02 / np.sqrt(1200), rel=0.3)
+    assert 0.55 < np.mean(np.array(pulls) < 1.0) < 0.85
+
+
+def test_error_of_a_ratio_knows_that_its_parts_move_together():
+    rng = np.random.default_rng(9)
+    x, y = rng.normal(10, 1, 2000), rng.normal(5, 1, 2000)
+
+    def ratio(means: np.ndarray) -> float:
+        return float(means[0] / means[1])
+
+    apart = function_of_means(ratio, [np.stack([x, y], axis=1)])
+    assert apart.value == pytest.approx(x.mean() / y.mean())
+    exact = 2.0 * np.sqrt((1 / 10) ** 2 + (1 / 5) ** 2) / np.sqrt(2000)
+    assert apart.error == pytest.approx(exact, rel=0.5)
+    together = function_of_means(ratio, [np.stack([2 * y, y], axis=1)])
+    assert together.value == pytest.approx(2.0)
+    assert together.error < 1e-6
+    with pytest.raises(ConfigError, match="expected means"):
+        function_of_means(ratio, [np.zeros((30, 2))])
+
+
+def test_place_of_a_peak_between_samples():
+    q = np.arange(0.8, 4.0, 0.02)
+    place, height = _peak(q, 1.0 + 0.7 * np.exp(-((q - 1.737) ** 2) / 0.08))
+    assert place == pytest.approx(1.737, abs=1e-3)
+    assert height == pytest.approx(1.7, abs=1e-3)

@@ -58,9 +58,8 @@ def kirkwood_buff(found: PairDistributions, pair: str, reach: float | None = Non
     if radius > limit * (1 + 1e-6):
         raise ConfigError(f"expected a sphere within half the box, {limit:.2f} A, got {radius:g} A")
     inside = found.edges[1:] <= radius * (1 + 1e-9)
-    r, x = found.distance[inside], found.distance[inside] / radius
     width = found.edges[1] - found.edges[0]
-    weight = 4 * np.pi * r**2 * (1 - 23 / 8 * x**3 + 3 / 4 * x**4 + 9 / 8 * x**5) * width
+    weight = _weights(found.distance[inside], radius) * width
     factor = closed_box_factor(found, pair)[inside]
     value = float(weight @ (factor * found.g[pair][inside] - 1.0))
     method = f"Kirkwood-Buff integral to {radius:.3g} A"
@@ -71,6 +70,23 @@ def kirkwood_buff(found: PairDistributions, pair: str, reach: float | None = Non
         return refuse("A^3", method, "fewer than three frames", value=value, needs=10.0)
     error = float(blocks.std(ddof=1)) / len(blocks) ** 0.5 * one_sigma(dof)
     return Observable(value, error, "A^3", method, float(len(blocks)), dof)
+
+
+def running_integral(found: PairDistributions, pair: str) -> tuple[Array, Array]:
+    """Radii up to half the box, Angstrom, and the integral of `kirkwood_buff` for each, A^3."""
+    limit = 0.5 * found.volume ** (1 / 3)
+    radii = found.edges[1:][found.edges[1:] <= limit * (1 + 1e-9)]
+    excess = (closed_box_factor(found, pair) * found.g[pair] - 1.0)[: len(radii)]
+    width = found.edges[1] - found.edges[0]
+    weights = _weights(found.distance[: len(radii)], radii[:, None]) * width
+    return radii, weights @ excess
+
+
+def _weights(r: Array, radius: Array | float) -> Array:
+    """4 pi r^2 times the weight of a sphere's inside; zero beyond its radius."""
+    x = r / radius
+    inside = 1 - 23 / 8 * x**3 + 3 / 4 * x**4 + 9 / 8 * x**5
+    return np.where(x <= 1, 4 * np.pi * r**2 * inside, 0.0)
 
 
 def factor_of_mixture(

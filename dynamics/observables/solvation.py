@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from scipy.sparse.csgraph import connected_components
 
 from hff_ase.dynamics.observables.contacts import Contacts
 from hff_ase.dynamics.observables.correlation import correlate_lags
+from hff_ase.dynamics.observables.means import function_of_means
 from hff_ase.dynamics.observables.observable import Observable, one_sigma, refuse
 from hff_ase.dynamics.observables.statistics import mean_with_error
 from hff_ase.errors import ConfigError
@@ -68,7 +70,7 @@ def speciation(
     for pairs in contacts.pairs:
         chosen = pairs[anion[pairs[:, 1]] >= 0]
         first, second = chosen[:, 0], anion[chosen[:, 1]]
-        labels, sizes = _components(first, second, len(contacts.centres), len(members))
+        labels, sizes = components(first, second, len(contacts.centres), len(members))
         clusters.update(map(tuple, sizes.tolist()))
         if by == "components":
             own = sizes[labels[: len(contacts.centres)]]
@@ -90,7 +92,7 @@ def speciation(
     return Speciation(table, fractions, {size: count / n for size, count in clusters.items()})
 
 
-def _components(
+def components(
     first: NDArray[np.int64], second: NDArray[np.int64], n_cations: int, n_anions: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Component of each ion (cations first), and cations and anions in each [n_components, 2]."""
@@ -128,19 +130,38 @@ def coordination_numbers(contacts: Contacts, interval: float = 1.0) -> dict[str,
     }
 
 
-def preference(contacts: Contacts, solvents: Sequence[str]) -> dict[str, float]:
+def preferences(
+    runs: Sequence[Contacts], solvents: Sequence[str], interval: float = 1.0
+) -> dict[str, Observable]:
     """Share of each solvent in the shell over its share in the bulk: above one, it is preferred.
 
+    Args:
+        runs: contacts of the ions of one species, of each replica.
+        solvents: two species or more.
+        interval: between frames, ps.
+
     Raises:
-        ConfigError: a species that is not there.
+        ConfigError: a species that is not there, or no solvent in any shell.
     """
-    bulk = np.array([len(contacts.topology.of_kind(kind)) for kind in solvents], dtype=float)
-    means = contacts.coordination()
-    shell = np.array([means[kind].mean() if kind in means else 0.0 for kind in solvents])
-    if shell.sum() == 0:
-        return {kind: float("nan") for kind in solvents}
-    ratio = (shell / shell.sum()) / (bulk / bulk.sum())
-    return dict(zip(solvents, ratio.tolist(), strict=True))
+    topology = runs[0].topology
+    bulk = np.array([len(topology.of_kind(kind)) for kind in solvents], dtype=float)
+    tables = []
+    for one in runs:
+        found, nothing = one.coordination(), np.zeros(len(one.times))
+        tables.append(np.stack([found.get(kind, nothing) for kind in solvents], axis=1))
+    method = "share in the first shell over share in the bulk"
+    return {
+        kind: function_of_means(
+            partial(_share_over, k, bulk / bulk.sum()), tables, interval, "", method
+        )
+        for k, kind in enumerate(solvents)
+    }
+
+
+def _share_over(place: int, bulk: Array, numbers: Array) -> float:
+    """The share of one of ``numbers`` over that in the bulk; nan without any."""
+    total = numbers.sum()
+    return float(numbers[place] / total / bulk[place]) if total > 0 else float("nan")
 
 
 def residence_time(contacts: Contacts, kind: str, interval: float) -> Observable:

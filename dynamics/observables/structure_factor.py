@@ -12,6 +12,7 @@ periodictable.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -19,11 +20,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hff_ase.dynamics.observables.observable import Observable, one_sigma, refuse
 from hff_ase.dynamics.observables.rdf import PairDistributions
 from hff_ase.dynamics.observables.trajectory import Trajectory
 from hff_ase.errors import ConfigError
 
 Array = NDArray[np.float64]
+PEAK = (0.8, 4.0)  # 1/Angstrom, where the main peak of a molecular liquid is looked for
 
 
 def form_factors(element: str, q: Array, radiation: str = "xray") -> Array:
@@ -88,6 +91,65 @@ def faber_ziman(
             weight = share[one] * share[other] * factor[one] * factor[other] / mean**2
             result += weight * partial
     return result
+
+
+def faber_ziman_with_error(
+    found: PairDistributions, numbers: Mapping[str, int], q: Array, radiation: str = "xray"
+) -> tuple[Array, Array]:
+    """The same with its standard error over the blocks of g [n_q]; nan with fewer than three.
+
+    Args:
+        found, numbers, q, radiation: as for `faber_ziman`.
+    """
+    parts = [faber_ziman(one, numbers, q, radiation) for one in _blocks(found)]
+    whole = faber_ziman(found, numbers, q, radiation)
+    if len(parts) < 3:
+        return whole, np.full(len(q), np.nan)
+    return whole, np.std(parts, axis=0, ddof=1) / np.sqrt(len(parts))
+
+
+def first_peak(
+    found: PairDistributions, numbers: Mapping[str, int], radiation: str = "xray"
+) -> dict[str, Observable]:
+    """Place (1/Angstrom) and height of the main peak of S(q), with errors by jackknife over blocks.
+
+    Args:
+        found, numbers, radiation: as for `faber_ziman`.
+    """
+    grid: Array = np.arange(*PEAK, 0.02)
+    parts = np.array([faber_ziman(one, numbers, grid, radiation) for one in _blocks(found)])
+    method, n = f"main peak of S(q), {radiation}, from g(r)", len(parts)
+    place, height = _peak(grid, faber_ziman(found, numbers, grid, radiation))
+    result = {}
+    for name, unit, value in (("place", "1/A", place), ("height", "", height)):
+        if n < 3:
+            result[name] = refuse(unit, method, "fewer than three frames", value=value, needs=10.0)
+            continue
+        k = ("place", "height").index(name)
+        left = np.array([_peak(grid, (parts.sum(axis=0) - one) / (n - 1))[k] for one in parts])
+        error = float(np.sqrt((n - 1) / n * np.sum((left - left.mean()) ** 2)))
+        dof = float(n - 1)
+        result[name] = Observable(value, error * one_sigma(dof), unit, method, float(n), dof)
+    return result
+
+
+def _peak(q: Array, s: Array) -> tuple[float, float]:
+    """The highest point, between samples by the parabola through the three that are highest."""
+    k = int(np.clip(np.argmax(s), 1, len(q) - 2))
+    low, top, high = s[k - 1 : k + 2]
+    bend = low - 2 * top + high
+    shift = 0.5 * (low - high) / bend if bend < 0 else 0.0
+    shift = float(np.clip(shift, -1.0, 1.0))
+    return float(q[k] + shift * (q[1] - q[0])), float(top - 0.25 * (low - high) * shift)
+
+
+def _blocks(found: PairDistributions) -> list[PairDistributions]:
+    """The functions of each block of frames alone."""
+    count = min(map(len, found.blocks.values()))
+    return [
+        replace(found, g={name: blocks[k] for name, blocks in found.blocks.items()})
+        for k in range(count)
+    ]
 
 
 def direct(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from hff_ase.dynamics.observables.reading import ASE_SUFFIXES
 from hff_ase.dynamics.observables.thermodynamic import box_dipole
 from hff_ase.dynamics.observables.universe import atomic_charges
+from hff_ase.dynamics.properties.frames import Frames
 from hff_ase.dynamics.properties.material import Material
 from hff_ase.dynamics.properties.state import VOLUME, Stretch
 from hff_ase.errors import ConfigError
@@ -55,22 +57,38 @@ def box_dipoles(material: Material) -> tuple[list[Array], float]:
     """
     topology, found, interval = material.topology, [], 1.0
     formal = topology.formal_charges()
-    stretches = material.state.held(VOLUME)
-    for frames, stretch in zip(material.frames(VOLUME), stretches, strict=True):
-        fixed = None
-        if stretch.trajectory is not None and stretch.trajectory.suffix not in ASE_SUFFIXES:
-            fixed = atomic_charges(stretch.topology, stretch.trajectory)
-            table: Iterator[tuple[float, Array]] = iter(())
-        else:
-            table = charges_of_frames(stretch)
+    for frames, charges_at in charged_frames(material, VOLUME):
         dipoles, times = [], []
         for part in frames:
-            charges = fixed if fixed is not None else _at(table, part.times)
+            charges = charges_at(part.times)
             dipoles.append(box_dipole(part.positions, charges, topology.molecule, formal))
             times.append(part.times)
         interval = float(np.median(np.diff(np.concatenate(times))))
         found.append(np.concatenate(dipoles))
     return found, interval
+
+
+def charged_frames(
+    material: Material, held: str
+) -> Iterator[tuple[Frames, Callable[[Array], Array]]]:
+    """Frames of each replica, and what gives the charges at times that rise.
+
+    The charges are [n_times, n_atoms], or [n_atoms] where they are fixed, e.
+
+    Raises:
+        ConfigError: no charges.
+    """
+    for frames, stretch in zip(material.frames(held), material.stretches(held), strict=True):
+        if stretch.trajectory is not None and stretch.trajectory.suffix not in ASE_SUFFIXES:
+            fixed = atomic_charges(stretch.topology, stretch.trajectory)
+            yield frames, partial(_fixed, fixed)
+        else:
+            yield frames, partial(_at, charges_of_frames(stretch))
+
+
+def _fixed(charges: Array, times: Array) -> Array:
+    """The same charges at any time."""
+    return charges
 
 
 def _at(table: Iterator[tuple[float, Array]], times: Array) -> Array:

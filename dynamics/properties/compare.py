@@ -15,7 +15,14 @@ from hff_ase.errors import ConfigError
 
 __all__ = ["Comparison", "Row", "compare", "parity_plot"]
 
-COMPARED = ("density", "viscosity", "conductivity", "permittivity", "transference_number")
+COMPARED = (
+    "density",
+    "viscosity",
+    "conductivity",
+    "permittivity",
+    "transference_number",
+    "thermodynamic_factor",
+)
 
 
 @dataclass(frozen=True)

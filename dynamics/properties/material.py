@@ -24,6 +24,7 @@ DENSITY, POTENTIAL, CELL_VOLUME = "density[g/cm^3]", "potential[eV]", "volume[A^
 LATEST = 0.5  # of a stretch at constant volume: no later start is taken
 PAIRS_COUNTED = 2e6  # frames times atoms that distances are counted in
 CONTACTS_COUNTED = 2e7  # the same for contacts, of which there are few
+CHARGES_KEPT = 2e7  # frames times atoms of one replica
 DONORS = ("N", "O", "F", "S", "Cl", "Br", "I", "P")
 WIDTH, WIDE = 0.02, 0.1  # Angstrom, shells of g(r) of atoms, and of the fewer centres
 BINDING, FALLBACK = ("N", "O", "F"), 2.8  # Angstrom: where g(r) has no first minimum yet
@@ -50,7 +51,7 @@ class Material:
         Raises:
             ConfigError: no stretch of that kind, or none with rows.
         """
-        if any(one.statistics is None for one in self._stretches(held)):
+        if any(one.statistics is None for one in self.stretches(held)):
             raise ConfigError("expected rows of volume and energy, got a trajectory alone")
         found = [table for _, table in self._begun(held)]
         interval = float(np.median(np.diff(found[0]["time[ps]"])))
@@ -104,7 +105,7 @@ class Material:
         """
         kept = []
         times = self._times(VOLUME)
-        for stretch, (first, last) in zip(self._stretches(VOLUME), times, strict=True):
+        for stretch, (first, last) in zip(self.stretches(VOLUME), times, strict=True):
             if stretch.tensor is None:
                 raise ConfigError(
                     "expected pressure tensors every 5 to 10 fs (--pressure-interval), got none"
@@ -122,7 +123,7 @@ class Material:
         rows, _ = self.rows(held)
         return [(float(one["time[ps]"][0]), float(one["time[ps]"][-1])) for one in rows]
 
-    def _stretches(self, held: str) -> list[Stretch]:
+    def stretches(self, held: str) -> list[Stretch]:
         """The stretches at constant pressure or volume.
 
         Raises:
@@ -144,7 +145,7 @@ class Material:
 
     def frames(self, held: str) -> list[Frames]:
         """The equilibrated frames of each replica."""
-        stretches = self._stretches(held)
+        stretches = self.stretches(held)
         own = all(one.statistics is not None for one in stretches)
         times: list[tuple[float, float] | None] = list(self._times(held)) if own else []
         for k, stretch in enumerate(stretches):
@@ -185,12 +186,15 @@ class Material:
     # --- structure ----------------------------------------------------------------------------
 
     @cache  # noqa: B019
-    def pairs(self, names: tuple[str, ...], sites: str = "atoms") -> PairDistributions:
-        """Radial distribution functions of pairs of elements, or of ``centres`` of species."""
+    def pairs(
+        self, names: tuple[str, ...], sites: str = "atoms", most: float = 10.0
+    ) -> PairDistributions:
+        """Radial distribution functions of pairs of elements, or of ``centres`` of species, up to
+        half the cell, at ``most`` so far (Angstrom)."""
         parts: Iterator[Trajectory] = chain.from_iterable(self.frames(self.sampled))
         if sites == "centres":
             parts = (centres(part) for part in parts)
-        reach = min(10.0, 0.5 * float(self.edge))
+        reach = min(most, 0.5 * float(self.edge))
         width = WIDTH if sites == "atoms" else WIDE
         every = self._every(PAIRS_COUNTED)
         return pair_distributions(parts, list(names), reach, width, every)
@@ -223,13 +227,18 @@ class Material:
     @cache  # noqa: B019
     def contacts(self, kind: str) -> list[Contacts]:
         """What touches the ions of a species, of each replica."""
-        reach, every = self.cutoffs(kind), self._every(CONTACTS_COUNTED)
+        reach, every = self.cutoffs(kind), self.every_of_contacts
         return [find_contacts(one, kind, reach, every) for one in self.frames(self.sampled)]
+
+    @property
+    def every_of_contacts(self) -> int:
+        """Contacts are looked for in each so many frames."""
+        return self._every(CONTACTS_COUNTED)
 
     def n_replicas(self, held: str) -> int:
         """Replicas that have something at constant ``pressure`` or ``volume``."""
         try:
-            return len(self._stretches(held))
+            return len(self.stretches(held))
         except ConfigError:
             return 0
 

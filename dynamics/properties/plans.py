@@ -10,7 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hff_ase.dynamics.observables.observable import Observable
-from hff_ase.dynamics.properties import bulk, curves, shells, transport
+from hff_ase.dynamics.properties import (
+    bulk,
+    curves,
+    shells,
+    structure,
+    structure_curves,
+    transport,
+)
 from hff_ase.dynamics.properties.curves import Curve
 from hff_ase.dynamics.properties.state import PRESSURE, VOLUME
 from hff_ase.dynamics.properties.window import Window
@@ -105,6 +112,16 @@ PLANS: dict[str, Plan] = {
         before=("diffusion",),
         ions=True,
     ),
+    "driven-conductivity": Plan(
+        "Ionic conductivity from the current in a field",
+        VOLUME,
+        ("frames",),
+        "mS/cm",
+        transport.driven_of,
+        measured={"driven_conductivity": "conductivity"},
+        target=0.1,
+        ions=True,
+    ),
     "transference": Plan(
         "Transference number",
         VOLUME,
@@ -155,6 +172,55 @@ PLANS: dict[str, Plan] = {
         "",
         lambda window: {},
         curves.structure_of,
+        replays=False,
+    ),
+    "scattering": Plan(
+        "X-ray and neutron structure factors",
+        "",
+        ("frames",),
+        "",
+        structure.scattering_of,
+        structure_curves.scattering_curves,
+        replays=False,
+    ),
+    "angles": Plan(
+        "Angles in the first shells of the cations",
+        "",
+        ("frames",),
+        "deg",
+        structure.angles_of,
+        structure_curves.angle_curves,
+        ions=True,
+        replays=False,
+    ),
+    "clusters": Plan(
+        "Clusters of ions",
+        "",
+        ("frames",),
+        "",
+        shells.clusters_of_window,
+        structure_curves.cluster_curves,
+        ions=True,
+        replays=False,
+    ),
+    "charges": Plan(
+        "Atomic charges by element and solvation state",
+        "",
+        ("frames", "charges"),
+        "e",
+        structure.charges_of,
+        structure_curves.charge_curves,
+        replays=False,
+    ),
+    "kirkwood-buff": Plan(
+        "Kirkwood-Buff integrals and the thermodynamic factor",
+        "",
+        ("frames",),
+        "A^3",
+        structure.kirkwood_buff_of,
+        structure_curves.kirkwood_buff_curves,
+        {"thermodynamic_factor": "thermodynamic_factor"},
+        target=0.1,
         replays=False,
     ),
 }

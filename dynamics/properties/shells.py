@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hff_ase.dynamics.observables.clusters import cluster_statistics, clusters_of
 from hff_ase.dynamics.observables.contacts import Contacts
 from hff_ase.dynamics.observables.observable import Observable, combine, refuse
 from hff_ase.dynamics.observables.solvation import (
     STATES,
+    preferences,
     residence_time,
     shell_compositions,
     speciation,
@@ -22,6 +25,7 @@ from hff_ase.errors import ConfigError
 
 Found = dict[str, Observable]
 Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 
 def cations(topology: Topology) -> list[str]:
@@ -59,8 +63,46 @@ def solvation_of(window: Window) -> Found:
                 series = [(table == number).mean(axis=1) for table in states]
                 name = f"ion_pairing/{kind}/{state}"
                 found[name] = mean_of(series, interval, "connected components")
+        solvents = [one for one in touching if topology.kind_charges()[one] == 0]
+        if len(solvents) > 1:
+            for other, ratio in preferences(contacts, solvents, interval).items():
+                found[f"shell_preference/{kind}-{other}"] = ratio
         for other in touching:
             found[f"residence_time/{kind}-{other}"] = residence_of(contacts, other, interval)
+    return found
+
+
+def clusters_of_window(window: Window) -> Found:
+    """Sizes of the clusters that each cation makes with the anions."""
+    found: Found = {}
+    for kind, runs, interval in cluster_runs(window):
+        for name, one in cluster_statistics(runs, interval).items():
+            found[f"cluster_size/{kind}/{name}"] = one
+    return found
+
+
+def cluster_runs(window: Window) -> Iterator[tuple[str, list[list[Integers]], float]]:
+    """Each cation, the clusters of every frame of each replica, and the time between frames.
+
+    Raises:
+        ConfigError: no cations, or no anions.
+    """
+    topology = window.topology
+    anions = anions_of(topology)
+    for kind in cations(topology):
+        contacts = window.contacts(kind)
+        yield kind, [clusters_of(one, anions) for one in contacts], interval_of(contacts)
+
+
+def anions_of(topology: Topology) -> list[str]:
+    """Species of negative charge.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    found = [kind for kind, charge in topology.kind_charges().items() if charge < 0]
+    if not found:
+        raise ConfigError(f"expected anions, got {', '.join(topology.kinds)}")
     return found
 
 

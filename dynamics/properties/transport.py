@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from hff_ase.dynamics.observables.conductivity import conductivity, ionicity, nernst_einstein
 from hff_ase.dynamics.observables.diffusion import cubic_edge, self_diffusion, yeh_hummer
+from hff_ase.dynamics.observables.driven import driven_conductivity
 from hff_ase.dynamics.observables.green_kubo import viscosity
 from hff_ase.dynamics.observables.observable import Observable, refuse
 from hff_ase.dynamics.observables.onsager import Onsager, onsager_matrix
@@ -83,16 +86,43 @@ def conductivity_of(window: Window) -> Found:
     return found
 
 
+def driven_of(window: Window) -> Found:
+    """Conductivity from the current that the field of the run drives."""
+    field = window.material.state.about.get("field")
+    if not field:
+        raise ConfigError("expected a run in an electric field (hff md --field), got none")
+    if window.material.state.about.get("field_frequency"):
+        raise ConfigError("expected a field that is constant in time, got a cosine")
+    return {"driven_conductivity": driven_conductivity(window.centres(), field)}
+
+
 def transference_of(window: Window) -> Found:
-    """Transference number of every cation, relative to the solvent and to the centre of mass."""
+    """Transference number of every cation, relative to the solvent, the centre of mass and, where
+    the library knows how much room every species takes, the volume."""
     matrix = onsager_of(window)
-    solvent = "solvent" if (matrix.charges == 0).any() else "mass"
-    found = {}
-    for kind, charge in zip(matrix.kinds, matrix.charges, strict=True):
-        if charge > 0:
-            for frame in dict.fromkeys((solvent, "mass")):
-                found[f"transference_number/{kind}/{frame}"] = transference(matrix, kind, frame)
-    return found
+    frames: dict[str, Mapping[str, float] | None] = {"mass": None}
+    if (matrix.charges == 0).any():
+        frames = {"solvent": None, **frames}
+    volumes = molar_volumes(matrix.kinds)
+    if volumes is not None:
+        frames["volume"] = volumes
+    return {
+        f"transference_number/{kind}/{frame}": transference(matrix, kind, frame, known)
+        for kind, charge in zip(matrix.kinds, matrix.charges, strict=True)
+        if charge > 0
+        for frame, known in frames.items()
+    }
+
+
+def molar_volumes(kinds: Sequence[str]) -> dict[str, float] | None:
+    """Molar volumes of species in solution, cm3/mol, of the library of molecules, where Li+ has
+    none; None where it does not know one of them."""
+    from hff_ase.dynamics.build.library import ions, solvents
+
+    known = {**solvents(), **ions()}
+    if not all(kind in known for kind in kinds):
+        return None
+    return {kind: known[kind].molar_volume for kind in kinds}
 
 
 def stefan_maxwell_of(window: Window) -> Found:

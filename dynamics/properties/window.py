@@ -101,6 +101,10 @@ class Window:
         """The beginning of a series."""
         return series[: self._length(len(series))]
 
+    def n_of(self, series: Sequence[Any] | Array) -> int:
+        """Samples of a series that are within the share."""
+        return self._length(len(series))
+
     def _length(self, n: int) -> int:
         """Samples of the share."""
         return n if self.share >= 1 else max(int(self.share * n), 1)

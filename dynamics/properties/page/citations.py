@@ -32,6 +32,17 @@ CITED: dict[str, tuple[str, ...]] = {
         "S. Gong et al., Nat. Mach. Intell. (2025), BAMBOO: SSIP, CIP and AGG",
         "R. W. Impey, P. A. Madden and I. R. McDonald, J. Phys. Chem. 87, 5071 (1983)",
     ),
+    "scattering": (
+        "T. E. Faber and J. M. Ziman, Philos. Mag. 11, 153 (1965)",
+        "E. Lorch, J. Phys. C 2, 229 (1969)",
+        "D. T. Cromer and J. B. Mann, International Tables for X-ray Crystallography, vol. IV",
+    ),
+    "charges": ("S. Gong et al., Nat. Mach. Intell. (2025), BAMBOO",),
+    "kirkwood-buff": (
+        "P. Ganguly and N. F. A. van der Vegt, J. Chem. Theory Comput. 9, 1347 (2013)",
+        "P. Krüger and T. J. H. Vlugt, Phys. Rev. E 97, 051301 (2018)",
+        "P. G. Kusalik and G. N. Patey, J. Chem. Phys. 86, 5110 (1987)",
+    ),
 }
 
 

@@ -13,8 +13,14 @@ TITLES = {
     "viscosity/green_kubo": "Shear viscosity, Green-Kubo",
     "conductivity": "Ionic conductivity",
     "conductivity/nernst_einstein": "Ionic conductivity, Nernst-Einstein",
+    "driven_conductivity": "Ionic conductivity, current in a field",
     "ionicity": "Ionicity",
     "permittivity": "Relative permittivity",
+    "thermodynamic_factor": "Thermodynamic factor",
+    "structure_factor_peak/xray/place": "Main peak of the x-ray S(q), place",
+    "structure_factor_peak/xray/height": "Main peak of the x-ray S(q), height",
+    "structure_factor_peak/neutron/place": "Main peak of the neutron S(q), place",
+    "structure_factor_peak/neutron/height": "Main peak of the neutron S(q), height",
 }
 PATTERNS = {
     "self_diffusion": "Self-diffusion of {}",
@@ -24,9 +30,17 @@ PATTERNS = {
     "coordination_number": "Coordination number {}",
     "ion_pairing": "{} as {}",
     "residence_time": "Residence time {}",
+    "shell_preference": "Share in the shell over share in the bulk, {}",
+    "angle": "Angle {}",
+    "kirkwood_buff": "Kirkwood-Buff integral {}",
+}
+CLUSTERS = {
+    "mean": "Ions in a cluster of {}, mean",
+    "of_an_ion": "Ions in the cluster of an ion, {}, mean",
+    "largest": "Share of ions in the largest cluster of {}",
 }
 UNITS = {"g/cm^3": "g cm⁻³", "1e-9 m^2/s": "10⁻⁹ m² s⁻¹", "mS/cm": "mS cm⁻¹", "mPa s": "mPa s"}
-UNITS |= {"1/GPa": "GPa⁻¹", "1e-3/K": "10⁻³ K⁻¹"}
+UNITS |= {"1/GPa": "GPa⁻¹", "1e-3/K": "10⁻³ K⁻¹", "1/A": "Å⁻¹", "A^3": "Å³", "deg": "°"}
 
 
 def title(name: str) -> str:
@@ -34,6 +48,10 @@ def title(name: str) -> str:
     if name in TITLES:
         return TITLES[name]
     first, *rest = name.split("/")
+    if first == "charge":
+        return f"Charge of {', '.join(rest)}"
+    if first == "cluster_size" and len(rest) == 2:
+        return CLUSTERS[rest[1]].format(rest[0])
     pattern = PATTERNS.get(first)
     if pattern is None or pattern.count("{}") != len(rest):
         return re.sub("[_/]", " ", name).capitalize()
