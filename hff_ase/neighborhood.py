@@ -60,8 +60,8 @@ class Neighborhood:
         halo: to the processes that own the other atoms.
         left_out: parts of terms that are not wanted.
         computed_ahead: energies [n_atoms] of later terms that an earlier one has computed along.
-        mesh_sums: `hff_ase.longrange.mesh_sum.MeshSum`s of all systems that terms have made, with
-            what they know of charges, for later terms.
+        mesh_sums: each a `hff_ase.longrange.mesh_sum.MeshSum` of all systems that a term has made,
+            with what it knows of charges, for later terms.
     """
 
     source: Source

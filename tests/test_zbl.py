@@ -141,8 +141,26 @@ def test_batch_equals_single() -> None:
         assert float(together.energy[index]) == pytest.approx(alone, rel=1e-12)
 
 
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_given_pairs_end_where_they_are_told(kernels: str) -> None:
+    """Two hydrogens repel to 1.5 Angstrom, in full to half of it; C-H as before."""
+    term = ZBL(outer={"H-H": 1.5})
+    inside = float(evaluate(dimer("H2", 0.7), term, kernels).energy)
+    assert inside == pytest.approx(published(1, 1, 0.7), rel=3e-4)
+    energies = [
+        float(evaluate(dimer("H2", r), term, kernels).energy) for r in (1.0, 1.3, 1.49, 1.5)
+    ]
+    assert energies == sorted(energies, reverse=True)
+    assert 0 < energies[2] < 1e-4
+    assert energies[3] == 0
+    bond = dimer("CH", 0.6)
+    assert evaluate(bond, term, kernels).energy == evaluate(bond, None, kernels).energy
+    slow, fast = evaluate(crowd(), term), evaluate(crowd(), term, "auto")
+    torch.testing.assert_close(fast.energy, slow.energy, rtol=1e-6, atol=1e-6)
+
+
 def test_config_round_trip() -> None:
-    term = ZBL(scale=1.0, inner=0.2)
+    term = ZBL(scale=1.0, inner=0.2, outer={"H-H": 1.2})
     again = ZBL(**json.loads(json.dumps(term.config())))
     assert torch.equal(evaluate(crowd(), term).energy, evaluate(crowd(), again).energy)
     assert not torch.equal(evaluate(crowd(), term).energy, evaluate(crowd()).energy)
@@ -153,5 +171,10 @@ def test_refuses_what_it_cannot_do() -> None:
         ZBL(scale=0.0)
     with pytest.raises(ConfigError, match="inner fraction"):
         ZBL(inner=1.0)
+    for outer in ({"H": 1.0}, {"H-Q": 1.0}, {"H-H-H": 1.0}):
+        with pytest.raises(ConfigError, match="pair of elements such as C-H for ZBL, got"):
+            ZBL(outer=outer)
+    with pytest.raises(ConfigError, match="at most 4 A for H-H, got 9"):
+        ZBL(outer={"H-H": 9.0})
     with pytest.raises(StructureError, match=r"H to Cm for ZBL, got Bk \(atom 0\)"):
         evaluate(Atoms("Bk"))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from ase.data import covalent_radii
+from ase.data import atomic_numbers, covalent_radii
 from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
@@ -52,9 +53,11 @@ class ZBL(ElementPairTerm):
     Args:
         scale: outer end of the repulsion in sums of covalent radii.
         inner: where the switching starts, as a fraction of the outer end.
+        outer: outer end of given pairs of elements, Angstrom, in place of that: ``{"H-H": 1.5}``
+            for two hydrogens of one atom, which have no bond but must not meet.
 
     Raises:
-        ConfigError: scale not in (0, 2] or inner not in [0, 1).
+        ConfigError: scale not in (0, 2], inner not in [0, 1), or an outer end that cannot be.
     """
 
     kind = "zbl"
@@ -62,14 +65,17 @@ class ZBL(ElementPairTerm):
     radius: Tensor
     screening: Tensor
     known: Tensor
+    given: Tensor
 
-    def __init__(self, scale: float = 0.7, inner: float = 0.5) -> None:
+    def __init__(
+        self, scale: float = 0.7, inner: float = 0.5, outer: Mapping[str, float] | None = None
+    ) -> None:
         super().__init__()
         if not 0 < scale <= 2:
             raise ConfigError(f"expected a ZBL scale above 0 and at most 2, got {scale}")
         if not 0 <= inner < 1:
             raise ConfigError(f"expected a ZBL inner fraction of 0 or more, below 1, got {inner}")
-        self.scale, self.inner = scale, inner
+        self.scale, self.inner, self.outer = scale, inner, dict(outer or {})
         radius = torch.as_tensor(covalent_radii[: N_ELEMENTS + 1], dtype=torch.float64)
         number = torch.arange(N_ELEMENTS + 1, dtype=torch.float64)
         self.largest = float(radius[1:].max())
@@ -78,10 +84,11 @@ class ZBL(ElementPairTerm):
             "screening", number**SCREENING_POWER / SCREENING_LENGTH, persistent=False
         )
         self.register_buffer("known", number > 0, persistent=False)
+        self.register_buffer("given", _outer_ends(self.outer), persistent=False)
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments."""
-        return {"scale": self.scale, "inner": self.inner}
+        return {"scale": self.scale, "inner": self.inner, "outer": self.outer}
 
     def declared(self) -> dict[str, Declared]:
         """The outer end; how strong the repulsion is, is the term's scale."""
@@ -96,7 +103,8 @@ class ZBL(ElementPairTerm):
         """A half list within the outer end for the two largest atoms."""
         scale: Any = self.scale  # a tensor while its gradient is taken
         scale = scale.detach() if isinstance(scale, Tensor) else scale
-        return PairRequest(2.0 * float(scale) * self.largest, "half")
+        reach = max([2.0 * float(scale) * self.largest, *self.outer.values()])
+        return PairRequest(reach, "half")
 
     def requests(self) -> tuple[PairRequest, ...]:
         """A half list within the outer end for the two largest atoms."""
@@ -121,9 +129,15 @@ class ZBL(ElementPairTerm):
         table = present.tabulate(
             lambda r: self._screened(r, *present.each_pair()), self.pair_request.cutoff
         )
-        outer = self.scale * self.radius.double()[present.rows]
-        outer = outer[:, None] + outer
+        first, second = present.each_pair()
+        n = len(present.rows)
+        outer = self._outer(first, second).reshape(n, n)
         return table, torch.stack([self.inner * outer, outer], dim=-1)
+
+    def _outer(self, z_i: Tensor, z_j: Tensor) -> Tensor:
+        """Where the repulsion of two elements ends, Angstrom."""
+        radius, given = self.radius.double(), self.given.double()[z_i, z_j]
+        return torch.where(given > 0, given, self.scale * (radius[z_i] + radius[z_j]))
 
     def _screened(self, distance: Tensor, z_i: Tensor, z_j: Tensor) -> Tensor:
         """Pair energies without the switch, eV, of distances and atomic numbers."""
@@ -138,9 +152,27 @@ class ZBL(ElementPairTerm):
     def pair_energies(self, batch: AtomsBatch, neighbors: Neighborhood) -> Tensor:
         """Atomic energies [n_atoms], eV."""
         pairs = neighbors.pairs(self.pair_request)
-        radius, numbers = self.scale * self.radius.double(), batch.numbers
-        z_i, z_j = numbers[pairs.i], numbers[pairs.j]
-        outer = radius[z_i] + radius[z_j]
+        z_i, z_j = batch.numbers[pairs.i], batch.numbers[pairs.j]
+        outer = self._outer(z_i, z_j)
         energy = self._screened(pairs.distance, z_i, z_j)
         energy = energy * switch_off(pairs.distance, self.inner * outer, outer)
         return share_pairs(energy, pairs, batch.n_atoms)
+
+
+def _outer_ends(given: Mapping[str, float]) -> Tensor:
+    """[N_ELEMENTS + 1, N_ELEMENTS + 1] from pairs of elements such as "C-H"; 0 where none is given.
+
+    Raises:
+        ConfigError: what is no pair of elements, or no distance.
+    """
+    found = torch.zeros((N_ELEMENTS + 1, N_ELEMENTS + 1), dtype=torch.float64)
+    for pair, distance in given.items():
+        numbers = [atomic_numbers.get(symbol, 0) for symbol in pair.split("-")]
+        if len(numbers) != 2 or not all(0 < z <= N_ELEMENTS for z in numbers):
+            raise ConfigError(f"expected a pair of elements such as C-H for ZBL, got {pair!r}")
+        if not 0 < distance <= 4:
+            raise ConfigError(
+                f"expected an outer end of ZBL above 0 and at most 4 A for {pair}, got {distance}"
+            )
+        found[numbers[0], numbers[1]] = found[numbers[1], numbers[0]] = distance
+    return found
