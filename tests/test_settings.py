@@ -171,6 +171,8 @@ def sample(one: Declared) -> tuple[Any, list[str]]:
     number = 0.5 if "below 1" in one.bounds or "at most 1" in one.bounds else 2.0
     if "at least 1.00784" in one.bounds or "above 1" in one.bounds:
         number = 3.0
+    if one.name == "temperature":
+        number = 300.0  # where it is that of a liquid, one that can be only Celsius is refused
     values: dict[str, tuple[Any, list[str]]] = {
         "switch": (True, []), "number": (number, [str(number)]), "whole number": (2, ["2"]),
         "time": (2.0, ["2fs"]), "duration": ("2ps", ["2ps"]), "text": ("a b", ["a b"]),
