@@ -8,6 +8,18 @@ import numpy as np
 from ase import Atoms
 from core_models import toy_molecules
 
+from hff_ase.potential import HybridPotential
+from hff_ase.terms import (
+    BondNetwork,
+    FixedMultipoles,
+    MultipoleInduction,
+    Multipoles,
+    SlaterDispersion,
+    SlaterPairs,
+    UniformField,
+)
+from hff_ase.terms.term import Term
+
 OF_ELEMENT = {  # exponent, five amplitudes, C6, C8, C10
     1: (4.4, (6.0, 3.0, 1.0, 0.8, 1.2), (1.2, 4.0, 9.0)),
     3: (4.9, (5.0, 0.0, 0.0, 2.0, 0.0), (0.02, 0.01, 0.004)),
@@ -55,6 +67,24 @@ def multipolar_molecules(*, mirrored: bool = False) -> list[dict[str, Any]]:
             row[2] = row[4] = 0.0
         found.append({**entry, **own, "damped_charge": entry["charge"]})
     return found
+
+
+def multipolar() -> HybridPotential:
+    """Every term of a multipolar force field, in an electric field."""
+    molecules, sums = multipolar_molecules(), {"cutoff": 6.0, "method": "ewald"}
+    networks = [
+        {**entry, "network": None if entry["name"] == "Li" else 0} for entry in toy_molecules()
+    ]
+    terms: dict[str, Term] = {
+        "moments": FixedMultipoles(molecules),
+        "multipoles": Multipoles(molecules, **sums),
+        "induction": MultipoleInduction(molecules, "linear", **sums),
+        "slater": SlaterPairs(molecules, cutoff=6.0),
+        "dispersion": SlaterDispersion(molecules, method="ewald", cutoff=6.0),
+        "bonded": BondNetwork(networks, [{"reach": 1, "valence": 4}]),
+        "field": UniformField((0.01, -0.02, 0.03), {"Li": 1}),
+    }
+    return HybridPotential(terms).requires_grad_(False).eval()
 
 
 def wet_lithium() -> Atoms:

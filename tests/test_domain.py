@@ -421,7 +421,7 @@ def test_md_goes_on_where_that_is_asked(tmp_path: Path, known_ec: Path) -> None:
         summary = MDRun.start(config).run()
     messages = [str(w.message) for w in caught if w.category is OutsideDomainWarning]
     assert len(messages) == 2  # DMC once, although every step evaluates it, and the temperature
-    assert "5 molecules of DMC (C3H6O3); going on" in messages[0]
+    assert "5 molecules of DMC (C3H6O3); continuing" in messages[0]
     assert "temperature 400 K (trained from 250 to 350)" in messages[1]
     assert summary["steps"] == 2
 

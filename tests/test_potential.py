@@ -19,6 +19,7 @@ from core_models import (
     predicted_charges,
 )
 from core_models import short_range as make_short_range
+from multipole_models import multipolar
 from torch import Tensor
 
 import hff_ase.testing as checks
@@ -229,12 +230,12 @@ def test_energies_alone_can_be_trained_on() -> None:
 @pytest.mark.parametrize("kind", sorted(TERMS))
 def test_every_registered_term_is_made_anew_from_its_config(kind: str) -> None:
     """And the twin has the same energy with the same weights: what a checkpoint relies on."""
-    wholes = [hybrid(), equilibrated(), feature_equilibrated(), molecular()]
+    wholes = [hybrid(), equilibrated(), feature_equilibrated(), molecular(), multipolar()]
     whole, name = next(
         (whole, name) for whole in wholes for name, term in whole.named_terms() if term.kind == kind
     )
     structures = [checks.ionic_box(seed=3), checks.cluster("H2O")]
-    if whole is wholes[-1]:
+    if whole in wholes[-2:]:
         structures = [molecular_box()]
     term = dict(whole.named_terms())[name]
     twin = TERMS[kind](**term.config())
