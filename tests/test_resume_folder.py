@@ -53,6 +53,7 @@ def same_weights(one: Path, other: Path) -> None:
         assert torch.equal(value, expected[name]), name
 
 
+@pytest.mark.slow  # the other one trains from a folder too
 def test_a_killed_training_goes_on_from_its_folder(tmp_path: Path) -> None:
     write(tmp_path / "frames.extxyz", make_frames(12, make_teacher()))
     model = {"elements": ["H", "C", "O"], "terms": TERMS}
