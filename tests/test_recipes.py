@@ -21,7 +21,6 @@ from hff_ase.data.frames import frames_text
 from hff_ase.dynamics.build import build_box, parse_recipe
 from hff_ase.dynamics.build.composition import compose
 from hff_ase.files import write_whole
-from hff_ase.structures import mass_density
 from hff_ase.training import TrainConfig
 
 RECIPE = Path(__file__).parents[1] / "models" / "recipes" / "electrolyte"
@@ -193,11 +192,9 @@ def test_a_stability_record_goes_on_and_tells_of_what_blew_up(
     stability.main()
     assert (folder / "statistics.dat").read_bytes() == before
     first, second = (line.strip("| ").split(" | ") for line in card.stability_of(tmp_path)[-2:])
-    assert [first[k] for k in (0, 1, 2, 4)] == ["EC", "0.1", "0.02", "0"]
+    assert first == ["EC", "0.1", "0.02", "0"]
     assert second[:3] == ["DMC", "0.1", "0"]
-    assert int(second[4]) >= 1
-    final = read(tmp_path / "npt" / "replica-000" / "final.extxyz")
-    assert float(first[3].split(" +- ")[0]) == pytest.approx(mass_density(final), rel=0.05)
+    assert int(second[3]) >= 1
 
 
 def test_bonds_across_a_boundary_are_not_broken(module: Callable[[str], Any]) -> None:
