@@ -250,7 +250,7 @@ def test_folders_of_one_state_point_are_pooled(toy_run, tmp_path):
 def test_every_plan_names_what_it_needs_and_builds_on_earlier_ones():
     for name, plan in PLANS.items():
         assert plan.held in ("", "pressure", "volume")
-        assert set(plan.stored) <= {"rows", "frames", "tensor", "charges"}
+        assert set(plan.stored) <= {"rows", "frames", "tensor", "charges", "gas"}
         order = list(PLANS)
         assert all(order.index(one) < order.index(name) for one in plan.before)
     assert list(plans_of(["diffusion", "viscosity"])) == ["viscosity", "diffusion"]

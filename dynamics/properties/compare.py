@@ -20,6 +20,7 @@ COMPARED = (
     "viscosity",
     "conductivity",
     "permittivity",
+    "heat_of_vaporisation",
     "transference_number",
     "thermodynamic_factor",
 )

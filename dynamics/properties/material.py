@@ -15,7 +15,7 @@ from hff_ase.dynamics.observables.rdf import PairDistributions, first_minimum, p
 from hff_ase.dynamics.observables.topology import Topology
 from hff_ase.dynamics.observables.trajectory import Trajectory, centres, centres_of
 from hff_ase.dynamics.properties.frames import KEPT, Frames, Progress
-from hff_ase.dynamics.properties.state import PRESSURE, VOLUME, StatePoint, Stretch
+from hff_ase.dynamics.properties.state import GAS, PRESSURE, VOLUME, StatePoint, Stretch
 from hff_ase.dynamics.reporters.statistics import PLANES, read_statistics
 from hff_ase.errors import ConfigError
 
@@ -138,6 +138,11 @@ class Material:
             raise ConfigError(
                 "expected a run at constant volume, got a barostat only, which moves the "
                 "molecules: add a stage (nvt-nhc or nve)"
+            )
+        if held == GAS:
+            raise ConfigError(
+                "expected single molecules in the gas, got none: hff properties runs them where "
+                "--property heat_of_vaporisation asks for it"
             )
         raise ConfigError("expected a run at constant pressure, got none: add a stage (npt)")
 

@@ -13,6 +13,7 @@ from hff_ase.dynamics.observables.observable import Observable
 from hff_ase.dynamics.properties import (
     bulk,
     curves,
+    gas,
     shells,
     structure,
     structure_curves,
@@ -154,6 +155,17 @@ PLANS: dict[str, Plan] = {
         target=0.1,
         least=100.0,
         ions=False,
+    ),
+    "heat_of_vaporisation": Plan(
+        "Heat of vaporisation",
+        PRESSURE,
+        ("rows", "gas"),
+        "kJ/mol",
+        gas.heat_of_vaporisation_of,
+        measured={"heat_of_vaporisation": "heat_of_vaporisation"},
+        target=0.02,
+        ions=False,
+        replays=False,
     ),
     "solvation": Plan(
         "Solvation of the cations",

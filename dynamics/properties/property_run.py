@@ -35,7 +35,7 @@ from hff_ase.dynamics.properties.stages import (
     equilibrated,
     packed,
 )
-from hff_ase.dynamics.properties.state import PRESSURE, VOLUME, StatePoint
+from hff_ase.dynamics.properties.state import GAS, PRESSURE, VOLUME, StatePoint
 from hff_ase.dynamics.properties.table import as_dict, write_analysis
 from hff_ase.dynamics.reporters.growing_file import write_atomically
 from hff_ase.dynamics.reporters.run_folder import CONFIG
@@ -212,6 +212,10 @@ class PropertyRun:
                 if "max_hours" not in str(error):
                     raise
                 self._say(f"{name} ends with the budget: {error}")
+        if request.needs_gas:
+            from hff_ase.dynamics.properties.gas_stage import run_gas
+
+            run_gas(place, point, request, calc, self._console)
 
     def _stopped(self, point: Point, error: StoppedError) -> StoppedError:
         """The same of the whole run: how to continue with it, not with one of its stages."""
@@ -303,6 +307,10 @@ def _state(run: PropertyRun, point: Point) -> StatePoint | None:
     about = dict(next(reversed(parts.values())).about)
     if NVT in parts:
         stretches += parts[NVT].held(VOLUME)
+    if (place / GAS / CONFIG).is_file():
+        from hff_ase.dynamics.properties.gas_stage import gas_stretches
+
+        stretches += gas_stretches(place)
     told = run._notes(place).get("equilibrate", "settled")
     if told != "settled":
         notes.append(told)

@@ -20,7 +20,7 @@ __all__ = ["Request"]
 REQUEST = "request.yaml"
 WHAT, SPENT, RUNS = "What", "How much", "How it is run"
 HOURS = {"s": 1 / 3600, "min": 1 / 60, "h": 1.0, "d": 24.0}
-MAY_CHANGE = ("npt", "nvt", "budget", "property", "progress")  # when a run is resumed
+MAY_CHANGE = ("npt", "nvt", "gas", "budget", "property", "progress")  # when a run is resumed
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,11 @@ class Request(ModelSettings, TermSettings):
         panel=RUNS,
         shown="200ps, or by the budget",
     )
+    gas: Duration = setting(
+        "20ps",
+        "Length of the run of each single molecule, for the heat of vaporisation.",
+        panel=SPENT,
+    )
     seed: int = setting(0, "Seed of packing, velocities and noise.", panel=RUNS, ge=0, lt=2**32)
     outside_domain: bool = setting(
         False, "Run even with molecules that the model was not trained on.", panel=MODEL
@@ -165,6 +170,13 @@ class Request(ModelSettings, TermSettings):
         from hff_ase.dynamics.properties.plans import PLANS
 
         return any("charges" in PLANS[name].stored for name in self.wanted)
+
+    @property
+    def needs_gas(self) -> bool:
+        """Whether single molecules are run as well."""
+        from hff_ase.dynamics.properties.plans import PLANS
+
+        return any("gas" in PLANS[name].stored for name in self.wanted)
 
     @property
     def hours(self) -> float | None:

@@ -69,7 +69,11 @@ def equilibrated(
     if RunFolder(place).has_run:
         run = EquilibrationRun.resume(place, calc, settings=_longest(request), console=console)
     else:
-        settings = {**_shared(request), "pressure": request.pressure, **request.equilibration}
+        settings = {
+            **shared_settings(request),
+            "pressure": request.pressure,
+            **request.equilibration,
+        }
         settings |= {"temperature": point.temperature, "output": str(place)}
         config = EquilibrationConfig.load(settings)
         run = EquilibrationRun.start(config, boxes, calc, console=console)
@@ -102,7 +106,7 @@ def at_constant_pressure(
         **request.production,
     }
     boxes = last_frames(before, request.replicas)
-    _carry_on(place, settings, [real_masses(box) for box in boxes], calc, console, max_hours)
+    carry_on(place, settings, [real_masses(box) for box in boxes], calc, console, max_hours)
 
 
 def at_constant_volume(
@@ -130,7 +134,7 @@ def at_constant_volume(
         boxes = [
             at_density(real_masses(box), density) for box in last_frames(before, request.replicas)
         ]
-    _carry_on(place, settings, boxes, calc, console, max_hours)
+    carry_on(place, settings, boxes, calc, console, max_hours)
 
 
 def frame_spacing(request: Request) -> float:
@@ -186,7 +190,7 @@ def last_frames(folder: Path, n_replicas: int) -> list[Atoms]:
     return found
 
 
-def _carry_on(
+def carry_on(
     place: Path,
     settings: Mapping[str, Any],
     boxes: Sequence[Atoms],
@@ -209,7 +213,7 @@ def _carry_on(
 def _production(place: Path, point: Point, request: Request) -> dict[str, Any]:
     """What production at constant pressure and volume have in common."""
     return {
-        **_shared(request),
+        **shared_settings(request),
         "output": str(place),
         "temperature": point.temperature,
         "velocities": "file",
@@ -226,7 +230,7 @@ def _format(request: Request) -> str:
     return "xtc" if can and not request.needs_charges else "traj"
 
 
-def _shared(request: Request) -> dict[str, Any]:
+def shared_settings(request: Request) -> dict[str, Any]:
     """What all runs have in common."""
     names = ("model", "dtype", "device", "without", "outside_domain", "seed", "progress")
     return {name: getattr(request, name) for name in names}

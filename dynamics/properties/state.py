@@ -12,6 +12,7 @@ from hff_ase.dynamics.observables.topology import Topology
 __all__ = ["StatePoint", "Stretch"]
 
 PRESSURE, VOLUME = "pressure", "volume"  # what a stretch holds constant
+GAS = "gas"  # single molecules, in the place of either
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +21,7 @@ class Stretch:
 
     Attributes:
         replica: number of the run among those of its state point and folder.
-        held: ``pressure`` or ``volume``.
+        held: ``pressure``, ``volume`` or ``gas``.
         trajectory: file of frames; None where there are none.
         topology: of its atoms, or the file that holds it.
         stages: of the run that count, from 1; empty for all of the file.

@@ -16,6 +16,7 @@ TITLES = {
     "driven_conductivity": "Ionic conductivity, current in a field",
     "ionicity": "Ionicity",
     "permittivity": "Relative permittivity",
+    "heat_of_vaporisation": "Heat of vaporisation",
     "thermodynamic_factor": "Thermodynamic factor",
     "structure_factor_peak/xray/place": "Main peak of the x-ray S(q), place",
     "structure_factor_peak/xray/height": "Main peak of the x-ray S(q), height",
@@ -41,6 +42,7 @@ CLUSTERS = {
 }
 UNITS = {"g/cm^3": "g cm⁻³", "1e-9 m^2/s": "10⁻⁹ m² s⁻¹", "mS/cm": "mS cm⁻¹", "mPa s": "mPa s"}
 UNITS |= {"1/GPa": "GPa⁻¹", "1e-3/K": "10⁻³ K⁻¹", "1/A": "Å⁻¹", "A^3": "Å³", "deg": "°"}
+UNITS |= {"kJ/mol": "kJ mol⁻¹"}
 
 
 def title(name: str) -> str:
