@@ -53,6 +53,7 @@ def test_molecules_are_taken_whole_and_from_every_box():
     assert len(apart) == 6
 
 
+@pytest.mark.slow
 def test_heat_of_vaporisation_of_molecules_that_do_not_see_each_other(tmp_path, monkeypatch):
     for name, value in (("MOLECULES", 12), ("SETTLING", 0.3), ("FRICTION", 20.0), ("EVERY", 4)):
         monkeypatch.setattr(gas_stage, name, value)
