@@ -329,3 +329,25 @@ def test_every_setting_has_an_option():
     fields = {*MDConfig.model_fields, *ReplicaSettings.names()}
     assert options - fields == {"config", "extend", "resume", "force"}
     assert fields <= options
+
+
+def test_packings_of_one_recipe_are_averaged_together(tmp_path):
+    """Two boxes of one composition are two conditions, and one state with an error over both."""
+    one, other = boxes()[0], boxes()[0]
+    other.rattle(0.05, seed=3)
+    options = {"temperature": [80, 100], "replicas": 4, "minimize": False, "plot": False}
+    settings_of_run = config(tmp_path, ["npt:0.1ps"], pressure=500, **options)
+    summary = ReplicaRun.start(settings_of_run, [one, other], calculator()).run()
+    assert len(summary["conditions"]) == 4
+    cold, hot = summary["states"]
+    for state, kelvin in ((cold, 80.0), (hot, 100.0)):
+        own = [entry for entry in summary["conditions"] if entry["temperature"] == kelvin]
+        assert (state["structure"], state["temperature"]) == ("Ar32", kelvin)
+        assert (state["pressure"], state["replicas"]) == (500, 2)
+        means = [entry["averages"]["density[g/cm^3]"]["mean"] for entry in own]
+        found = state["averages"]["density[g/cm^3]"]
+        assert found["mean"] == pytest.approx(np.mean(means))
+        assert found["error"] == pytest.approx(np.std(means, ddof=1) / np.sqrt(2))
+    log = (tmp_path / "md.log").read_text()
+    assert log.count("Ar32") == 2
+    assert "states" not in start(tmp_path / "different").run()  # 32 and 30 atoms

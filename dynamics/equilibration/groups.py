@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ase import Atoms
 
 from hff_ase.dynamics.build.expected import recipe_density
+from hff_ase.dynamics.replicas.composition import label
 from hff_ase.dynamics.replicas.config import ReplicaConfig
 from hff_ase.structures import mass_density
 
@@ -24,14 +25,6 @@ def states(config: ReplicaConfig, structures: Sequence[Atoms]) -> dict[str, list
             name += f", {own.pressure:g} bar"
         found.setdefault(name, []).append(replica)
     return found
-
-
-def label(atoms: Atoms) -> str:
-    """Molecules and their numbers, the formula where they are not known."""
-    names = atoms.info.get("molecules")
-    if names is None:
-        return str(atoms.get_chemical_formula())
-    return " ".join(f"{list(names).count(name)} {name}" for name in dict.fromkeys(names))
 
 
 def expected_density(atoms: Atoms) -> float:

@@ -132,7 +132,7 @@ def _grouped(
     skip: float,
 ) -> list[StatePoint]:
     """Runs of the same composition, temperature and pressure as one state point each."""
-    from hff_ase.dynamics.equilibration.groups import label
+    from hff_ase.dynamics.replicas.composition import label
 
     stages = held_stages(shared.plan)
     suffix = shared.trajectory_format

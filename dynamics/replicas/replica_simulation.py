@@ -12,6 +12,7 @@ from hff_ase.dynamics.guards.checks import CONTACT_INTERVAL
 from hff_ase.dynamics.guards.molecule_watch import MoleculeWatch
 from hff_ase.dynamics.guards.uncertainty_watch import UncertaintyWatch
 from hff_ase.dynamics.guards.watch import Seen, Watch, findings
+from hff_ase.dynamics.replicas.composition import label
 from hff_ase.dynamics.replicas.config import ReplicaConfig
 from hff_ase.dynamics.replicas.failures import blowing_up, write_down
 from hff_ase.dynamics.replicas.packing import (
@@ -273,7 +274,8 @@ class ReplicaSimulation(Simulation):
         self, summaries: Mapping[int, Mapping[str, Any]], speed: float, status: str
     ) -> dict[str, Any]:
         """Of the whole run, from those of the replicas that came to the end."""
-        return run_summary(self._config, self._state, summaries, speed, status)
+        compositions = [label(one) for one in self._structures]
+        return run_summary(self._config, self._state, summaries, speed, status, compositions)
 
     def _table(self, summary: Mapping[str, Any]) -> list[str]:
         """What to show of the summary at the end."""

@@ -73,8 +73,6 @@ def of_condition(
     """
     condition: Condition = config.conditions[number]
     own = [one for k, one in sorted(summaries.items()) if config.combination(k) == number]
-    last = [one["stages"][-1]["averages"] for one in own]
-    names = list(last[0]) if last else []
     file = config.structures[condition.structure]
     entry: dict[str, Any] = {
         "structure": condition.structure + 1 if file is None else Path(file).name,
@@ -83,9 +81,44 @@ def of_condition(
     if config.shared.needs_cell:
         bar = condition.pressure
         entry["pressure"] = DEFAULT_PRESSURE if bar is None else bar
-    entry["replicas"] = len(own)
-    entry["averages"] = {name: over_replicas([one[name] for one in last]) for name in names}
-    return entry
+    return entry | averages_of(own)
+
+
+def averages_of(own: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Number of some replicas, and averages over them, from their summaries."""
+    last = [one["stages"][-1]["averages"] for one in own]
+    names = list(last[0]) if last else []
+    averages = {name: over_replicas([one[name] for one in last]) for name in names}
+    return {"replicas": len(own), "averages": averages}
+
+
+def of_states(
+    config: ReplicaConfig,
+    compositions: Sequence[str],
+    summaries: Mapping[int, Mapping[str, Any]],
+) -> list[dict[str, Any]]:
+    """Averages over all replicas of one composition, temperature and pressure, where those are of
+    several structures: packings of one recipe.
+
+    Args:
+        config: of the run.
+        compositions: of the structures.
+        summaries: by replica.
+    """
+    found: dict[tuple[str, float, float | None], list[int]] = {}
+    for number, one in enumerate(config.conditions):
+        state = (compositions[one.structure], one.temperature, one.pressure)
+        found.setdefault(state, []).append(number)
+    entries = []
+    for (composition, kelvin, bar), numbers in found.items():
+        if len({config.conditions[number].structure for number in numbers}) < 2:
+            continue
+        entry: dict[str, Any] = {"structure": composition, "temperature": kelvin}
+        if config.shared.needs_cell:
+            entry["pressure"] = DEFAULT_PRESSURE if bar is None else bar
+        own = [one for k, one in sorted(summaries.items()) if config.combination(k) in numbers]
+        entries.append(entry | averages_of(own))
+    return entries
 
 
 def run_summary(
@@ -94,6 +127,7 @@ def run_summary(
     summaries: Mapping[int, Mapping[str, Any]],
     speed: float,
     status: str = "finished",
+    compositions: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What summary.yaml of the run holds.
 
@@ -103,7 +137,9 @@ def run_summary(
         summaries: of the replicas that came to the end, by number.
         speed: of each, ns/day since the run was last started or resumed.
         status: see `hff_ase.dynamics.simulation.summary.summarize`.
+        compositions: of the structures; with them, packings of one recipe are averaged (`states`).
     """
+    states = of_states(config, compositions, summaries) if compositions else []
     conditions = [of_condition(config, k, summaries) for k in range(config.n_combinations)]
     return {
         "status": status,
@@ -116,6 +152,7 @@ def run_summary(
             "replicas (that of its own where there is one)"
         ),
         "conditions": conditions,
+        **({"states": states} if states else {}),
         "minimization": state.notes.get("minimization"),
         "speed_each[ns/day]": float(speed),
         "speed_together[ns/day]": float(speed) * len(summaries),
@@ -126,8 +163,8 @@ def run_summary(
 
 
 def table(summary: Mapping[str, Any]) -> list[str]:
-    """The conditions of `run_summary` as lines of text, columns aligned."""
-    conditions = summary["conditions"]
+    """The conditions of `run_summary`, and the states of several, as lines with aligned columns."""
+    conditions = [*summary["conditions"], *summary.get("states", [])]
     several = len({entry["structure"] for entry in conditions}) > 1
     keys = ["structure"] * several + ["temperature"]
     keys += ["pressure"] * ("pressure" in conditions[0]) + ["replicas"]

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from hff_ase.calculators.finetune.ensembles import Ensemble
 from hff_ase.dynamics.config import MDConfig
 from hff_ase.dynamics.equilibration import EquilibrationConfig
-from hff_ase.dynamics.equilibration.groups import label
 from hff_ase.dynamics.equilibration.protocol import KEY
 from hff_ase.dynamics.observables.equilibration import detect_equilibration
 from hff_ase.dynamics.replicas import ReplicaConfig
+from hff_ase.dynamics.replicas.composition import label
 from hff_ase.dynamics.replicas.config import asks_for_replicas
 from hff_ase.dynamics.reporters.run_folder import CONFIG, FAILED, INPUT, STATISTICS, TRAJECTORY
 from hff_ase.errors import ConfigError, HFFWarning
