@@ -172,6 +172,7 @@ def test_mixtures_come_before_the_training_they_are_given_for(
     assert written == {"wide-2.db": 1 + 2, "wide-3.db": 1}  # what the round did not choose, once
 
 
+@pytest.mark.slow
 def test_a_stability_record_goes_on_and_tells_of_what_blew_up(
     module: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
