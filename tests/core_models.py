@@ -179,6 +179,17 @@ VARIANTS = {
 }
 
 
+def molecular_gas(seed: int = 0) -> Atoms:
+    """The molecules of `molecular_box` without a cell, whole and apart."""
+    box = molecular_box(seed)
+    for k in np.unique(box.arrays["molecule"]):
+        mine = np.flatnonzero(box.arrays["molecule"] == k)
+        apart = box.get_distances(mine[0], mine, mic=True, vector=True)
+        box.positions[mine] = box.positions[mine[0]] + apart
+    box.pbc, box.cell = False, np.zeros((3, 3))
+    return box
+
+
 def mixed_systems(n: int, seed: int = 0) -> list[Atoms]:
     """Molecules, boxes, ions, single atoms, tiny cells; neutral and charged; in random order."""
     rng = np.random.default_rng(seed)

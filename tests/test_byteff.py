@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from golden import golden_structure
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import CheckpointError, StructureError
@@ -82,16 +83,8 @@ def potential(cut: dict[str, Any], method: str = "ewald", solver: str = "dense")
     return HybridPotential(terms).set_dtype(torch.float64).requires_grad_(False).eval()
 
 
-def structure(data: Any, name: str) -> Atoms:
-    prefix = f"{name}/" if name else ""
-    cell = data[f"{prefix}cell_A"]
-    atoms = Atoms(data[f"{prefix}numbers"], data[f"{prefix}positions_A"])
-    if cell.any():
-        atoms.set_cell(cell)
-        atoms.pbc = True
-    atoms.set_array("molecule", data[f"{prefix}molecule_id"])
-    atoms.info["charge"] = float(np.round(data[f"{prefix}param_charge_e"].sum()))
-    return atoms
+def structure(data: Any, name: str = "") -> Atoms:
+    return golden_structure(data, "param_charge_e", name)
 
 
 COMPONENTS = {

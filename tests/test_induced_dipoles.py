@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from core_models import molecular_box, toy_molecules
+from core_models import molecular_box, molecular_gas, toy_molecules
 
 from hff_ase import testing as checks
 from hff_ase.batch import AtomsBatch
@@ -66,21 +66,10 @@ def large(seed: int = 0) -> Atoms:
     return twice
 
 
-def gas(seed: int = 0) -> Atoms:
-    """The molecules of a box without a cell, whole and apart."""
-    box = molecular_box(seed)
-    for k in np.unique(box.arrays["molecule"]):
-        mine = np.flatnonzero(box.arrays["molecule"] == k)
-        apart = box.get_distances(mine[0], mine, mic=True, vector=True)
-        box.positions[mine] = box.positions[mine[0]] + apart
-    box.pbc, box.cell = False, np.zeros((3, 3))
-    return box
-
-
 def mixed() -> list[Atoms]:
     """Boxes of two sizes, molecules, an ion alone."""
     lithium = Atoms("Li", [[0.1, 0.2, 0.3]], info={"charge": 1.0})
-    return [large(), gas(1), molecular_box(2), lithium, large(3)]
+    return [large(), molecular_gas(1), molecular_box(2), lithium, large(3)]
 
 
 def largest(a: torch.Tensor | None, b: torch.Tensor | None) -> float:
@@ -172,7 +161,7 @@ def test_forces_and_stress_are_exact(method: str, kernels: str) -> None:
     box = molecular_box()
     for charges in (None, MovingCharges()):
         model = potential(term, kernels, charges)
-        checks.check_forces(model, [box, gas()])
+        checks.check_forces(model, [box, molecular_gas()])
         checks.check_stress(model, [box])
 
 
@@ -221,7 +210,7 @@ def test_gradients_in_parameters_are_differences() -> None:
 
 def test_training_mode_gives_the_same_and_second_derivatives() -> None:
     model = potential(induction(method="ewald", dipole_tolerance=1e-11))
-    batch = AtomsBatch.from_atoms([molecular_box(), gas()])
+    batch = AtomsBatch.from_atoms([molecular_box(), molecular_gas()])
     one = model(batch)
     with pytest.raises(ConfigError, match="training mode"):
         model(batch, create_graph=True)

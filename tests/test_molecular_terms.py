@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from core_models import molecular, molecular_box, toy_molecules
+from core_models import molecular, molecular_box, molecular_gas, toy_molecules
 
 from hff_ase import testing as checks
 from hff_ase.batch import AtomsBatch
@@ -32,28 +32,17 @@ PARTS = {
 }
 
 
-def gas(seed: int = 0) -> Atoms:
-    """The molecules of the box without a cell, whole and apart."""
-    box = molecular_box(seed)
-    for k in np.unique(box.arrays["molecule"]):
-        mine = np.flatnonzero(box.arrays["molecule"] == k)
-        apart = box.get_distances(mine[0], mine, mic=True, vector=True)
-        box.positions[mine] = box.positions[mine[0]] + apart
-    box.pbc, box.cell = False, np.zeros((3, 3))
-    return box
-
-
 @pytest.mark.parametrize("name", list(PARTS))
 def test_forces_and_stress_are_exact(name: str) -> None:
     """In a dense, triclinic, ionic box of flexible molecules, and without a cell."""
     potential = molecular(1e-12).subset(PARTS[name]).set_dtype(torch.float64)
-    checks.check_forces(potential, [molecular_box(), gas()])
+    checks.check_forces(potential, [molecular_box(), molecular_gas()])
     checks.check_stress(potential, [molecular_box()])
 
 
 def test_the_whole_in_batches_rotated_and_moved() -> None:
     potential = molecular().set_dtype(torch.float64)
-    structures = [molecular_box(), gas(1), molecular_box(2)]
+    structures = [molecular_box(), molecular_gas(1), molecular_box(2)]
     checks.check_batch_equals_single(potential, structures, tolerance=1e-9)
     checks.check_no_gradient_across_systems(potential, structures)
     checks.check_rotation(potential, structures, tolerance=1e-8)
@@ -64,7 +53,7 @@ def test_the_whole_in_batches_rotated_and_moved() -> None:
 
 def test_kernels_give_what_the_reference_gives() -> None:
     potential = molecular()
-    checks.check_kernels(potential, [molecular_box(), gas(), molecular_box(1)])
+    checks.check_kernels(potential, [molecular_box(), molecular_gas(), molecular_box(1)])
 
 
 def test_molecules_are_found_without_ids_and_kept_while_they_move() -> None:

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from core_models import molecular_box
+from core_models import molecular_box, molecular_gas
 from multipole_models import multipolar_molecules, wet_lithium
-from test_slater import gas
 from torch import Tensor
 from torch.func import jacfwd, vmap
 
@@ -123,7 +122,7 @@ def test_a_field_is_that_of_the_energy() -> None:
     induction, multipoles = model.terms["induction"], model.terms["multipoles"]
     assert isinstance(induction, MultipoleInduction)
     induction.thole = 1e4
-    batch = AtomsBatch.from_atoms([wet_lithium(), gas()])
+    batch = AtomsBatch.from_atoms([wet_lithium(), molecular_gas()])
     neighbors = model.neighbor_list()
     neighbors.update(batch)
     near = neighbors.bind(batch)
@@ -157,7 +156,7 @@ def test_forces_and_stress_are_exact() -> None:
     mesh = potential("pme", 1e-6, "iterative", mirrored=False)
     checks.check_forces(mesh, [wet_lithium()], n_directions=2)
     checks.check_stress(mesh, [wet_lithium()])
-    checks.check_forces(potential(form="cubic", mirrored=False), [gas()], n_directions=1)
+    checks.check_forces(potential(form="cubic", mirrored=False), [molecular_gas()], n_directions=1)
 
 
 @pytest.mark.slow
@@ -169,7 +168,7 @@ def test_forces_and_stress_are_exact_in_a_larger_box() -> None:
 
 
 def test_batches_rotations_images_and_kernels() -> None:
-    structures = [molecular_box(), gas(1)]
+    structures = [molecular_box(), molecular_gas(1)]
     model = potential("pme", 1e-6, "iterative")
     checks.check_batch_equals_single(model, structures, tolerance=1e-8)
     checks.check_no_gradient_across_systems(model, structures)
@@ -205,7 +204,7 @@ def test_published_frames_depend_on_the_axes_of_space() -> None:
         ]
     terms = {"moments": FixedMultipoles(molecules), "multipoles": Multipoles(molecules)}
     model = HybridPotential(terms).eval()
-    atoms = gas()
+    atoms = molecular_gas()
     turned = atoms.copy()
     turned.rotate(40, (1, 2, 3))
     one, two = (evaluated(model, a) for a in (atoms, turned))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms, units
-from core_models import molecular_box, toy_molecules
+from core_models import molecular_box, molecular_gas, toy_molecules
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.evaluator import Evaluator
@@ -30,17 +30,6 @@ openmm = pytest.importorskip("openmm")
 KJ = units.kJ / units.mol  # eV
 THOLE = 0.39
 NONE = (1.0, 1.0, 1.0)  # no exclusions
-
-
-def gas() -> Atoms:
-    """The molecules of a box without a cell, whole."""
-    box = molecular_box()
-    for k in np.unique(box.arrays["molecule"]):
-        mine = np.flatnonzero(box.arrays["molecule"] == k)
-        apart = box.get_distances(mine[0], mine, mic=True, vector=True)
-        box.positions[mine] = box.positions[mine[0]] + apart
-    box.pbc, box.cell = False, np.zeros((3, 3))
-    return box
 
 
 def sites(atoms: Atoms) -> list[tuple[dict[str, Any], list[int]]]:
@@ -99,7 +88,7 @@ def agree(found: Any, expected: tuple[float, np.ndarray], rtol: float, atol: flo
 
 @pytest.mark.parametrize("structure", ["box", "gas"])
 def test_bonded_terms(structure: str) -> None:
-    atoms = molecular_box() if structure == "box" else gas()
+    atoms = molecular_box() if structure == "box" else molecular_gas()
     bonds, angles = openmm.HarmonicBondForce(), openmm.HarmonicAngleForce()
     torsions = openmm.PeriodicTorsionForce()
     for entry, mine in sites(atoms):
@@ -124,7 +113,7 @@ def test_bonded_terms(structure: str) -> None:
 @pytest.mark.parametrize("name", ["exp6", "transfer"])
 def test_pair_terms_with_exclusions(name: str) -> None:
     """Molecules without a cell: factors 0, 0, 1/2 up to three bonds apart, or 0 up to four."""
-    atoms, nm = gas(), 0.1
+    atoms, nm = molecular_gas(), 0.1
     cut: dict[str, Any] = {"cutoff": 80.0, "switch_width": 0.0}
     term: Term
     if name == "exp6":
@@ -207,7 +196,7 @@ def multipoles(atoms: Atoms) -> Any:
 @pytest.mark.parametrize("solver", ["dense", "iterative"])
 def test_charges_and_mutual_dipoles(structure: str, solver: str) -> None:
     """In a triclinic box with Li+ by particle-mesh Ewald on either side, and for molecules."""
-    atoms = molecular_box() if structure == "box" else gas()
+    atoms = molecular_box() if structure == "box" else molecular_gas()
     force = multipoles(atoms)
     context = context_of(atoms, force)
     dipoles = np.array([list(mu) for mu in force.getInducedDipoles(context)]) * 10.0

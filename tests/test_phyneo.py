@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from golden import golden_structure
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.evaluator import Evaluator
@@ -80,15 +81,7 @@ def potential(cutoff: float, solver: str = "dense") -> HybridPotential:
 
 
 def structure(data: Any, name: str = "") -> Atoms:
-    prefix = f"{name}/" if name else ""
-    cell = data[f"{prefix}cell_A"]
-    atoms = Atoms(data[f"{prefix}numbers"], data[f"{prefix}positions_A"])
-    if cell.any():
-        atoms.set_cell(cell)
-        atoms.pbc = True
-    atoms.set_array("molecule", data[f"{prefix}molecule_id"])
-    atoms.info["charge"] = float(np.round(data[f"{prefix}param_q_e"].sum()))
-    return atoms
+    return golden_structure(data, "param_q_e", name)
 
 
 def test_moments_of_molecules_in_space() -> None:

@@ -42,7 +42,7 @@ def test_forces_and_stress_are_the_gradient_of_the_energy(name: str) -> None:
 def test_hydrogens_of_a_methyl_group_do_not_meet(name: str, solvent: str) -> None:
     """Closing the angle H-C-H costs more and more, from 90 degrees (1.56 Angstrom between them) to
     30 (0.57 Angstrom): no network saw such a molecule (docs/decisions/methyl-wall.md)."""
-    atoms = one_molecule(solvent)
+    atoms = find_solvent(solvent).atoms()
     atoms.calc = HybridFF.load(name)
     carbon, first, second = methyl(atoms)
     start = atoms.positions.copy()
@@ -55,12 +55,6 @@ def test_hydrogens_of_a_methyl_group_do_not_meet(name: str, solvent: str) -> Non
         atoms.positions[second] = start[carbon] + along - aside
         energies.append(atoms.get_potential_energy())
     assert (np.diff(energies) > 0.0).all(), np.round(np.array(energies) - energies[0], 2)
-
-
-def one_molecule(solvent: str) -> Atoms:
-    """As the builder has it, without a cell."""
-    component = find_solvent(solvent)
-    return Atoms(component.symbols, component.positions)
 
 
 def methyl(atoms: Atoms) -> tuple[int, int, int]:

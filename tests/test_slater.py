@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from core_models import molecular_box
+from core_models import molecular_box, molecular_gas
 from multipole_models import multipolar_molecules, wet_lithium
 
 from hff_ase import testing as checks
@@ -21,17 +21,6 @@ from hff_ase.longrange.inverse_power import missing_fraction, splitting_of_power
 from hff_ase.potential import HybridPotential
 from hff_ase.terms import SlaterDispersion, SlaterPairs
 from hff_ase.units import COULOMB_CONSTANT
-
-
-def gas(seed: int = 0) -> Atoms:
-    """The molecules of the box without a cell, whole and apart."""
-    box = molecular_box(seed)
-    for k in np.unique(box.arrays["molecule"]):
-        mine = np.flatnonzero(box.arrays["molecule"] == k)
-        apart = box.get_distances(mine[0], mine, mic=True, vector=True)
-        box.positions[mine] = box.positions[mine[0]] + apart
-    box.pbc, box.cell = False, np.zeros((3, 3))
-    return box
 
 
 def potential(method: str = "ewald", tolerance: float = 1e-12) -> HybridPotential:
@@ -134,7 +123,7 @@ def test_pairs_of_atoms_are_those_of_the_formula() -> None:
 
 def test_forces_and_stress_are_exact() -> None:
     """In a small triclinic box, and of flexible molecules without a cell."""
-    checks.check_forces(potential("pme", 1e-6), [wet_lithium(), gas()], n_directions=1)
+    checks.check_forces(potential("pme", 1e-6), [wet_lithium(), molecular_gas()], n_directions=1)
     checks.check_stress(potential("pme", 1e-6), [wet_lithium()])
 
 
@@ -146,7 +135,7 @@ def test_a_mesh_gives_what_waves_give() -> None:
 
 
 def test_batches_rotations_images_and_kernels() -> None:
-    structures, model = [molecular_box(), gas(1)], potential("pme", 1e-6)
+    structures, model = [molecular_box(), molecular_gas(1)], potential("pme", 1e-6)
     checks.check_batch_equals_single(model, structures, tolerance=1e-9)
     checks.check_no_gradient_across_systems(model, structures)
     checks.check_rotation(model, structures, tolerance=1e-9)

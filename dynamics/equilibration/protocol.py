@@ -19,6 +19,7 @@ from pydantic import model_validator
 
 from hff_ase.dynamics.config import MOVES_CELL, MDConfig
 from hff_ase.dynamics.replicas.config import SEVERAL, ReplicaConfig, ReplicaSettings
+from hff_ase.dynamics.simulation.departures import DENSITIES
 from hff_ase.errors import ConfigError
 from hff_ase.settings import Duration, Given, Settings, TimeConstant, parse_time, setting
 
@@ -113,7 +114,7 @@ class Protocol(Settings):
         True, "Require the first shells of cations to settle too.", panel=PROTOCOL
     )
     lowest: float = setting(
-        0.75,
+        DENSITIES[0],
         "Density relative to the expected one below which a replica is stopped at "
         "constant pressure.",
         panel=PROTOCOL,
@@ -121,7 +122,7 @@ class Protocol(Settings):
         lt=1,
     )
     highest: float = setting(
-        1.3,
+        DENSITIES[1],
         "Density relative to the expected one above which a replica is stopped at "
         "constant pressure.",
         panel=PROTOCOL,

@@ -16,7 +16,7 @@ from hff_ase.dynamics.reporters.statistics import average, second_half
 ERRORS = 3.0  # of the mean that do not count as far
 KELVIN = 0.02  # of the temperature, that do not either
 BAR = 100.0  # no more does this much pressure
-DENSITIES = (0.75, 1.3)  # of that of the recipe: the corridor of `hff equilibrate`
+DENSITIES = (0.75, 1.3)  # of that of the recipe, what a liquid keeps to
 
 
 def departures(

@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_masses, atomic_numbers
+from numpy.typing import NDArray
 
 from hff_ase.checkpoint import ModelInfo
-from hff_ase.domain import Domain, KnownMolecule
+from hff_ase.domain import Domain
 from hff_ase.errors import CheckpointError
+from hff_ase.importers.molecules import known_molecules, side_by_side
 from hff_ase.molecular.symmetry import averaged
 from hff_ase.potential import HybridPotential
 from hff_ase.terms.bonded import Bonded
@@ -35,7 +37,6 @@ KCAL = 0.0433641042418  # eV
 KJ = KCAL / 4.184
 NM = 10.0  # Angstrom
 COULOMB = 332.0637141491396 * KCAL  # k_e of the published code, eV Angstrom
-APART = 3.5  # Angstrom between the molecules of an example
 ROWS = {"bond_terms": 2, "angle_terms": 3, "proper_terms": 4, "improper_terms": 4}  # atoms in them
 # Published name -> ours, and its unit in ours
 SITE = {
@@ -151,11 +152,7 @@ def info_of(name: str, potential: HybridPotential) -> ModelInfo:
     charges = potential.terms["charges"]
     if not isinstance(charges, FixedCharges):
         raise CheckpointError(f"expected fixed charges, got {type(charges).__name__}")
-    templates, values = charges.templates, charges.charge().tolist()
-    known = []
-    for template, first in zip(templates.molecules, templates.first, strict=True):
-        charge = round(sum(values[first : first + len(template.numbers)]))
-        known.append(KnownMolecule(template.name, template.graph, charge))
+    known = known_molecules(charges.templates, charges.charge())
     names = ", ".join(molecule.name for molecule in known)
     return ModelInfo(
         name=name,
@@ -164,7 +161,7 @@ def info_of(name: str, potential: HybridPotential) -> ModelInfo:
         provenance="parameters published with byteff2 (ByteDance, Apache-2.0): arXiv 2508.08575, "
         "Nat. Commun. 2026",
         trained_with=tuple(term for term, _ in potential.named_terms()),
-        domain=Domain(tuple(known)),
+        domain=Domain(known),
     )
 
 
@@ -175,29 +172,25 @@ def example(folders: Sequence[str | Path], potential: HybridPotential) -> Atoms:
         CheckpointError: a file is missing or holds another number of atoms.
     """
     domain = info_of("", potential).domain
-    together, charge, edge = Atoms(), 0.0, 0.0
-    for index, (folder, known) in enumerate(
-        zip(map(Path, folders), domain.molecules if domain else (), strict=True)
-    ):
-        path = folder / f"{folder.name}.gro"
-        if not path.is_file():
-            raise CheckpointError(f"expected {path.name} in the folder {folder}, got no such file")
-        lines = path.read_text().splitlines()[2:-1]
-        # the last columns are coordinates and, in some files, velocities
-        numbers = [[float(x) for x in re.findall(r"-?\d+\.\d+", line)[:3]] for line in lines]
-        positions = np.array(numbers) * NM
-        if len(positions) != len(known.graph.numbers):
-            raise CheckpointError(
-                f"expected {len(known.graph.numbers)} atoms in {path}, got {len(positions)}"
-            )
-        positions[:, 0] += edge - positions[:, 0].min()
-        edge = float(positions[:, 0].max()) + APART
-        molecule = Atoms(list(known.graph.numbers), positions)
-        molecule.set_array("molecule", np.full(len(molecule), index))
-        together += molecule
-        charge += known.charge
-    together.info["charge"] = charge
-    return together
+    molecules = domain.molecules if domain else ()
+    places = [
+        _positions(Path(folder), len(known.graph.numbers))
+        for folder, known in zip(folders, molecules, strict=True)
+    ]
+    return side_by_side(zip(molecules, places, strict=True))
+
+
+def _positions(folder: Path, n_atoms: int) -> NDArray[np.float64]:
+    """Of NAME.gro in a folder NAME, Angstrom."""
+    path = folder / f"{folder.name}.gro"
+    if not path.is_file():
+        raise CheckpointError(f"expected {path.name} in the folder {folder}, got no such file")
+    lines = path.read_text().splitlines()[2:-1]
+    # the last columns are coordinates and, in some files, velocities
+    numbers = [[float(x) for x in re.findall(r"-?\d+\.\d+", line)[:3]] for line in lines]
+    if len(numbers) != n_atoms:
+        raise CheckpointError(f"expected {n_atoms} atoms in {path}, got {len(numbers)}")
+    return np.array(numbers) * NM
 
 
 def _numbers(rows: Sequence[Sequence[str]]) -> list[int]:

@@ -19,8 +19,9 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 from hff_ase.checkpoint import ModelInfo
-from hff_ase.domain import Domain, KnownMolecule
+from hff_ase.domain import Domain
 from hff_ase.errors import CheckpointError
+from hff_ase.importers.molecules import known_molecules, side_by_side
 from hff_ase.importers.sgnn import OFFSET, SCALE, VALENCES, read_weights
 from hff_ase.molecular.octahedra import opposite
 from hff_ase.molecular.shapes import embedded
@@ -35,7 +36,6 @@ from hff_ase.terms.slater_dispersion import SlaterDispersion
 
 __all__ = ["from_phyneo"]
 
-APART = 3.5  # Angstrom between the molecules of an example
 
 KCAL = 0.0433641042418  # eV
 KJ = KCAL / 4.184
@@ -377,11 +377,7 @@ def info_of(name: str, potential: HybridPotential) -> ModelInfo:
     moments = potential.terms["moments"]
     if not isinstance(moments, FixedMultipoles):
         raise CheckpointError(f"expected fixed multipoles, got {type(moments).__name__}")
-    templates, values = moments.templates, moments.charge().tolist()
-    known = []
-    for template, first in zip(templates.molecules, templates.first, strict=True):
-        charge = round(sum(values[first : first + len(template.numbers)]))
-        known.append(KnownMolecule(template.name, template.graph, charge))
+    known = known_molecules(moments.templates, moments.charge())
     names = ", ".join(molecule.name for molecule in known)
     return ModelInfo(
         name=name,
@@ -389,25 +385,15 @@ def info_of(name: str, potential: HybridPotential) -> ModelInfo:
         licence="that of the imported files (PhyNEO-Electrolyte: GPL-3.0)",
         provenance="an XML force field and weights of its bonded network, given by the user",
         trained_with=tuple(term for term, _ in potential.named_terms()),
-        domain=Domain(tuple(known)),
+        domain=Domain(known),
     )
 
 
 def example(potential: HybridPotential) -> Atoms:
     """The molecules beside each other, to store their results with the model."""
-    domain = info_of("", potential).domain
     moments = potential.terms["moments"]
-    together, charge, edge = Atoms(), 0.0, 0.0
-    templates = moments.templates.molecules if isinstance(moments, FixedMultipoles) else ()
-    for index, (template, known) in enumerate(
-        zip(templates, domain.molecules if domain else (), strict=True)
-    ):
-        positions = embedded(template)
-        positions[:, 0] += edge - positions[:, 0].min()
-        edge = float(positions[:, 0].max()) + APART
-        molecule = Atoms(list(template.numbers), positions)
-        molecule.set_array("molecule", np.full(len(molecule), index))
-        together += molecule
-        charge += known.charge
-    together.info["charge"] = charge
-    return together
+    if not isinstance(moments, FixedMultipoles):
+        raise CheckpointError(f"expected fixed multipoles, got {type(moments).__name__}")
+    known = known_molecules(moments.templates, moments.charge())
+    shapes = map(embedded, moments.templates.molecules)
+    return side_by_side(zip(known, shapes, strict=True))

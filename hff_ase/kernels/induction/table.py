@@ -13,10 +13,11 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.special import gamma, gammainc
 
-from hff_ase.kernels.pair.tables import OFFSET, TABLE_END, knots
+from hff_ase.kernels.pair.tables import OFFSET, TABLE_END, hermite, knots
 
 FUNCTIONS = 3  # t1, t2, t3
 
@@ -32,16 +33,12 @@ def radial_table(alpha: float, cutoff: float) -> NDArray[np.float64]:
     """
     w = knots(min(cutoff, TABLE_END)).numpy()
     square = np.maximum(w - OFFSET, OFFSET)  # nearer than 2^-7 A: continued by the tangent
-    t = radial(square, alpha)
-    columns = []
-    for n in range(FUNCTIONS):
-        slope = -0.5 * t[n + 1]
-        value = t[n] + slope * (w - OFFSET - square)
-        step = np.diff(w)
-        mean, first, last = np.diff(value) / step, slope[:-1], slope[1:]
-        columns += [value[:-1], first, (3 * mean - 2 * first - last) / step]
-        columns += [(first + last - 2 * mean) / step**2]
-    return np.ascontiguousarray(np.stack(columns, 1))
+    t = np.stack(radial(square, alpha))
+    slope = -0.5 * t[1:]
+    value = t[:-1] + slope * (w - OFFSET - square)
+    cubics = hermite(*(torch.from_numpy(x) for x in (w, value, slope)))
+    found: NDArray[np.float64] = cubics.transpose(0, 1).flatten(1).contiguous().numpy()
+    return found
 
 
 def radial(square: NDArray[Any], alpha: float) -> list[NDArray[np.float64]]:

@@ -81,7 +81,13 @@ def tabulate(
         (slope,) = torch.autograd.grad(value.sum(), r)
     slope = slope / (2.0 * r.detach())
     value = value.detach() + slope * (w - OFFSET - square)
-    step = w.diff(dim=1)
+    return Table(hermite(w, value, slope), cutoff)
+
+
+def hermite(w: Tensor, value: Tensor, slope: Tensor) -> Tensor:
+    """Coefficients [n_functions, n_intervals, 4] of the cubics with given values and slopes in r^2
+    [n_functions, n_intervals + 1] at the knots w [n_intervals + 1], or as many rows of them."""
+    step = w.diff(dim=-1)
     mean = value.diff(dim=1) / step
     first, last = slope[:, :-1], slope[:, 1:]
     parts = (
@@ -90,7 +96,7 @@ def tabulate(
         (3.0 * mean - 2.0 * first - last) / step,
         (first + last - 2.0 * mean) / step**2,
     )
-    return Table(torch.stack(parts, 2).contiguous(), cutoff)
+    return torch.stack(parts, 2).contiguous()
 
 
 def interpolated(table: Table, function: Tensor, r: Tensor) -> Tensor:
