@@ -17,6 +17,7 @@ Ensemble = Literal["nve", "nvt", "nvt-nhc", "npt", "npt-scr"]
 ENSEMBLES: tuple[str, ...] = get_args(Ensemble)
 MOVES_CELL = ("npt", "npt-scr")
 DEFAULT_PRESSURE = 1.0  # bar
+DENSITIES = (0.75, 1.3)  # of that of the recipe, what a liquid keeps to
 DYNAMICS, START, SAFETY = "Dynamics", "Start", "What stops a run"
 COMMITTEE, INNER = "Committee", "Multiple time steps"
 HYDROGEN_MASS: dict[str, Any] = {"unit": "amu", "ge": 1.00784, "le": 4}

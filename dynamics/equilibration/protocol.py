@@ -17,9 +17,8 @@ from typing import Any
 
 from pydantic import model_validator
 
-from hff_ase.dynamics.config import MOVES_CELL, MDConfig
+from hff_ase.dynamics.config import DENSITIES, MOVES_CELL, MDConfig
 from hff_ase.dynamics.replicas.config import SEVERAL, ReplicaConfig, ReplicaSettings
-from hff_ase.dynamics.simulation.departures import DENSITIES
 from hff_ase.errors import ConfigError
 from hff_ase.settings import Duration, Given, Settings, TimeConstant, parse_time, setting
 

@@ -10,13 +10,12 @@ import numpy as np
 from ase import Atoms
 
 from hff_ase.dynamics.build.expected import recipe_density
-from hff_ase.dynamics.config import DEFAULT_PRESSURE, MDConfig
+from hff_ase.dynamics.config import DEFAULT_PRESSURE, DENSITIES, MDConfig
 from hff_ase.dynamics.reporters.statistics import average, second_half
 
 ERRORS = 3.0  # of the mean that do not count as far
 KELVIN = 0.02  # of the temperature, that do not either
 BAR = 100.0  # no more does this much pressure
-DENSITIES = (0.75, 1.3)  # of that of the recipe, what a liquid keeps to
 
 
 def departures(
