@@ -38,7 +38,7 @@ from hff_ase.bench.boxes import large_box
 from hff_ase.bench.timing import device_ready
 from hff_ase.dynamics.pimd import PIMDConfig, PIMDRun
 from hff_ase.dynamics.pimd.processes import driver_commands
-from hff_ase.potential import Evaluation
+from hff_ase.passes import Evaluation
 from hff_ase.shared_evaluators import SharedEvaluators
 
 RECIPE = "1.0 M LiPF6 in EC:DMC 1:1 v/v"

@@ -19,7 +19,7 @@ from hff_ase.chain import check_chain
 from hff_ase.checkpoint import ModelInfo, load_model, save_model
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.evaluator import Evaluator
-from hff_ase.importers.bamboo import from_bamboo, published_domain
+from hff_ase.importers.bamboo import from_bamboo, info_of
 from hff_ase.models import model_path
 from hff_ase.potential import HybridPotential
 from hff_ase.precision import on_usual_device
@@ -168,14 +168,7 @@ class HybridFF(Calculator):
             coulomb_method=coulomb_method,
             tolerance=tolerance,
         ).requires_grad_(False)
-        info = ModelInfo(
-            name=Path(path).stem,
-            description="imported BAMBOO checkpoint"
-            + ("" if charge_response else ", forces at fixed charges as published"),
-            provenance="Gong et al., Nat. Mach. Intell. 2025; the checkpoint's own licence holds",
-            trained_with=tuple(name for name, _ in potential.named_terms()),
-            domain=published_domain(),
-        )
+        info = info_of(Path(path).stem, potential, charge_response)
         return cls(
             potential,
             info,

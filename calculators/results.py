@@ -15,7 +15,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError
 from hff_ase.fields import DIPOLES
-from hff_ase.potential import Evaluation
+from hff_ase.passes import Evaluation
 
 __all__ = ["results_to_atoms"]
 

@@ -7,25 +7,29 @@ What is read here is what a state has in all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
 
 import torch
-from ase import Atoms
 from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.calculators.domain_watch import DomainWatch
 from hff_ase.calculators.hybrid import HybridFF
-from hff_ase.errors import ConfigError, StructureError
+from hff_ase.dynamics.torchsim_states import (
+    Systems,
+    batch_of,
+    check_cells,
+    rows_of,
+    structures_of,
+    total_charges,
+)
+from hff_ase.errors import ConfigError
 from hff_ase.evaluator import Evaluator
-from hff_ase.potential import Evaluation
+from hff_ase.passes import Evaluation
 from hff_ase.precision import on_usual_device
-from hff_ase.structures import check_cell
 
 __all__ = ["HybridTorchSimModel"]
 
@@ -39,30 +43,7 @@ except ImportError as error:
 
 DTYPES = (torch.float32, torch.float64)
 METRICS = ("n_edges", "n_atoms_x_density")  # of memory, best first; 0.3 knows only the second
-CHARGE = ("total_charge", "charge")  # what a state may call it
 FAR = float("inf")
-
-
-@dataclass(frozen=True)
-class Systems:
-    """What a state held besides positions and cells, as copies: integrators write in place."""
-
-    numbers: Tensor
-    system: Tensor
-    pbc: Tensor
-    charge: Tensor | None
-    batch: AtomsBatch
-
-    def are(self, state: Any, pbc: Tensor, charge: Tensor | None) -> bool:
-        """Whether a state holds the same systems."""
-        ours = (self.numbers, self.system, self.pbc)
-        if not all(map(_equal, ours, (state.atomic_numbers, state.system_idx, pbc))):
-            return False
-        if not _equal(self.batch.periodic, _periodic(pbc, state.cell)):
-            return False
-        if self.charge is None or charge is None:
-            return self.charge is charge
-        return _equal(self.charge, charge)
 
 
 class HybridTorchSimModel(ModelInterface):
@@ -214,13 +195,12 @@ class HybridTorchSimModel(ModelInterface):
         if state.system_idx is None:
             state.system_idx = torch.zeros_like(state.atomic_numbers, dtype=torch.int64)
         pbc = torch.as_tensor(state.pbc, dtype=torch.bool, device=positions.device)
-        given = (getattr(state, name, None) for name in CHARGE)
-        charge = next((value for value in given if value is not None), None)
+        charge = total_charges(state)
         if self._systems is None or not self._systems.are(state, pbc, charge):
             self._systems = self._meet(state, pbc, charge)
             self._fractions = None
         known = self._systems.batch
-        cell = _rows(state.cell, known.periodic)
+        cell = rows_of(state.cell, known.periodic)
         return known.moved(self._unwrapped(positions.double(), cell, known), cell)
 
     def _unwrapped(self, positions: Tensor, cell: Tensor, systems: AtomsBatch) -> Tensor:
@@ -240,77 +220,8 @@ class HybridTorchSimModel(ModelInterface):
 
     def _meet(self, state: Any, pbc: Tensor, charge: Tensor | None) -> Systems:
         """Check systems that were not the last ones."""
-        cell, system = state.cell.detach(), state.system_idx
-        n_systems = cell.shape[0]
-        periodic = _periodic(pbc, cell)
-        total = torch.zeros(n_systems, dtype=torch.float64, device=cell.device)
-        if charge is not None:
-            if charge.numel() != n_systems or not bool(torch.isfinite(charge).all()):
-                raise StructureError(
-                    f"expected a finite charge for each of {n_systems} systems, got "
-                    f"{charge.tolist()!s:.60}"
-                )
-            total = charge.detach().double().reshape(n_systems)
-        batch = AtomsBatch(
-            positions=state.positions.detach().double(),
-            numbers=state.atomic_numbers.long(),
-            system=system.long(),
-            cell=_rows(cell, periodic),
-            periodic=periodic,
-            charge=total.clone(),
-        )
-        if bool((batch.system.diff() < 0).any()) or not bool((batch.counts > 0).all()):
-            raise StructureError("expected the atoms of each system together, in order, got others")
+        batch = batch_of(state, pbc, charge)
         self.potential.check_elements(batch)
-        for index in torch.nonzero(_odd(batch)).flatten().tolist():
-            check_cell(batch.cell[index].cpu().numpy(), f" (system {index})")
-        self.domain_watch.look(_structures(batch))
-        return Systems(
-            numbers=state.atomic_numbers.clone(),
-            system=system.clone(),
-            pbc=pbc.clone(),
-            charge=None if charge is None else charge.clone(),
-            batch=batch,
-        )
-
-
-def _structures(batch: AtomsBatch) -> Iterator[Atoms]:
-    """The systems of a batch, one after the other."""
-    numbers, positions, cells = (
-        x.cpu().numpy() for x in (batch.numbers, batch.positions, batch.cell)
-    )
-    ends = batch.counts.cumsum(0).tolist()
-    for index, (start, end) in enumerate(pairwise([0, *ends])):
-        pbc = bool(batch.periodic[index])
-        cell = cells[index] if pbc else None
-        atoms = Atoms(numbers[start:end], positions[start:end], cell=cell, pbc=pbc)
-        atoms.info["charge"] = float(batch.charge[index])
-        yield atoms
-
-
-def _equal(a: Tensor, b: Tensor) -> bool:
-    return a.device == b.device and torch.equal(a, b)
-
-
-def _periodic(pbc: Tensor, cell: Tensor) -> Tensor:
-    """Which systems are periodic, bool [n_systems], from one flag, one per axis or one per system
-    and axis."""
-    axes = pbc.expand(cell.shape[0], 3)
-    if bool((axes.any(1) != axes.all(1)).any()):
-        raise StructureError(
-            "expected periodic boundaries in all three directions or in none, got "
-            f"pbc={pbc.tolist()!s:.60}"
-        )
-    return axes.all(1) & (cell != 0).flatten(1).any(1)
-
-
-def _rows(cell: Tensor, periodic: Tensor) -> Tensor:
-    """Cells [n_systems, 3, 3] with lattice vectors as rows, the identity for molecules."""
-    rows = cell.detach().double().mT
-    return torch.where(periodic[:, None, None], rows, torch.eye(3, device=cell.device).double())
-
-
-def _odd(batch: AtomsBatch) -> Tensor:
-    """Systems whose cell is flat, left-handed or not finite, bool [n_systems]."""
-    size = torch.linalg.vector_norm(batch.cell, dim=-1).prod(-1).clamp(min=1.0)
-    return ~(torch.linalg.det(batch.cell) > 1e-6 * size)
+        check_cells(batch)
+        self.domain_watch.look(structures_of(batch))
+        return Systems.of(state, pbc, charge, batch)

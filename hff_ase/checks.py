@@ -11,7 +11,7 @@ import torch
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import StructureError
 from hff_ase.pair_source import PairSource
-from hff_ase.potential import Evaluation
+from hff_ase.passes import Evaluation
 
 OVERLAP = 0.2  # Angstrom: two nuclei this close are a broken structure, not a configuration
 

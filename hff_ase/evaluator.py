@@ -23,8 +23,9 @@ from hff_ase.neighbors import NeighborList
 from hff_ase.pair_source import PairSource
 from hff_ase.pairs import PairIndex
 from hff_ase.parameter_gradients import parameter_gradients
+from hff_ase.passes import Evaluation, Wanted
 from hff_ase.place import build_at, check_state, place_of
-from hff_ase.potential import Evaluation, HybridPotential, Wanted
+from hff_ase.potential import HybridPotential
 from hff_ase.precision import on_usual_device
 
 __all__ = ["Evaluator"]

@@ -15,7 +15,8 @@ from hff_ase.errors import ConfigError
 from hff_ase.kept import LiveParameters
 from hff_ase.kernels.networks import differentiable_parameters
 from hff_ase.pair_source import PairSource
-from hff_ase.potential import Evaluation, HybridPotential, Wanted
+from hff_ase.passes import Evaluation, Wanted
+from hff_ase.potential import HybridPotential
 from hff_ase.terms.pairwise import ElementPairTerm
 from hff_ase.terms.short_range import ShortRange
 

@@ -9,8 +9,9 @@ import numpy as np
 from hff_ase.batch import AtomsBatch
 from hff_ase.evaluator import Evaluator
 from hff_ase.neighbors import NeighborList
+from hff_ase.passes import Evaluation
 from hff_ase.place import build_at, check_state, place_of
-from hff_ase.potential import Evaluation, HybridPotential
+from hff_ase.potential import HybridPotential
 
 __all__ = ["SharedEvaluators"]
 

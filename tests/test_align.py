@@ -23,7 +23,7 @@ from hff_ase.calculators.finetune.targets import Target
 from hff_ase.checkpoint import ModelInfo
 from hff_ase.errors import ConfigError
 from hff_ase.evaluator import Evaluator
-from hff_ase.potential import Evaluation
+from hff_ase.passes import Evaluation
 from hff_ase.training.gradients import backward_of
 from hff_ase.units import BAR, GRAM_PER_CM3
 

@@ -17,7 +17,8 @@ from hff_ase.longrange.bspline import Grid, Interpolate, SpreadCharges
 from hff_ase.longrange.ewald import ReciprocalEwald
 from hff_ase.longrange.pme import ReciprocalPME
 from hff_ase.neighborhood import Neighborhood
-from hff_ase.potential import Evaluation, HybridPotential
+from hff_ase.passes import Evaluation
+from hff_ase.potential import HybridPotential
 from hff_ase.terms.coulomb import Coulomb
 from hff_ase.terms.term import Fields, Term
 from hff_ase.units import COULOMB_CONSTANT

@@ -17,7 +17,8 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.neighborhood import Neighborhood
 from hff_ase.pairs import PairRequest, Pairs
-from hff_ase.potential import Evaluation, HybridPotential
+from hff_ase.passes import Evaluation
+from hff_ase.potential import HybridPotential
 from hff_ase.terms.dispersion import D3Dispersion
 from hff_ase.terms.dispersion.coordination import reference_weights
 from hff_ase.terms.dispersion.presets import PRESETS

@@ -16,7 +16,8 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.domain_pairs import DomainPairs, points_of
 from hff_ase.evaluator import Evaluator
 from hff_ase.pairs import PairRequest, index_of
-from hff_ase.potential import Evaluation, HybridPotential
+from hff_ase.passes import Evaluation
+from hff_ase.potential import HybridPotential
 from hff_ase.terms.coulomb import Coulomb
 
 NEAR, REACH = 5.0, 10.0

@@ -16,7 +16,8 @@ from hff_ase.kernels.cubics import TOLERANCE
 from hff_ase.kernels.networks import fused_form
 from hff_ase.kernels.threads import FEWEST
 from hff_ase.nets.e3 import E3Net
-from hff_ase.potential import HybridPotential, Wanted
+from hff_ase.passes import Wanted
+from hff_ase.potential import HybridPotential
 from hff_ase.terms.short_range import ShortRange
 
 pytest.importorskip("numba")

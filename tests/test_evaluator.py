@@ -19,7 +19,8 @@ from hff_ase.errors import ConfigError
 from hff_ase.evaluator import Evaluator
 from hff_ase.models import model_path
 from hff_ase.parameters import declared, matching, parameter_names
-from hff_ase.potential import Evaluation, HybridPotential, Wanted
+from hff_ase.passes import Evaluation, Wanted
+from hff_ase.potential import HybridPotential
 from hff_ase.terms.coulomb import Coulomb
 from hff_ase.testing import ionic_box
 

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from hff_ase.calculators import HybridFF
 from hff_ase.cli import app
 from hff_ase.errors import CheckpointError
-from hff_ase.importers.phyneo import KJ, example, frames_of, from_phyneo, read_xml
+from hff_ase.importers.phyneo import KJ, example, frames_of, from_phyneo
+from hff_ase.importers.phyneo_xml import read_xml
 from hff_ase.importers.sgnn import read_weights
 from hff_ase.terms import BondNetwork, FixedMultipoles, SlaterPairs
 

@@ -13,7 +13,8 @@ from conftest import make_potential, salt_box, water
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.data.labels import Frame, collate, labels_of
-from hff_ase.potential import Evaluation, HybridPotential
+from hff_ase.passes import Evaluation
+from hff_ase.potential import HybridPotential
 from hff_ase.terms.coulomb import Coulomb
 from hff_ase.terms.predicted_charges import PredictedCharges
 from hff_ase.training.losses import (

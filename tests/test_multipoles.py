@@ -24,7 +24,8 @@ from hff_ase.errors import ConfigError, StructureError
 from hff_ase.evaluator import Evaluator
 from hff_ase.longrange.induction.pairs import Near, Sites
 from hff_ase.parameters import declared, set_values, values
-from hff_ase.potential import Evaluation, HybridPotential
+from hff_ase.passes import Evaluation
+from hff_ase.potential import HybridPotential
 from hff_ase.terms import FixedMultipoles, MultipoleInduction, Multipoles
 from hff_ase.units import COULOMB_CONSTANT
 

@@ -20,7 +20,8 @@ from hff_ase.kernels.pair.tables import tabulate
 from hff_ase.neighborhood import Neighborhood
 from hff_ase.neighbors import NeighborList
 from hff_ase.pairs import PairRequest
-from hff_ase.potential import Evaluation, HybridPotential
+from hff_ase.passes import Evaluation
+from hff_ase.potential import HybridPotential
 from hff_ase.terms.bamboo_dispersion import BambooDispersion
 from hff_ase.terms.coulomb import Coulomb
 from hff_ase.terms.dispersion import D3Dispersion

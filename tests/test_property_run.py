@@ -15,7 +15,6 @@ import pytest
 from toy_equilibration import calculator
 from toy_properties import builder, request, resume, start
 
-from hff_ase.dynamics.config import parse_time
 from hff_ase.dynamics.observables.observable import Observable
 from hff_ase.dynamics.observables.topology import topology_of
 from hff_ase.dynamics.properties.expectations import Sizes, expect, expect_again
@@ -40,6 +39,7 @@ from hff_ase.errors import (
     SimulationError,
     StoppedError,
 )
+from hff_ase.settings import parse_time
 
 PROGRAM = Path(__file__).with_name("toy_properties.py")
 POINT = "argon-95K"

@@ -15,7 +15,8 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.neighborhood import Neighborhood
 from hff_ase.pairs import PairRequest
-from hff_ase.potential import Evaluation, HybridPotential
+from hff_ase.passes import Evaluation
+from hff_ase.potential import HybridPotential
 from hff_ase.terms.qeq import FeatureQEq, QEq
 from hff_ase.terms.qeq_parameters import RAPPE_GODDARD, rappe_goddard
 from hff_ase.terms.short_range import ShortRange

@@ -23,7 +23,8 @@ from hff_ase.longrange.qeq.preconditioner import charge_inverse
 from hff_ase.memory import History, predictor
 from hff_ase.neighborhood import Neighborhood
 from hff_ase.neighbors import NeighborList
-from hff_ase.potential import Evaluation, HybridPotential
+from hff_ase.passes import Evaluation
+from hff_ase.potential import HybridPotential
 from hff_ase.terms.qeq import QEq
 from hff_ase.terms.qeq_parameters import rappe_goddard
 from hff_ase.terms.term import Fields, Term

@@ -13,7 +13,8 @@ from ase.data import covalent_radii
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.errors import ConfigError, StructureError
-from hff_ase.potential import Evaluation, HybridPotential
+from hff_ase.passes import Evaluation
+from hff_ase.potential import HybridPotential
 from hff_ase.terms.repulsion import ZBL
 
 KERNELS = ["reference", "auto"]

@@ -19,7 +19,8 @@ from hff_ase.errors import ConfigError
 from hff_ase.evaluator import Evaluator
 from hff_ase.files import write_whole
 from hff_ase.neighbors import NeighborList
-from hff_ase.potential import Evaluation, HybridPotential
+from hff_ase.passes import Evaluation
+from hff_ase.potential import HybridPotential
 from hff_ase.training.displaced import JoinedList
 from hff_ase.training.fit_config import AlignSettings
 from hff_ase.training.gradients import SKIN, backward_of

@@ -18,7 +18,8 @@ from hff_ase.dynamics.lammps.exchange import Link, MPIHalo
 from hff_ase.dynamics.lammps.long_range import LongRange
 from hff_ase.dynamics.lammps.owners import owners_of
 from hff_ase.evaluator import Evaluator
-from hff_ase.potential import Evaluation, HybridPotential
+from hff_ase.passes import Evaluation
+from hff_ase.potential import HybridPotential
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.calculators import HybridFF
 from hff_ase.calculators.committee import can_share
 from hff_ase.errors import ConfigError, StructureError
-from hff_ase.potential import Evaluation
+from hff_ase.passes import Evaluation
 from hff_ase.shared_evaluators import SharedEvaluators
 from hff_ase.structures import check_cell
 

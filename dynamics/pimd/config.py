@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import field_validator, model_validator
 
-from hff_ase.dynamics.config import DYNAMICS, INNER, START, RunSettings
+from hff_ase.dynamics.run_config import DYNAMICS, INNER, START, RunSettings
 from hff_ase.errors import ConfigError
 from hff_ase.settings import parse_time, setting
 from hff_ase.settings.common import OUTPUT

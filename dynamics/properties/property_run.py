@@ -6,8 +6,6 @@ PropertyRun.start("run", request).run()
 
 from __future__ import annotations
 
-import json
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,15 +15,13 @@ from typing import Any
 
 from rich.console import Console
 
-from hff_ase.dynamics.config import parse_time
 from hff_ase.dynamics.properties.analysis import Analysis, analyse
 from hff_ase.dynamics.properties.fits import fits_of
-from hff_ase.dynamics.properties.folders import read_folder
 from hff_ase.dynamics.properties.page.render import REPORT, write_report
 from hff_ase.dynamics.properties.planning import Lengths, lengths_of, load, measure_speed
+from hff_ase.dynamics.properties.progress import folder_of, note, notes_of, states_of_run
 from hff_ase.dynamics.properties.request import MAY_CHANGE, REQUEST, Point, Request, read_request
 from hff_ase.dynamics.properties.stages import (
-    EQUILIBRATE,
     NPT,
     NVT,
     Builder,
@@ -35,15 +31,11 @@ from hff_ase.dynamics.properties.stages import (
     equilibrated,
     packed,
 )
-from hff_ase.dynamics.properties.state import GAS, PRESSURE, VOLUME, StatePoint
+from hff_ase.dynamics.properties.state import StatePoint
 from hff_ase.dynamics.properties.table import as_dict, write_analysis
-from hff_ase.dynamics.reporters.growing_file import write_atomically
-from hff_ase.dynamics.reporters.run_folder import CONFIG
 from hff_ase.errors import ConfigError, SimulationError, StoppedError
 
 __all__ = ["PropertyRun"]
-
-PROGRESS = "progress.json"
 
 
 class PropertyRun:
@@ -142,8 +134,7 @@ class PropertyRun:
 
     def place(self, point: Point) -> Path:
         """The folder of a state point."""
-        liquid = re.sub(r"[^A-Za-z0-9.]+", "-", point.recipe).strip("-")
-        return self.folder / f"{liquid}-{point.temperature:g}K"
+        return folder_of(self.folder, point)
 
     def run(self) -> Analysis:
         """Continue with every state point to its end, analyse and write the page.
@@ -194,11 +185,11 @@ class PropertyRun:
         boxes = packed(place, point, self.request, self._builder)
         lengths = self._lengths(place, boxes, hours)
         request = self.request.with_lengths(lengths.npt, lengths.nvt, lengths.settle)
-        notes = self._notes(place)
+        notes = notes_of(place)
         calc = self._calculator()
         if "equilibrate" not in notes:
             told = equilibrated(place, boxes, point, request, calc, self._console)
-            self._note(place, "equilibrate", told)
+            note(place, "equilibrate", told)
             if told != "settled":
                 self._say(f"continuing anyway: {told}")
         for name, carry_on in ((NPT, at_constant_pressure), (NVT, at_constant_volume)):
@@ -228,7 +219,7 @@ class PropertyRun:
 
     def _lengths(self, place: Path, boxes: list[Any], hours: float | None) -> Lengths:
         """Lengths of production, chosen once for a state point and kept in its folder."""
-        kept = self._notes(place).get("lengths")
+        kept = notes_of(place).get("lengths")
         if kept is not None:
             return Lengths(**kept)
         request = self.request
@@ -241,7 +232,7 @@ class PropertyRun:
                 f"{1e3 * speed:.3g} ms/step for {len(boxes)} boxes: {lengths.npt} at constant "
                 f"pressure, {lengths.nvt} at constant volume"
             )
-        self._note(place, "lengths", vars(lengths))
+        note(place, "lengths", vars(lengths))
         return lengths
 
     # --- bookkeeping --------------------------------------------------------------------------
@@ -261,67 +252,6 @@ class PropertyRun:
         """Hours of this sitting."""
         return (time.monotonic() - self._started) / 3600.0
 
-    def _notes(self, place: Path) -> dict[str, Any]:
-        """What is known of a state point."""
-        try:
-            return dict(json.loads((place / PROGRESS).read_text(encoding="utf-8")))
-        except OSError:
-            return {}
-
-    def _note(self, place: Path, name: str, value: Any) -> None:
-        content = {**self._notes(place), name: value}
-        write_atomically(place / PROGRESS, (json.dumps(content, indent=1) + "\n").encode())
-
     def _say(self, message: str) -> None:
         if self.request.progress:
             self._console.print(message, markup=False, highlight=False, soft_wrap=True)
-
-
-def states_of_run(folder: Path, request: Request | None = None) -> list[StatePoint]:
-    """State points of a run of ``hff properties``, as far as they have come.
-
-    Raises:
-        ConfigError: no such run.
-        SimulationError: nothing has been run yet.
-    """
-    asked = request or read_request(folder)
-    run = PropertyRun(folder, asked)
-    found = [state for point in asked.points if (state := _state(run, point)) is not None]
-    if not found:
-        raise SimulationError(f"expected runs that have begun in {folder}, got none yet")
-    return found
-
-
-def _state(run: PropertyRun, point: Point) -> StatePoint | None:
-    """What there is of one point; None where no stage has written anything."""
-    place, parts = run.place(point), {}
-    for name in (EQUILIBRATE, NPT, NVT):
-        if (place / name / CONFIG).is_file():
-            skip = 1e-3 * parse_time(run.request.settle) if name == NVT else 0.0
-            parts[name] = read_folder(place / name, recipe=point.recipe, skip=skip)[0]
-    if not parts:
-        return None
-    pressure = parts.get(NPT) or parts.get(EQUILIBRATE)
-    stretches = tuple(pressure.held(PRESSURE)) if pressure else ()
-    notes = [note for note in (pressure.notes if pressure else ()) if "have not settled" in note]
-    about = dict(next(reversed(parts.values())).about)
-    if NVT in parts:
-        stretches += parts[NVT].held(VOLUME)
-    if (place / GAS / CONFIG).is_file():
-        from hff_ase.dynamics.properties.gas_stage import gas_stretches
-
-        stretches += gas_stretches(place)
-    told = run._notes(place).get("equilibrate", "settled")
-    if told != "settled":
-        notes.append(told)
-    about["stages"] = {name: part.about["stages"] for name, part in parts.items()}
-    about["folder"] = str(place)
-    return StatePoint(
-        point.name,
-        point.temperature,
-        stretches,
-        point.recipe,
-        run.request.pressure,
-        about,
-        tuple(dict.fromkeys(notes)),
-    )

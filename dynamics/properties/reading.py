@@ -101,7 +101,7 @@ def _joined(one: StatePoint, other: StatePoint) -> StatePoint:
 def states_of(folder: Path, given: Reading) -> list[StatePoint]:
     """State points of a run, or all of ``hff properties``."""
     if (folder / REQUEST).is_file():
-        from hff_ase.dynamics.properties.property_run import states_of_run
+        from hff_ase.dynamics.properties.progress import states_of_run
 
         return states_of_run(folder)
     options = {"recipe": given.recipe, "charges": given.charges, "skip": given.skip}

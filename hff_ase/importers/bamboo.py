@@ -17,6 +17,7 @@ import torch
 from ase.data import atomic_numbers
 from torch import Tensor, nn
 
+from hff_ase.checkpoint import ModelInfo
 from hff_ase.domain import Domain
 from hff_ase.domain_json import domain_from_dict
 from hff_ase.errors import CheckpointError
@@ -199,6 +200,18 @@ def _mlp_of(arrays: Reader, prefix: str, x: Tensor) -> Tensor:
     arrays.fill(head, prefix)
     with torch.no_grad():
         return head(x)[:, 0]
+
+
+def info_of(name: str, potential: HybridPotential, charge_response: bool) -> ModelInfo:
+    """What an imported checkpoint is: source, licence, and the molecules that it is for."""
+    return ModelInfo(
+        name=name,
+        description="imported BAMBOO checkpoint"
+        + ("" if charge_response else ", forces at fixed charges as published"),
+        provenance="Gong et al., Nat. Mach. Intell. 2025; the checkpoint's own licence holds",
+        trained_with=tuple(term for term, _ in potential.named_terms()),
+        domain=published_domain(),
+    )
 
 
 def published_domain() -> Domain:

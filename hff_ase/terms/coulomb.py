@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,14 +20,12 @@ from hff_ase.kernels.explicit import given_gradient
 from hff_ase.kernels.pair import pair_sums
 from hff_ase.kernels.pair.tables import Table, tabulate
 from hff_ase.longrange.ewald import (
-    ReciprocalEwald,
     explicit_corrections,
     potential_corrections,
     splitting_parameter,
 )
-from hff_ase.longrange.lattice import SmoothSum
 from hff_ase.longrange.pairs import Kernel, PairPotential, sum_pairs
-from hff_ase.longrange.pme import ReciprocalPME
+from hff_ase.longrange.reciprocal import reciprocal_sum
 from hff_ase.neighborhood import Neighborhood
 from hff_ase.pairs import PairRequest, Pairs
 from hff_ase.terms.pairwise import KernelInput, following_pair_term
@@ -35,40 +33,6 @@ from hff_ase.terms.term import Fields, Term
 from hff_ase.units import COULOMB_CONSTANT
 
 _TABLES: Kept[Table] = Kept()
-
-
-class ReciprocalSum(Protocol):
-    """The smooth part of 1/r in a periodic box, by whatever method."""
-
-    def prepare(self, batch: AtomsBatch) -> Any:
-        """Choose wave vectors or a mesh; kept until the next rebuild of the neighbour list."""
-
-    def potential(self, batch: AtomsBatch, charges: Tensor, plan: Any) -> Tensor:
-        """phi [n_atoms] in e/Angstrom, self-interaction included."""
-
-    def explicit(
-        self,
-        batch: AtomsBatch,
-        charges: Tensor,
-        plan: Any,
-        halo: Halo | None = None,
-        made: list[Any] | None = None,
-    ) -> SmoothSum:
-        """The same with the derivatives of its energy, without a graph; with a halo of the own
-        atoms of one process among the charges of all. A sum over meshes is added to ``made``."""
-
-
-def reciprocal_sum(method: str, alpha: float, tolerance: float) -> ReciprocalSum:
-    """The summation method of a name.
-
-    Raises:
-        ConfigError: another name.
-    """
-    if method == "ewald":
-        return ReciprocalEwald(alpha, tolerance)
-    if method == "pme":
-        return ReciprocalPME(alpha, tolerance)
-    raise ConfigError(f"expected the Coulomb method 'ewald' or 'pme', got {method!r}")
 
 
 def damping_range(r0: float, sharpness: float) -> float:

@@ -26,7 +26,6 @@ from hff_ase.pairs import Pairs
 from hff_ase.terms.induced_dipoles import DipolePlan, InducedDipoles
 from hff_ase.terms.slater import BEYOND_FIVE
 from hff_ase.terms.term import Fields
-from hff_ase.units import COULOMB_CONSTANT
 
 THOLE = {"linear": 5.0, "cubic": 0.39}
 
@@ -51,8 +50,8 @@ class MultipoleInduction(InducedDipoles):
             one parameter is both.
         form: of the damping, "linear" or "cubic".
         thole: a; by default 5 (linear) or 0.39 (cubic).
-        factors, cutoff, tolerance, prefactor, max_atoms, solver, dipole_tolerance, method: see
-            `InducedDipoles`.
+        factors: s for atoms 1, 2, 3 ... bonds apart.
+        **settings: the other arguments of `InducedDipoles`, with its defaults.
 
     Raises:
         ConfigError: an unknown form, or as `InducedDipoles`.
@@ -68,29 +67,12 @@ class MultipoleInduction(InducedDipoles):
         form: str = "linear",
         thole: float | None = None,
         factors: Sequence[float] = BEYOND_FIVE,
-        cutoff: float = 9.0,
-        tolerance: float = 1e-6,
-        prefactor: float = COULOMB_CONSTANT,
-        max_atoms: int = 1500,
-        solver: str = "auto",
-        dipole_tolerance: float = 1e-6,
-        method: str = "pme",
+        **settings: Any,
     ) -> None:
         if form not in FORMS:
             raise ConfigError(f"expected a form of damping among {', '.join(FORMS)}, got {form!r}")
         entries = [{"damping": entry.get("polarizability"), **entry} for entry in molecules]
-        super().__init__(
-            entries,
-            THOLE[form] if thole is None else thole,
-            factors,
-            cutoff,
-            tolerance,
-            prefactor,
-            max_atoms,
-            solver,
-            dipole_tolerance,
-            method,
-        )
+        super().__init__(entries, THOLE[form] if thole is None else thole, factors, **settings)
         self.form = form
         self.one_volume = not any("damping" in entry for entry in molecules)
         if self.one_volume:

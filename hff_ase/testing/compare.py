@@ -11,7 +11,8 @@ from ase import Atoms
 from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
-from hff_ase.potential import Evaluation, HybridPotential
+from hff_ase.passes import Evaluation
+from hff_ase.potential import HybridPotential
 from hff_ase.testing.structures import ELEMENTS, sample_structures
 
 Arrays = dict[str, np.ndarray]

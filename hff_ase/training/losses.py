@@ -11,7 +11,8 @@ from torch import Tensor
 from hff_ase.batch import AtomsBatch
 from hff_ase.data.labels import PROPERTIES, Labels
 from hff_ase.pair_source import PairSource
-from hff_ase.potential import Evaluation, HybridPotential
+from hff_ase.passes import Evaluation
+from hff_ase.potential import HybridPotential
 from hff_ase.units import COULOMB_CONSTANT
 
 __all__ = [

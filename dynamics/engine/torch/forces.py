@@ -10,7 +10,8 @@ from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
 from hff_ase.evaluator import Evaluator
-from hff_ase.potential import Evaluation, HybridPotential
+from hff_ase.passes import Evaluation
+from hff_ase.potential import HybridPotential
 
 INNER = "inner_"  # before the names of a second list in a checkpoint
 

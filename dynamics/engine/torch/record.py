@@ -9,7 +9,7 @@ from torch import Tensor
 from hff_ase.dynamics.engine.limits import Limits
 from hff_ase.dynamics.engine.torch.integrators.velocity_verlet import Integrator
 from hff_ase.dynamics.engine.torch.state import Conditions, State, volume
-from hff_ase.potential import Evaluation
+from hff_ase.passes import Evaluation
 
 TENSOR = tuple(f"pressure_{plane}" for plane in ("xx", "yy", "zz", "yz", "xz", "xy"))
 VOIGT = (0, 4, 8, 5, 2, 1)  # where those planes are among nine

@@ -9,7 +9,7 @@ from ase import units
 from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
-from hff_ase.potential import Evaluation
+from hff_ase.passes import Evaluation
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from hff_ase.dynamics.engine.torch.integrators.velocity_verlet import Integrator
 from hff_ase.dynamics.engine.torch.noise import Noise
 from hff_ase.dynamics.engine.torch.record import COLUMNS, column_names, measure
 from hff_ase.dynamics.engine.torch.state import State, forces_and_stress
-from hff_ase.potential import Evaluation
+from hff_ase.passes import Evaluation
 from hff_ase.terms.uniform_field import clocks_of
 
 NOISE_AHEAD = 2**16  # atom steps; drawn together, because small tensors cost as much as large ones

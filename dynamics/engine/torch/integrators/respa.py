@@ -32,7 +32,7 @@ from hff_ase.dynamics.engine.torch.state import (
     forces_and_stress,
     with_evaluation,
 )
-from hff_ase.potential import Evaluation
+from hff_ase.passes import Evaluation
 
 
 @dataclass(frozen=True)

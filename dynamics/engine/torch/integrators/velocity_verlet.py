@@ -23,7 +23,7 @@ from torch import Tensor
 from hff_ase.batch import AtomsBatch
 from hff_ase.dynamics.engine.torch.forces import Forces
 from hff_ase.dynamics.engine.torch.state import Conditions, State, with_evaluation
-from hff_ase.potential import Evaluation
+from hff_ase.passes import Evaluation
 
 Evaluate = Callable[[Forces, AtomsBatch], Evaluation]  # of the loop, checked now or later
 
