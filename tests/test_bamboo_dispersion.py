@@ -93,9 +93,12 @@ def quiet_cutoff(atoms: Atoms) -> float:
 
 
 @pytest.mark.parametrize("kernels", ["reference", "auto"])
-def test_forces_and_stress_are_derivatives(kernels: str) -> None:
+@pytest.mark.parametrize("switch_width", [0.0, 1.5])
+def test_forces_and_stress_are_derivatives(kernels: str, switch_width: float) -> None:
     atoms = dense_box()
-    potential = HybridPotential({"d": BambooDispersion(C6, R0, cutoff=quiet_cutoff(atoms))})
+    cutoff = 7.0 if switch_width else quiet_cutoff(atoms)
+    term = BambooDispersion(C6, R0, cutoff=cutoff, switch_width=switch_width)
+    potential = HybridPotential({"d": term})
     potential.use_kernels(kernels)
 
     def energy(changed: Atoms) -> float:
@@ -124,6 +127,29 @@ def test_forces_and_stress_are_derivatives(kernels: str) -> None:
             ends.append(energy(moved))
         slope = (ends[0] - ends[1]) / (2 * step) / atoms.get_volume()
         assert float(result.stress[0, a, b]) == pytest.approx(slope, abs=1e-6)
+
+
+def test_a_switch_changes_nothing_before_it_but_the_shift_and_ends_smoothly() -> None:
+    sharp = HybridPotential({"d": BambooDispersion(C6, R0, cutoff=7.0)})
+    smooth = HybridPotential({"d": BambooDispersion(C6, R0, cutoff=7.0, switch_width=1.0)})
+
+    def of(potential: HybridPotential, distance: float) -> tuple[float, float]:
+        result = potential(AtomsBatch.from_atoms(Atoms("LiC", [[0, 0, 0], [distance, 0, 0]])))
+        return float(result.energy), float(result.forces[1, 0])
+
+    shift = np.sqrt(C6["Li"] * C6["C"]) * 7.0**-6
+    for distance in (3.0, 5.9):
+        (before, force), (after, same) = of(sharp, distance), of(smooth, distance)
+        assert after == pytest.approx(before - shift, abs=1e-12)
+        assert same == pytest.approx(force, abs=1e-12)
+    energy, force = of(smooth, 7.0 - 1e-3)
+    assert abs(energy) < 1e-8 * shift * 100 and abs(force) < 1e-4 * abs(of(sharp, 6.999)[1])
+
+
+def test_the_note_of_the_bare_cut_is_that_of_a_bare_cut() -> None:
+    sharp, smooth = (BambooDispersion(C6, R0, switch_width=width) for width in (0.0, 1.0))
+    assert "bare cut" in sharp.note_for(sharp.config())
+    assert not smooth.note_for(smooth.config())
 
 
 class Untrimmed(Neighborhood):
@@ -168,6 +194,8 @@ def test_refuses_what_it_cannot_do() -> None:
         BambooDispersion({"H": -1.0}, {"H": 2.0})
     with pytest.raises(ConfigError, match="positive cutoff"):
         BambooDispersion(C6, R0, cutoff=0.0)
+    with pytest.raises(ConfigError, match="switch_width < cutoff"):
+        BambooDispersion(C6, R0, cutoff=5.0, switch_width=6.0)
     potential = HybridPotential({"d": BambooDispersion(C6, R0)})
     with pytest.raises(StructureError, match=r"got Na \(atom 1\)"):
         potential(AtomsBatch.from_atoms(Atoms("HNa", [[0, 0, 0], [0, 0, 2]])))

@@ -64,6 +64,7 @@ TERMS: dict[str, Callable[[], dict[str, Term]]] = {
     "Coulomb, damped": lambda: {"coulomb": coulomb(damping=(2.2, 18.7))},
     "Coulomb, bare": lambda: {"coulomb": coulomb()},
     "BAMBOO": lambda: {"d": BambooDispersion(C6, R0, cutoff=CUTOFF)},
+    "BAMBOO, switched": lambda: {"d": BambooDispersion(C6, R0, cutoff=CUTOFF, switch_width=1.0)},
     "ZBL": lambda: {"zbl": ZBL(scale=1.0)},
     **{
         f"D3 {damping}, {width}": lambda d=damping, w=width: {"d": d3(d, w)}  # type: ignore[misc]

@@ -164,7 +164,13 @@ def test_mixtures_come_before_the_training_they_are_given_for(
     monkeypatch.setattr(make, "sampled", sampled)
     monkeypatch.setattr(make, "write_labelled", write_labelled)
     args = argparse.Namespace(
-        work=tmp_path, rounds=1, mixtures=[0, 3, 5], clusters=0, atoms=200, hours=[0.1] * 5
+        work=tmp_path,
+        rounds=1,
+        mixtures=[0, 3, 5],
+        clusters=0,
+        distorted=0,
+        atoms=200,
+        hours=[0.1] * 5,
     )
     for number in range(1, 5):
         make.add_wide(args, number, Path("model.hff"), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import typer
@@ -72,14 +73,15 @@ def _as_text(name: str, description: dict[str, Any]) -> str:
     terms = ", ".join(f"{term['name']} ({term['kind']})" for term in description["terms"])
     lines.append(f"  terms      {terms}")
     lines += [f"  {key:<10} {about[key]}" for key in ("provenance", "licence") if about.get(key)]
-    kinds = [term["kind"] for term in description["terms"]]
-    lines += [f"  note       {note}" for note in notes_of(kinds)]
+    lines += [f"  note       {note}" for note in notes_of(description["terms"])]
     lines.append(f"  written by hff_ase {description['package_version']}")
     return "\n".join(lines)
 
 
-def notes_of(kinds: list[str]) -> list[str]:
-    """Notes of the terms of a model."""
+def notes_of(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Notes of the terms of a model, as its file describes them."""
     from hff_ase.terms import TERMS
 
-    return [TERMS[kind].note for kind in kinds if kind in TERMS and TERMS[kind].note]
+    known = (entry for entry in entries if entry["kind"] in TERMS)
+    notes = [TERMS[entry["kind"]].note_for(entry["config"]) for entry in known]
+    return [note for note in notes if note]

@@ -24,6 +24,7 @@ from hff_ase.terms.pairwise import (
     PresentElements,
     present_elements,
     share_pairs,
+    switch_off,
 )
 from hff_ase.terms.species import SpeciesIndex
 
@@ -40,6 +41,8 @@ class BambooDispersion(ElementPairTerm):
     with r in Angstrom (Gong et al., Nat. Mach. Intell. 2025; the form is that of D3(CSO),
     Schroeder et al., JCTC 11, 3163 (2015), with parameters of its own). The shift at the cutoff
     is that of the undamped energy, as published: a small step in the energy and the force stays.
+    With a ``switch_width`` there is no shift: the energy goes to zero before the cutoff with two
+    continuous derivatives (`switch_off`), and the stress of a liquid is dE/dV exactly.
 
     Args:
         c6: C_i per chemical symbol, eV Angstrom^6.
@@ -47,10 +50,11 @@ class BambooDispersion(ElementPairTerm):
         s6, a1, a2: dimensionless.
         a4: damping length, Angstrom.
         cutoff: Angstrom.
+        switch_width: Angstrom; 0 for the bare cut.
 
     Raises:
-        ConfigError: different elements in the two tables, a negative entry or a cutoff that is
-            not positive.
+        ConfigError: different elements in the two tables, a negative entry, a cutoff that is
+            not positive or a switch that is wider.
     """
 
     kind = "bamboo_dispersion"
@@ -63,6 +67,11 @@ class BambooDispersion(ElementPairTerm):
     radius: Tensor
     known: Tensor
 
+    @classmethod
+    def note_for(cls, arguments: Mapping[str, Any]) -> str:
+        """That of the bare cut, where there is one."""
+        return "" if arguments.get("switch_width") else cls.note
+
     def __init__(
         self,
         c6: Mapping[str, float],
@@ -72,6 +81,7 @@ class BambooDispersion(ElementPairTerm):
         a2: float = 2.5,
         a4: float = 4.5,
         cutoff: float = 10.0,
+        switch_width: float = 0.0,
     ) -> None:
         super().__init__()
         if set(c6) != set(r0):
@@ -84,8 +94,13 @@ class BambooDispersion(ElementPairTerm):
                     raise ConfigError(f"expected {name} of at least 0 for {symbol}, got {value!r}")
         if not 0 < cutoff < float("inf"):
             raise ConfigError(f"expected a positive cutoff in Angstrom, got {cutoff}")
+        if not 0 <= switch_width < cutoff:
+            raise ConfigError(
+                f"expected 0 <= switch_width < cutoff, got {switch_width} and {cutoff} A"
+            )
         self.species = SpeciesIndex(tuple(c6))
         self.s6, self.a1, self.a2, self.a4 = s6, a1, a2, a4
+        self.switch_width = float(switch_width)
         self.pair_request = PairRequest(cutoff, "half")
         known = torch.zeros(len(chemical_symbols), dtype=torch.bool)
         known[[chemical_symbols.index(symbol) for symbol in c6]] = True
@@ -105,6 +120,7 @@ class BambooDispersion(ElementPairTerm):
             },
             **numbers,
             "cutoff": self.pair_request.cutoff,
+            "switch_width": self.switch_width,
         }
 
     def declared(self) -> dict[str, Declared]:
@@ -154,8 +170,11 @@ class BambooDispersion(ElementPairTerm):
 
     def _shape(self, r: Tensor, reach: Tensor) -> Tensor:
         """E_ij/C_ij at distances below the cutoff, Angstrom^-6."""
-        damping = self.s6 + self.a1 * torch.sigmoid(reach - r)
-        return self.pair_request.cutoff**-6 - damping / ((r * r) ** 3 + self.a4**6)
+        cutoff, width = self.pair_request.cutoff, self.switch_width
+        damped = (self.s6 + self.a1 * torch.sigmoid(reach - r)) / ((r * r) ** 3 + self.a4**6)
+        if width:
+            return -damped * switch_off(r, cutoff - width, cutoff)
+        return cutoff**-6 - damped
 
     def pair_energies(self, batch: AtomsBatch, neighbors: Neighborhood) -> Tensor:
         """Atomic energies [n_atoms], eV."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -30,7 +31,8 @@ class Term(nn.Module):
         needs, gives: field names.
         owns_coulomb: the term's energy contains the Coulomb energy of the charges it gives.
         parts: names of parts of the energy that can be left out (`Neighborhood.leaves_out`).
-        note: what somebody should know of a model with this term before using it, or "".
+        note: what somebody should know of a model with this term before using it, or "" (see
+            `note_for`).
     """
 
     kind: ClassVar[str]
@@ -39,6 +41,11 @@ class Term(nn.Module):
     owns_coulomb: ClassVar[bool] = False
     parts: ClassVar[tuple[str, ...]] = ()
     note: ClassVar[str] = ""
+
+    @classmethod
+    def note_for(cls, arguments: Mapping[str, Any]) -> str:
+        """The note where the term has these constructor arguments."""
+        return cls.note
 
     @property
     def remembers(self) -> bool:

@@ -146,7 +146,8 @@ def _notes(calculator: Calculator) -> str:
     """What the terms of a potential say of themselves, beside what went wrong."""
     potential = getattr(calculator, "potential", None)
     terms = [] if potential is None else [term for _, term in potential.named_terms()]
-    return "".join(f" ({term.note})" for term in terms if term.note)
+    notes = (term.note_for(term.config()) for term in terms)
+    return "".join(f" ({note})" for note in notes if note)
 
 
 def _check_charge_is_seen(calculator: Calculator, atoms: Atoms) -> None:

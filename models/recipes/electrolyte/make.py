@@ -5,9 +5,9 @@
 Rounds of active learning: two networks that differ in their random numbers are trained on what
 there is, the first runs molecular dynamics of every liquid at random temperatures and densities,
 the frames on which the two disagree most are labelled by the teacher and added. The first network
-is then trained for longer, at last also on the other frames of the rounds, on random mixtures and
-on clusters cut out of them.
-Every training goes on from the one before.
+is then trained for longer, at last also on the other frames of the rounds, on random mixtures, on
+clusters cut out of them and on molecules with distorted angles.
+Every training goes on from the one before, the first from `--start` where there is one.
 Every part is written whole and skipped when it is there: a recipe that was stopped goes on where it
 was.
 """
@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.io import read
+from distorted import distorted
 from frames import make_sets, most_uncertain
 from liquids import LIQUIDS, random_mixtures
 from sampling import boxes, draw_starts, sample
@@ -37,6 +38,7 @@ from hff_ase.data.frames import frames_text
 from hff_ase.errors import StructureError
 from hff_ase.files import write_whole
 from hff_ase.labels.clusters import cut_clusters
+from hff_ase.models import model_path
 from hff_ase.training.config import TrainConfig
 
 CONFIG = Path(__file__).with_name("config.yaml")
@@ -68,10 +70,11 @@ def train_members(args: argparse.Namespace, number: int, hours: float, members: 
             "data.validation": [str(args.work / "validation.db")],
             "limits.cpu_hours": hours,
         }
+        before = args.start
         if number > 0:
             before = args.work / f"round-{number - 1}-seed-{seed}" / "model.hff"
-            settings["model.start"] = str(before)
-            settings |= CONTINUED
+        if before is not None:
+            settings |= {"model.start": str(before), **CONTINUED}
         asked = args.work / f"{output.name}.yaml"
         asked.write_text(TrainConfig.load(CONFIG, settings).to_yaml())
         command = [sys.executable, "-m", "hff_ase", "train", "--config", str(asked)]
@@ -98,7 +101,8 @@ def add_round(args: argparse.Namespace, number: int, models: list[Path], teacher
 
 
 def add_wide(args: argparse.Namespace, number: int, model: Path, teacher: HybridFF) -> None:
-    """Random mixtures and clusters out of them; the first time what the rounds did not choose, too.
+    """Random mixtures, clusters out of them, and molecules of both distorted; the first time what
+    the rounds did not choose, too.
 
     All labelled, before the training of this number.
     """
@@ -114,7 +118,8 @@ def add_wide(args: argparse.Namespace, number: int, model: Path, teacher: Hybrid
         chosen = {place(atoms) for atoms in read_frames(args.work / f"round-{k}.db")}
         of_the_round = read(args.work / f"round-{k}-sampled.extxyz", ":")
         frames += [atoms for atoms in of_the_round if place(atoms) not in chosen]
-    write_labelled([*frames, *clusters], teacher, target)
+    bent = distorted([*frames, *clusters], args.distorted, seed=number)
+    write_labelled([*frames, *clusters, *bent], teacher, target)
 
 
 def clusters_in(frames: Sequence[Atoms], number: int, seed: int) -> list[Atoms]:
@@ -187,6 +192,8 @@ def main() -> None:
         help="random ones, sampled before each training after the rounds; none where none is given",
     )
     parser.add_argument("--clusters", type=int, default=600, help="cut out of each such sample")
+    parser.add_argument("--distorted", type=int, default=900, help="made of each such sample")
+    parser.add_argument("--start", help="model that the first training goes on from")
     parser.add_argument("--copies", type=int, default=1, help="boxes of each liquid per round")
     parser.add_argument("--atoms", type=int, default=200, help="of each box")
     parser.add_argument("--steps", type=int, default=2000)
@@ -204,7 +211,7 @@ def main() -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     teacher = load_teacher(args.teacher)
     make_sets(args.boxes, teacher, args.work)
-    models: list[Path] = []
+    models = [] if args.start is None else [model_path(args.start)]
     for number, hours in enumerate(args.hours):
         of_a_round = number < args.rounds
         if not of_a_round:
