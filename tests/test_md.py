@@ -118,6 +118,7 @@ def test_equipartition(ensemble):
     assert np.abs(momentum).max() < 1e-10
 
 
+@pytest.mark.slow
 def test_kinetic_energy_fluctuates_canonically():
     """Variance of the kinetic energy under Langevin: (3N - 3)/2 (kT)^2."""
     atoms = Atoms("OHCF", positions=np.random.default_rng(1).random((4, 3)) * 5)
@@ -140,6 +141,7 @@ def test_conserved_energy_drifts_less_with_a_smaller_step(ensemble, order):
     assert spread[0] / spread[1] > 0.6 * 2**order
 
 
+@pytest.mark.slow  # ASE's; that of our engine is tested by default
 def test_barostat_reaches_its_pressure(tmp_path):
     config = settings(
         str(tmp_path),

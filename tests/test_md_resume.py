@@ -59,8 +59,8 @@ def undisturbed(folder: Path, stages: str) -> dict[str, bytes]:
 def test_killed_at_random_moments(tmp_path):
     expected = undisturbed(tmp_path / "whole", STAGED)
     killed = tmp_path / "killed"
-    hits = kill_again_and_again(lambda: launch(killed, STAGED), killed, tmp_path / "whole", 5)
-    assert hits >= 3  # the others came after the end
+    hits = kill_again_and_again(lambda: launch(killed, STAGED), killed, tmp_path / "whole", 3)
+    assert hits >= 2  # the others came after the end
     assert outputs(tmp_path / "killed") == expected
 
 

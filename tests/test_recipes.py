@@ -12,15 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.build import molecule
 from ase.io import read
 
 from hff_ase import HybridFF
 from hff_ase.data import read_frames, write_database
 from hff_ase.data.frames import frames_text
-from hff_ase.dynamics.build import build_box, parse_recipe
+from hff_ase.dynamics.build import build_box, find_solvent, parse_recipe
 from hff_ase.dynamics.build.composition import compose
 from hff_ase.files import write_whole
+from hff_ase.topology import perceive
 from hff_ase.training import TrainConfig
 
 RECIPE = Path(__file__).parents[1] / "models" / "recipes" / "electrolyte"
@@ -139,6 +141,29 @@ def test_clusters_of_mixtures_are_whole_molecules_in_vacuum(module: Callable[[st
         np.array_equal(a.positions, b.positions) for a, b in zip(clusters, again, strict=True)
     )
     assert len(make.clusters_in(frames, 1, seed=1)) <= 1
+
+
+def test_distorted_angles_keep_bonds_and_molecules_apart(module: Callable[[str], Any]) -> None:
+    """Across the boundaries of a box, in vacuum, and never in a ring."""
+    box = build_box("1 M LiPF6 in EC:DMC 1:1 v/v", 120, seed=0)
+    across = box.copy()
+    across.positions += 3.0
+    across.wrap()
+    starts = [box, across, find_solvent("acetone").atoms(), Atoms("Li")]
+    for k, atoms in enumerate(starts):
+        atoms.info["system"] = k
+    found = module("distorted").distorted(starts, len(starts), seed=3)
+    assert sorted(atoms.info["system"] for atoms in found) == [0, 1, 2]  # an ion has no angle
+    for atoms in found:
+        start = starts[atoms.info["system"]]
+        moved = np.abs(start.positions - atoms.positions).max(axis=1) > 1e-6
+        assert 0 < moved.sum() < len(atoms)
+        bonds = perceive(start).bonds
+        before, after = ([a.get_distance(i, j, mic=True) for i, j in bonds] for a in (start, atoms))
+        assert after == pytest.approx(before, abs=1e-6)
+        apart = atoms.get_all_distances(mic=True)[~np.eye(len(atoms), dtype=bool)]
+        assert apart.min() > 0.79
+        assert atoms.info["weight"] < 1.0
 
 
 def test_mixtures_come_before_the_training_they_are_given_for(
