@@ -41,7 +41,7 @@ def attach(
     device: str = "cpu",
     skin: float = 1.0,
     long_range: str = "mesh",
-    pppm_accuracy: float = 1e-6,
+    pppm_accuracy: float = 2e-7,
     fix: str = "hff",
 ) -> Attached:
     """Give a LAMMPS its forces from a model, on every MPI process that it runs on.

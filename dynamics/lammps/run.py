@@ -49,7 +49,7 @@ class LammpsSettings(PrecisionSettings):
         panel=MODEL,
     )
     pppm_accuracy: float = setting(
-        1e-6, "Of LAMMPS' PPPM, as in its kspace_style.", panel=MODEL, gt=0, lt=1
+        2e-7, "Of LAMMPS' PPPM, as in its kspace_style.", panel=MODEL, gt=0, lt=1
     )
     variable: tuple[str, ...] = setting(
         (), "Value of a variable of the input.", metavar="NAME=VALUE"
