@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from hff_ase.cli.command import command
+from hff_ase.cli.command import Part, command
 from hff_ase.cli.output import OutputFile
-from hff_ase.labels.quantum_config import ENGINE, METHOD, PySCFSettings
+from hff_ase.labels.quantum_config import ENGINE, METHOD, EDASettings, PySCFSettings
 from hff_ase.settings import setting
 from hff_ase.settings.common import OUTPUT
 from hff_ase.settings.declare import REQUIRED
@@ -130,6 +130,24 @@ def frames(config: LabelSettings, method: PySCFSettings) -> None:
     output = config.target()
     labeller = _labeller(config, method)
     _label(_read(config), labeller, output, config)
+
+
+@app.command()
+@command(Part(LabelSettings, without=("method",)), EDASettings)
+def eda(config: LabelSettings, method: EDASettings) -> None:
+    """Decompose interaction energies of molecules into components (ALMO-EDA)."""
+    from hff_ase.errors import StructureError
+    from hff_ase.labels import EDALabeller
+
+    output = config.target()
+    labeller = EDALabeller(**method.model_dump())
+    frames = []
+    for atoms in _read(config):
+        try:
+            frames.append(labeller.charged(atoms))
+        except StructureError as error:
+            raise StructureError(f"{atoms.info['source']}: {error}") from None
+    _label(frames, labeller, output, config)
 
 
 def _labeller(config: LabelSettings, method: PySCFSettings) -> Labeller:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hff_ase.labels.chelpg import chelpg_charges, chelpg_points
     from hff_ase.labels.clusters import clusters_of, cut_clusters
     from hff_ase.labels.diversity import choose_diverse, cluster_features
+    from hff_ase.labels.eda import EDALabeller
     from hff_ase.labels.engine import label_frames
     from hff_ase.labels.fingerprints import distance_features
     from hff_ase.labels.labeller import Label, Labeller
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from hff_ase.labels.tight_binding import XTBLabeller
 
 __all__ = [
+    "EDALabeller",
     "Label",
     "LabelStore",
     "Labeller",
@@ -50,6 +52,7 @@ _MODULES = {
     "chelpg": ("chelpg_charges", "chelpg_points"),
     "clusters": ("clusters_of", "cut_clusters"),
     "diversity": ("choose_diverse", "cluster_features"),
+    "eda": ("EDALabeller",),
     "engine": ("label_frames",),
     "fingerprints": ("distance_features",),
     "labeller": ("Label", "Labeller"),

@@ -10,7 +10,7 @@ from pathlib import Path
 from ase import Atoms
 
 from hff_ase.errors import ConfigError, StructureError
-from hff_ase.labels.labeller import Label, Labeller, check_threads, failed, job_key
+from hff_ase.labels.labeller import Label, Labeller, check_threads, failed, label_key
 from hff_ase.labels.store import LabelStore
 from hff_ase.workers import as_finished
 
@@ -67,7 +67,7 @@ def label_frames(
             origin = atoms.info.get("source", atoms.info.get("cut_from"))
             source = "" if origin is None else f" ({origin})"
             raise StructureError(f"frame {number}{source}: {error}") from None
-    keys = [job_key(atoms, labeller.method) for atoms in frames]
+    keys = [label_key(atoms, labeller) for atoms in frames]
     done = {key: label for key in set(keys) if (label := store.read(key)) is not None}
     if retry_failed:
         done = {key: label for key, label in done.items() if label.ok}

@@ -26,7 +26,7 @@ class Label:
             [3, 3] eV/A^3 (periodic only), ``charges`` [n_atoms] e and other charges as
             ``charges_<kind>``, ``dipole`` [3] e A and ``quadrupole`` [3, 3] e A^2 (second moments
             of the charge density, not traceless), both about the origin of the positions,
-            ``esp_points`` [n_points, 3] A and ``esp`` [n_points] V.
+            ``esp_points`` [n_points, 3] A and ``esp`` [n_points] V, ``eda_<component>`` [] eV.
         info: JSON-able facts: method, versions, convergence, grids, wall time, threads.
     """
 
@@ -41,7 +41,11 @@ class Label:
 
 
 class Labeller(Protocol):
-    """A method that labels structures one by one; sent to worker processes, so picklable."""
+    """A method that labels structures one by one; sent to worker processes, so picklable.
+
+    One whose labels depend on more of a structure than elements, positions, cell and charge also
+    has ``depends_on(atoms)``, which gives that as a JSON-able mapping.
+    """
 
     @property
     def method(self) -> Mapping[str, Any]:
@@ -82,6 +86,13 @@ def job_key(atoms: Atoms, method: Mapping[str, Any]) -> str:
     hashed.update(bytes(atoms.pbc.tolist()))
     hashed.update(json.dumps(method, sort_keys=True).encode())
     return hashed.hexdigest()[:32]
+
+
+def label_key(atoms: Atoms, labeller: Labeller) -> str:
+    """The identity of a label: of its calculation, and of what else the labeller looks at."""
+    depends_on = getattr(labeller, "depends_on", None)
+    more = {} if depends_on is None else depends_on(atoms)
+    return job_key(atoms, {**labeller.method, **more})
 
 
 def check_threads(threads: int) -> None:

@@ -29,7 +29,8 @@ def labelled_atoms(atoms: Atoms, label: Label) -> Atoms:
 
     ``info`` gets ``charge``, ``status`` and what the labeller says (``method``,
     ``method_dispersion``, versions, convergence ...), and ``quadrupole`` [3, 3] in e A^2;
-    ``esp_points`` [n, 3] (A) and ``esp`` [n] (V) where there are any; arrays get
+    ``esp_points`` [n, 3] (A), ``esp`` [n] (V) and ``eda_<component>`` (eV) where there are any;
+    arrays get
     ``charges_<kind>``. A failed label leaves no results, its ``info["error"]`` says why.
     """
     out = atoms.copy()
@@ -42,6 +43,7 @@ def labelled_atoms(atoms: Atoms, label: Label) -> Atoms:
     for name in ("quadrupole", "esp_points", "esp"):
         if name in arrays:
             out.info[name] = arrays[name]
+    out.info |= {name: float(arrays[name]) for name in arrays if name.startswith("eda_")}
     if label.ok:
         results: dict[str, Any] = {name: arrays[name] for name in RESULTS if name in arrays}
         results["energy"] = float(arrays["energy"])

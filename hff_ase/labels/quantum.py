@@ -42,7 +42,7 @@ class PySCFLabeller(PySCFSettings):
         super().__init__(**given, **settings)
         if find_spec("pyscf") is None:
             raise ConfigError("expected PySCF for these labels: pip install 'hff-ase[labels]'")
-        _check_functional(self.functional)
+        check_functional(self.functional)
         if self.device == "cuda" and find_spec("gpu4pyscf") is None:
             raise ConfigError("expected GPU4PySCF for device='cuda', but it is not installed")
 
@@ -59,13 +59,7 @@ class PySCFLabeller(PySCFSettings):
         closed_shell_charge(atoms)
         if self.charges == "chelpg":
             chelpg_radii(atoms.numbers)
-        try:
-            self._molecule(atoms)
-        except (KeyError, RuntimeError, ValueError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise StructureError(
-                f"expected a basis {self.basis} for the structure: {reason}"
-            ) from None
+        self._molecule(atoms)
 
     def label(self, atoms: Atoms, threads: int = 1) -> Label:
         """Label ``atoms`` with a number of ``threads``; if no SCF converges, a failed label."""
@@ -75,7 +69,7 @@ class PySCFLabeller(PySCFSettings):
         lib.num_threads(threads)
         start = time.perf_counter()
         molecule = self._molecule(atoms)
-        mean_field, strategy, tried = self._converge(molecule)
+        mean_field, strategy, tried = converge(lambda: self._mean_field(molecule))
         facts = self._facts() | {"scf_strategies": tried, "threads": threads}
         if mean_field is None:
             seconds = round(time.perf_counter() - start, 3)
@@ -98,18 +92,7 @@ class PySCFLabeller(PySCFSettings):
         return Label("ok", arrays, facts)
 
     def _molecule(self, atoms: Atoms) -> Any:
-        from pyscf import gto
-
-        heavy = bool((atoms.numbers > 36).any()) and self.basis.lower().startswith("def2")
-        return gto.M(
-            atom=list(zip(atoms.symbols, (atoms.positions / BOHR).tolist(), strict=True)),
-            basis=self.basis,
-            ecp=self.basis if heavy else {},
-            charge=closed_shell_charge(atoms),
-            unit="Bohr",  # PySCF's Angstrom is another CODATA year's
-            verbose=0,
-            max_memory=self.memory,
-        )
+        return quantum_molecule(atoms, self.basis, closed_shell_charge(atoms), self.memory)
 
     def _mean_field(self, molecule: Any) -> Any:
         """An unconverged mean field, on the GPU where wanted."""
@@ -131,23 +114,6 @@ class PySCFLabeller(PySCFSettings):
         import cupy
 
         return self.device == "cuda" or cupy.cuda.runtime.getDeviceCount() > 0
-
-    def _converge(self, molecule: Any) -> tuple[Any, str, list[str]]:
-        """The first converged mean field or None, its strategy, all that were tried."""
-        tried: list[str] = []
-        density = None
-        for name, prepare in strategies():
-            mean_field = prepare(self._mean_field(molecule))
-            tried.append(name)
-            try:
-                mean_field.kernel(dm0=density)
-            except (np.linalg.LinAlgError, ArithmeticError):
-                continue  # a density that went astray: the next strategy starts afresh
-            if mean_field.converged and np.isfinite(float(mean_field.e_tot)):
-                return mean_field, name, tried
-            last = mean_field.make_rdm1()
-            density = last if bool((abs(last) < 1e6).all()) else None
-        return None, "", tried
 
     def _properties(self, mean_field: Any, atoms: Atoms) -> dict[str, np.ndarray]:
         """Multipoles, charges and potential, from the density on the host."""
@@ -175,7 +141,9 @@ class PySCFLabeller(PySCFSettings):
         functional = self.functional.upper()
         facts: dict[str, Any] = {
             "method": f"{functional}/{self.basis}",
-            "method_dispersion": "vv10" if _has_nlc(self.functional) else self.dispersion,
+            "method_dispersion": "vv10"
+            if has_nonlocal_correlation(self.functional)
+            else self.dispersion,
             "code": "pyscf",
             "code_version": pyscf.__version__,
             "functional": self.functional,
@@ -194,6 +162,54 @@ class PySCFLabeller(PySCFSettings):
         return facts
 
 
+def quantum_molecule(atoms: Atoms, basis: str, charge: int, memory: int) -> Any:
+    """A molecule of PySCF, its core electrons beyond Kr by potentials where the basis has them.
+
+    Raises:
+        StructureError: an element without basis functions.
+    """
+    from pyscf import gto
+
+    heavy = bool((atoms.numbers > 36).any()) and basis.lower().startswith("def2")
+    try:
+        return gto.M(
+            atom=list(zip(atoms.symbols, (atoms.positions / BOHR).tolist(), strict=True)),
+            basis=basis,
+            ecp=basis if heavy else {},
+            charge=charge,
+            unit="Bohr",  # PySCF's Angstrom is another CODATA year's
+            verbose=0,
+            max_memory=memory,
+        )
+    except (KeyError, RuntimeError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise StructureError(f"expected a basis {basis} for the structure: {reason}") from None
+
+
+def converge(
+    make: Callable[[], Any], density: np.ndarray | None = None
+) -> tuple[Any, str, list[str]]:
+    """The first converged mean field or None, its strategy, all that were tried.
+
+    Args:
+        make: an unconverged mean field.
+        density: to start from.
+    """
+    tried: list[str] = []
+    for name, prepare in strategies():
+        mean_field = prepare(make())
+        tried.append(name)
+        try:
+            mean_field.kernel(dm0=density)
+        except (np.linalg.LinAlgError, ArithmeticError):
+            continue  # a density that went astray: the next strategy starts afresh
+        if mean_field.converged and np.isfinite(float(mean_field.e_tot)):
+            return mean_field, name, tried
+        last = mean_field.make_rdm1()
+        density = last if bool((abs(last) < 1e6).all()) else None
+    return None, "", tried
+
+
 def strategies() -> Iterator[tuple[str, Callable[[Any], Any]]]:
     """Ways to converge an SCF, in the order in which they are tried."""
 
@@ -208,7 +224,7 @@ def strategies() -> Iterator[tuple[str, Callable[[Any], Any]]]:
     yield "second order", lambda mean_field: mean_field.newton()
 
 
-def _check_functional(functional: str) -> None:
+def check_functional(functional: str) -> None:
     """Refuse what libxc does not know, and dispersion hidden in the functional's name.
 
     Raises:
@@ -231,7 +247,7 @@ def _check_functional(functional: str) -> None:
         raise ConfigError(f"expected a functional that libxc knows, got {functional!r}") from None
 
 
-def _has_nlc(functional: str) -> bool:
+def has_nonlocal_correlation(functional: str) -> bool:
     if functional.lower() == "hf":
         return False
     from pyscf import dft

@@ -6,13 +6,13 @@ from typing import Literal
 
 from hff_ase.settings import Settings, setting
 
-__all__ = ["PySCFSettings"]
+__all__ = ["EDASettings", "PySCFSettings"]
 
 METHOD, ENGINE = "Method", "Where it runs"
 
 
-class PySCFSettings(Settings):
-    """A method, and where it runs."""
+class MeanFieldSettings(Settings):
+    """A mean field of PySCF."""
 
     functional: str = setting(
         "b3lyp", "As PySCF names it, without dispersion, or hf.", panel=METHOD
@@ -24,6 +24,20 @@ class PySCFSettings(Settings):
         panel=METHOD,
     )
     grid: int = setting(3, "PySCF's level of the integration grid.", panel=METHOD, ge=0, le=9)
+    tolerance: float = setting(1e-9, "Of the SCF energy.", unit="Hartree", panel=METHOD, gt=0)
+    max_cycles: int = setting(100, "SCF cycles per strategy.", panel=METHOD, ge=1)
+    memory: int = setting(
+        4000,
+        "Per worker; integrals that need more go to disk.",
+        unit="MB",
+        panel=ENGINE,
+        ge=1,
+    )
+
+
+class PySCFSettings(MeanFieldSettings):
+    """A method, and where it runs."""
+
     dispersion: Literal["none", "d3bj"] = setting(
         "none", "What is added: D3 with Becke-Johnson damping needs dftd3.", panel=METHOD
     )
@@ -37,15 +51,27 @@ class PySCFSettings(Settings):
     constrain_dipole: bool = setting(
         False, "CHELPG charges that reproduce the dipole of the density exactly.", panel=METHOD
     )
-    tolerance: float = setting(1e-9, "Of the SCF energy.", unit="Hartree", panel=METHOD, gt=0)
-    max_cycles: int = setting(100, "SCF cycles per strategy.", panel=METHOD, ge=1)
-    memory: int = setting(
-        4000,
-        "Per worker; integrals that need more go to disk.",
-        unit="MB",
-        panel=ENGINE,
-        ge=1,
-    )
     device: Literal["auto", "cpu", "cuda"] = setting(
         "auto", "auto uses GPU4PySCF where it is installed.", panel=ENGINE
+    )
+
+
+class EDASettings(MeanFieldSettings):
+    """A functional whose interaction energies are decomposed, and how molecules are charged."""
+
+    functional: str = setting(
+        "wb97m-v", "As PySCF names it, with its dispersion, or hf.", panel=METHOD
+    )
+    basis: str = setting("def2-tzvpd", "Basis set as named in PySCF.", panel=METHOD)
+    nonlocal_grid: int = setting(
+        1, "PySCF's level of the grid of nonlocal correlation (VV10).", panel=METHOD, ge=0, le=9
+    )
+    nonlocal_correlation: Literal["self-consistent", "afterwards"] = setting(
+        "self-consistent",
+        "Whether orbitals feel nonlocal correlation, or only energies have it, which saves half "
+        "the time.",
+        panel=METHOD,
+    )
+    formal_charges: dict[str, int] = setting(
+        {}, "Formal charge of a molecule, e.g. BF4=-1.", panel=METHOD, metavar="FORMULA=CHARGE"
     )
