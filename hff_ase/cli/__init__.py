@@ -23,6 +23,7 @@ from hff_ase.cli.distill import distill
 from hff_ase.cli.equilibrate import equilibrate
 from hff_ase.cli.evaluate import evaluate
 from hff_ase.cli.finetune import finetune
+from hff_ase.cli.fit_physics import fit_physics
 from hff_ase.cli.import_bamboo import import_bamboo
 from hff_ase.cli.import_byteff import import_byteff
 from hff_ase.cli.import_phyneo import import_phyneo
@@ -65,6 +66,7 @@ app.command(rich_help_panel=TRAIN)(finetune)
 app.command(rich_help_panel=TRAIN)(distill)
 app.command(rich_help_panel=TRAIN)(align)
 app.command(rich_help_panel=TRAIN)(calibrate)
+app.command(name="fit-physics", rich_help_panel=TRAIN)(fit_physics)
 app.command(rich_help_panel=TRAIN)(conditioning)
 app.command(rich_help_panel=TRAIN)(evaluate)
 app.command(rich_help_panel=MODELS)(models)

@@ -44,6 +44,7 @@ class Exp6(SitePairTerm):
 
     kind = "exp6"
     names = ("radius", "epsilon", "steepness", "c6")
+    parts = ("repulsion", "dispersion")
 
     def __init__(
         self,
@@ -78,12 +79,18 @@ class Exp6(SitePairTerm):
         """Those that are the same for all atoms."""
         return {"damping": "damping", "wall_radius": "wall.0", "wall_height": "wall.1"}
 
-    def energy(self, r: Tensor, first: Parameters, second: Parameters) -> Tensor:
-        """See the class."""
+    def energy_of(
+        self, parts: tuple[str, ...], r: Tensor, first: Parameters, second: Parameters
+    ) -> Tensor:
+        """See the class; the wall is part of the repulsion."""
         r0, (epsilon, steepness, c6) = _mixed(first, second)
-        repulsion = 6.0 * epsilon * torch.exp(steepness * (1.0 - r / r0))
-        wall = self.wall[1] * (self.wall[0] / r) ** 12
-        return repulsion + wall - c6 / (self.damping * r0**6 + r**6)
+        energy = torch.zeros_like(r)
+        if "repulsion" in parts:
+            repulsion = 6.0 * epsilon * torch.exp(steepness * (1.0 - r / r0))
+            energy = repulsion + self.wall[1] * (self.wall[0] / r) ** 12
+        if "dispersion" in parts:
+            energy = energy - c6 / (self.damping * r0**6 + r**6)
+        return energy
 
 
 class ChargeTransfer(SitePairTerm):

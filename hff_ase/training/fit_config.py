@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hff_ase.settings import Settings, setting
 
-__all__ = ["AlignSettings", "CalibrateSettings"]
+__all__ = ["AlignSettings", "CalibrateSettings", "PhysicsSettings"]
 
 FITTING = "Fitting"
 HELD = "What the model keeps"
@@ -75,3 +75,19 @@ class CalibrateSettings(Settings):
     prior: float = setting(1.0, "Factor of all prior widths.", panel=FITTING, gt=0)
     n_draws: int = setting(100, "Of bootstraps.", panel=FITTING, ge=1)
     seed: int = setting(0, "Of bootstraps.", panel=FITTING, ge=0)
+
+
+class PhysicsSettings(Settings):
+    """How physical terms are fitted to decomposed interaction energies."""
+
+    iterations: int = setting(20, "At most.", panel=FITTING, ge=1)
+    converged: float = setting(
+        1e-3, "Relative change of the objective at which it ends.", panel=FITTING, gt=0
+    )
+    error: float = setting(
+        0.02, "Deviation of a component that weighs one.", unit="eV", panel=FITTING, gt=0
+    )
+    total: float = setting(
+        10.0, "Weight of the square of the total beside that of a component.", panel=FITTING, ge=0
+    )
+    prior_widths: float = setting(1.0, "Factor of all prior widths.", panel=FITTING, gt=0)
