@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from hff_ase.units import BOHR, HARTREE
 
 pytest.importorskip("pyscf", reason="PySCF is an extra (labels)")
 KCAL = 0.0433641042418
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "eda"
 COMPONENTS = ("electrostatics", "pauli", "dispersion", "polarization", "charge_transfer")
 
 
@@ -253,6 +255,27 @@ def test_fitted_density_and_nonlocal_correlation_afterwards() -> None:
     assert component(own, "dispersion") < 0
     for name in COMPONENTS:
         assert component(later, name) == pytest.approx(component(own, name), abs=2e-4), name
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not DATA.is_dir(), reason="reference data are not beside the repository")
+@pytest.mark.parametrize("number", [2, 10, 25])
+def test_li_and_water_against_published_labels(number: int) -> None:
+    """wB97X-V/def2-QZVPPD of Q-Chem, from 1.4 to 3.8 A, to 0.1 kcal/mol."""
+    atoms = read(DATA / "li_water_scan.xyz", number)
+    atoms.calc, atoms.info = None, {"charge": 1}
+    with (DATA / "li_water_scan.csv").open() as file:
+        row = list(csv.DictReader(file))[number]
+    label = EDALabeller(
+        "wb97x-v", "def2-qzvppd", grid=2, nonlocal_correlation="afterwards", tolerance=1e-8
+    ).label(atoms)
+    published = {
+        "classical_electrostatics": "cls_elec", "dispersion": "disp", "polarization": "pol",
+        "charge_transfer": "ct", "total": "int",
+    }  # fmt: skip
+    for ours, theirs in published.items():
+        found = component(label, ours) / KCAL
+        assert found == pytest.approx(float(row[theirs]) / 4.184, abs=0.1), ours
 
 
 def test_what_cannot_be_decomposed_is_said() -> None:
