@@ -106,7 +106,7 @@ def bonds(atoms: Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def parameters(atoms: Atoms) -> dict[str, dict[str, float]]:
-    """Tables for the elements at hand."""
+    """Tables for the elements of the batch."""
     return rappe_goddard(sorted(set(atoms.get_chemical_symbols())))
 
 
@@ -127,7 +127,7 @@ def liquid(n_atoms: int) -> Atoms:
         repeats[int(np.argmin(repeats))] += 1
     box = build_box(RECIPE, max(int(n_atoms / np.prod(repeats)), 150), seed=1)
     box = box.repeat(repeats)
-    box.rattle(0.02, seed=0)  # repeats shall not be periodic images
+    box.rattle(0.02, seed=0)  # repeats must not be periodic images
     return box
 
 

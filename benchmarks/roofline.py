@@ -179,7 +179,7 @@ def terms(s: System) -> dict[str, Cost]:
 
 
 def measured() -> Machine:
-    """Rates of the GPU at hand: a copy, a gather of rows out of L2, matrix products."""
+    """Rates of the GPU in use: a copy, a gather of rows out of L2, matrix products."""
 
     def rate(work: float, call: object) -> float:
         assert callable(call)
@@ -236,7 +236,7 @@ def _line(name: str, cost: Cost, seconds: float) -> str:
 
 
 def main() -> None:
-    """Print the table for the data sheet and, where there is one, for the GPU at hand."""
+    """Print the table for the data sheet and, where there is one, for the GPU in use."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--atoms", type=int, default=10_000)
     parser.add_argument("--channels", type=int, default=64)

@@ -44,8 +44,8 @@ class Committee(Calculator):
         energy_terms: eV per term at the last calculation, where all members have the same terms.
 
     Raises:
-        ConfigError: fewer than two members, one that is no calculator or has no forces, or another
-            drive.
+        ConfigError: fewer than two members, one that is not a calculator or has no forces, or
+            another drive.
     """
 
     ignored_changes: set[str] = {"initial_charges", "initial_magmoms"}  # noqa: RUF012

@@ -55,7 +55,7 @@ class HybridFF(Calculator):
 
     Raises:
         ConfigError: an unknown term, dtype, device or choice of kernels, a term removed that
-            another one needs, or a skin that is no length.
+            another one needs, or an invalid skin.
     """
 
     implemented_properties: list[str] = [  # noqa: RUF012

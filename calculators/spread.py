@@ -1,7 +1,7 @@
 """Mean and spread of the results of several models for the same structure.
 
 Models that were trained alike but from other random numbers agree where they have seen data and
-part where they have not. Their spread is no error bar, but it ranks structures: Behler, Int. J.
+part where they have not. Their spread is not an error bar, but it ranks structures: Behler, Int. J.
 Quantum Chem. 115, 1032 (2015); Zhang et al., Phys. Rev. Mater. 3, 023804 (2019).
 """
 

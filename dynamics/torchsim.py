@@ -219,7 +219,7 @@ class HybridTorchSimModel(ModelInterface):
         return positions - (crossed[:, None] @ cell[systems.system])[:, 0]
 
     def _meet(self, state: Any, pbc: Tensor, charge: Tensor | None) -> Systems:
-        """Check systems that were not the last ones."""
+        """Check new systems and make their batch."""
         batch = batch_of(state, pbc, charge)
         self.potential.check_elements(batch)
         check_cells(batch)

@@ -24,7 +24,7 @@ CHARGE = ("total_charge", "charge")  # what a state may call it
 
 @dataclass(frozen=True)
 class Systems:
-    """What a state held besides positions and cells, as copies: integrators write in place."""
+    """A state's contents besides positions and cells, copied: integrators write in place."""
 
     numbers: Tensor
     system: Tensor
@@ -45,7 +45,7 @@ class Systems:
 
     @classmethod
     def of(cls, state: Any, pbc: Tensor, charge: Tensor | None, batch: AtomsBatch) -> Systems:
-        """Those of a state, and the batch that was made of it."""
+        """The systems of a state, and the batch that was made from it."""
         return cls(
             numbers=state.atomic_numbers.clone(),
             system=state.system_idx.clone(),

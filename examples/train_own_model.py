@@ -1,7 +1,7 @@
 """Train a small force field on frames that another calculator labelled, then use it.
 
-The labels come from a calculator at hand (EMT, for copper); put your own frames with energies and
-forces in their place. Takes about a minute.
+The labels come from EMT, for copper; put your own frames with energies and forces in their place.
+Takes about a minute.
 """
 
 from __future__ import annotations

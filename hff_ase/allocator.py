@@ -1,4 +1,4 @@
-"""glibc's allocator, told to keep the memory that a step uses for the next step."""
+"""Settings of glibc's allocator that keep the memory of a step for the next step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
 
 def keep_memory() -> bool:
-    """Stop glibc from returning freed memory to the system; whether it could be told.
+    """Stop glibc from returning freed memory to the system; returns whether that worked.
 
     torch on a CPU frees and takes hundreds of megabytes in every step. By default glibc gives
     large blocks back at once and the kernel clears them again: a step then takes 1.2 times as long

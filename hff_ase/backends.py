@@ -1,4 +1,4 @@
-"""Which fused kernels there are on a device: numba on the CPU, Triton on a GPU, or none."""
+"""The fused kernels available on a device: numba on the CPU, Triton on a GPU, or none."""
 
 from __future__ import annotations
 
@@ -55,6 +55,6 @@ def _compiles_nothing() -> bool:
 
 
 def backend_for(device: torch.device) -> Backend | None:
-    """The kernels for a device, None where there are none."""
+    """The kernels for a device, or None."""
     backend: Backend = "numba" if device.type == "cpu" else "triton"
     return backend if device.type in ("cpu", "cuda") and available(backend) else None

@@ -59,7 +59,7 @@ class AtomsBatch:
     layout: Layout = None  # type: ignore[assignment]  # never None after __post_init__
 
     def __post_init__(self) -> None:
-        """Complete the layout and refuse arrays that nobody declared."""
+        """Complete the layout and refuse undeclared arrays."""
         for name in self.further:
             check_declared(name)
         if self.layout is None:
@@ -151,7 +151,7 @@ class AtomsBatch:
             layout: what is known of the systems on the host; None to find it.
 
         Raises:
-            ConfigError: an array that nobody declared.
+            ConfigError: an undeclared array.
         """
         fixed: dict[str, Any] = {name: array for name, array in arrays.items() if name in FIXED}
         further = {name: array for name, array in arrays.items() if name not in FIXED}

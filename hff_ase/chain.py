@@ -22,7 +22,7 @@ def choose(
     terms to leave out.
 
     Raises:
-        ConfigError: a name that is no part.
+        ConfigError: a name that is not a part.
     """
     if parts is None:
         return dict.fromkeys(terms, True), frozenset()

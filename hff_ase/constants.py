@@ -63,7 +63,7 @@ def is_live(*values: Any) -> bool:
 
 
 def _with(held: Any, path: str, value: Any) -> Any:
-    """What is held under the first name of a path, with another value at its end."""
+    """The object at the first name of a path, with its last entry replaced."""
     inside = path.partition(".")[2]
     if not inside:
         return value

@@ -48,7 +48,7 @@ class KnownMolecule:
     errors: Mapping[str, float] = field(default_factory=dict)
 
     def called(self, names: Naming | None) -> str:
-        """Its name; if that is only a formula, the one that ``names`` gives."""
+        """Its name; if that is only a formula, the name in ``names``."""
         if self.name != self.graph.formula or names is None:
             return self.name
         return names(self.graph) or self.name
@@ -151,7 +151,7 @@ class Domain:
         return found
 
     def find(self, graph: MoleculeGraph) -> KnownMolecule | None:
-        """The molecule of the domain that a graph is, or None."""
+        """The molecule of the domain with this graph, or None."""
         candidates = self._by_key.get(graph.key, [])
         return next((known for known in candidates if known.graph.is_same(graph)), None)
 
@@ -178,7 +178,7 @@ class Domain:
         )
 
     def check(self, structure: Atoms | Topology, names: Naming | None = None) -> list[Outside]:
-        """What of a structure lies outside: each kind of molecule once, then unusual shares.
+        """What lies outside of the domain: each kind of molecule once, then unusual shares.
 
         ``names`` says what a molecule that is not in the domain is called, where it knows.
         """
@@ -244,7 +244,7 @@ def domain_of(structures: Iterable[Atoms], names: Naming | None = None) -> Domai
 
 
 def names_in(atoms: Atoms) -> Naming:
-    """Names from ``info["molecules"]``, as boxes of ``hff build`` have them."""
+    """Names from ``info["molecules"]``, as ``hff build`` writes them."""
     called = atoms.info.get("molecules")
     ids = atoms.arrays.get("molecule")
     if ids is None or not isinstance(called, Sequence) or isinstance(called, str):

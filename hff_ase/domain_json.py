@@ -28,7 +28,7 @@ def domain_to_dict(domain: Domain) -> dict[str, Any]:
 
 
 def domain_from_dict(content: object) -> Domain:
-    """What `domain_to_dict` gave.
+    """The inverse of `domain_to_dict`.
 
     Raises:
         ConfigError: it is something else; names the entry.

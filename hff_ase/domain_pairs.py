@@ -55,7 +55,7 @@ class Points:
 def points_of(
     x: np.ndarray, n_own: int, tag: np.ndarray, cell: np.ndarray, reach: float, near: float
 ) -> Points:
-    """What the points around own atoms are.
+    """The points around own atoms.
 
     Args:
         x: float64 [n_points, 3], own atoms first, then copies of any.

@@ -47,7 +47,7 @@ class StoppedError(SimulationError):
 
 
 class HFFWarning(UserWarning):
-    """Something works, but probably not as meant (a trained term removed, a short box ...)."""
+    """Something works, but probably not as intended (a trained term removed, a short box ...)."""
 
 
 class OutsideDomainWarning(HFFWarning):

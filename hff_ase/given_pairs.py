@@ -1,4 +1,4 @@
-"""Pairs that someone else has found, such as a host with domain decomposition."""
+"""Pairs found by a host, such as one with domain decomposition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is derived from an object once, and again when the object has changed: the only cache of
+"""Data derived from an object, and derived again when the object has changed: the only cache of
 derived data (fused weights, tables of functions, rows in segments).
 
 One rule says what counts as a change: another parameter or buffer, or one that was written to, or
@@ -20,7 +20,7 @@ MOST = 8  # things kept of one object, under different keys
 
 
 class _State:
-    """An object at one moment, to see later whether it has changed.
+    """A snapshot of an object, to see later whether it has changed.
 
     Walking through `Module.parameters` takes as long as half a molecule; this looks at the same
     dictionaries of torch's modules in a tenth of that. They are private, as is the counter of
@@ -71,7 +71,7 @@ class Kept(Generic[Made]):
         )
 
     def of(self, owner: Any, make: Callable[[], Made], key: Hashable = None) -> Made:
-        """What ``make`` makes of an object, made now where it is not known or has changed.
+        """The result of ``make`` for an object, computed if missing or if the object has changed.
 
         Args:
             owner: a module, or anything that is hashed by its identity and does not change.
@@ -97,7 +97,7 @@ class LiveParameters:
         self._made: dict[nn.Module, Any] = {}
 
     def of(self, net: nn.Module, make: Callable[[], Any]) -> Any:
-        """What was made for a network, made now if this is the first time."""
+        """The weights of a network, made at the first call."""
         if net not in self._made:
             self._made[net] = make()
         return self._made[net]

@@ -133,7 +133,7 @@ class Memory:
         return self._histories.setdefault(solver, History())
 
     def state(self) -> dict[str, NDArray[np.float64]]:
-        """What a checkpoint of the trajectory must hold; empty where nothing is kept."""
+        """The arrays for a checkpoint of the trajectory; empty where nothing is kept."""
         return {
             f"{PREFIX}{solver}.{name}": value
             for solver, history in self._histories.items()
@@ -143,7 +143,7 @@ class Memory:
     def restore(
         self, state: Mapping[str, NDArray[np.float64]], device: torch.device | str = "cpu"
     ) -> None:
-        """Put back what `state` gave, found among other arrays of a checkpoint.
+        """Restore what `state` gave, from among other arrays of a checkpoint.
 
         Raises:
             ConfigError: arrays are missing.

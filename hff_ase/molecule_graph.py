@@ -85,7 +85,7 @@ def _neighbors(graph: MoleculeGraph) -> list[set[int]]:
 
 
 def _isomorphism(a: MoleculeGraph, b: MoleculeGraph) -> dict[int, int] | None:
-    """A mapping of a's atoms on b's that keeps elements and bonds; None where there is none.
+    """A mapping of a's atoms on b's that keeps elements and bonds; None if there is none.
 
     Atoms are mapped along bonds, each on the atoms of the same refined color next to what its
     neighbour was mapped on, so that nearly every choice is the right one.

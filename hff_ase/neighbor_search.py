@@ -153,7 +153,7 @@ def _points_back(image: np.ndarray) -> np.ndarray:
 
 
 def closest_pair(batch: AtomsBatch, rows: Rows) -> tuple[float, int, int] | None:
-    """Distance and indices of the closest of the listed pairs; None where there are none."""
+    """Distance and indices of the closest of the listed pairs; None if there are none."""
     if batch.device.type == "cpu" and available("numba"):
         from hff_ase.kernels.rows.cpu import closest
 

@@ -99,7 +99,7 @@ class NeighborList(PairSource):
     def moved_too_far(self, batch: AtomsBatch) -> Tensor:
         """Whether a pair within a cutoff may be missing (or plans are stale), bool [].
 
-        Stays on the device: whoever advances many steps between two looks collects it.
+        Stays on the device: a caller that takes many steps between two checks collects it.
         """
         old = self._built()
         if batch.device.type == "cpu" and torch.equal(old.cell, batch.cell):

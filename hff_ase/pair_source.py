@@ -1,4 +1,4 @@
-"""Where pairs come from.
+"""Sources of pairs.
 
 Terms ask for pairs as a `PairRequest`. A `PairSource` answers, from a search
 (`hff_ase.neighbors.NeighborList`), from the lists of several batches
@@ -155,7 +155,7 @@ class PairSource(ABC):
         self.n_builds += 1
 
     def _remember(self, batch: AtomsBatch) -> None:
-        """Keep where the list is built: whoever moves atoms may write in place."""
+        """Store a copy of the batch that the list is built for: atoms may be moved in place."""
         self._reference = batch.moved(batch.positions.clone(), batch.cell.clone())
 
     @property

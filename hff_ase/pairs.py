@@ -17,7 +17,7 @@ PairKind = Literal["full", "half", "isolated"]
 
 @dataclass(frozen=True)
 class PairRequest:
-    """Which pairs a term wants.
+    """The pairs that a term asks for.
 
     Attributes:
         cutoff: Angstrom.

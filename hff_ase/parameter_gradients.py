@@ -95,7 +95,7 @@ def _energies(
 
 
 def _depending(potential: HybridPotential, names: Sequence[str]) -> frozenset[str] | None:
-    """The terms whose energies depend on some parameters: their own, and those fed by these.
+    """The terms whose energies depend on some parameters: directly, or through fields.
 
     None where that is all of them: a batch evaluated whole may share passes between terms.
     """
@@ -109,7 +109,7 @@ def _depending(potential: HybridPotential, names: Sequence[str]) -> frozenset[st
 
 
 def _for_parameters(potential: HybridPotential, names: Sequence[str]) -> Wanted:
-    """Fused kernels where they give the gradients of these parameters, else the reference."""
+    """Fused kernels where they support these parameters, else the reference."""
     backend = potential.backend(potential.known.device)
     asked = [
         term

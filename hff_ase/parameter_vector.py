@@ -1,4 +1,4 @@
-"""Chosen parameters of a potential as one vector theta, in the coordinates of their transforms."""
+"""Chosen parameters of a potential as one vector theta, in transformed coordinates."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def parameter_names(potential: HybridPotential) -> list[str]:
 
 
 def physical(potential: HybridPotential) -> list[str]:
-    """Everything declared; the scale of a network's energy is no physics."""
+    """All declared parameters except the scale of a network's energy."""
     networks = {n for n, term in potential.named_terms() if isinstance(term, ShortRange)}
     return [n for n in declared(potential) if n.partition(".")[0] not in networks]
 
@@ -63,7 +63,7 @@ GROUPS: dict[str, Callable[[HybridPotential], list[str]]] = {
 
 
 def declared(potential: HybridPotential) -> dict[str, Declared]:
-    """What is declared of a potential's physical parameters, by name."""
+    """Declarations of a potential's physical parameters, by name."""
     found = {}
     for name, term in potential.named_terms():
         found[f"{name}.{SCALE}"] = SCALE_DECLARED
@@ -95,7 +95,7 @@ def matching(potential: HybridPotential, patterns: Sequence[str]) -> list[str]:
 
 
 def places(potential: HybridPotential, names: Sequence[str]) -> dict[str, Place]:
-    """Where those of some names are kept that are constants of their terms."""
+    """Places of the named parameters that are constants of their terms."""
     known = {
         f"{name}.{own}": (term, path)
         for name, term in potential.named_terms()
@@ -146,7 +146,7 @@ def set_values(potential: HybridPotential, new: Mapping[str, Tensor]) -> None:
 
 
 def tensors(potential: HybridPotential, names: Sequence[str]) -> dict[str, Tensor]:
-    """The parameters of some names that torch knows (not scales and constants)."""
+    """The named parameters that are torch parameters (not scales and constants)."""
     known = {
         f"{name}.{own}": value
         for name, term in potential.named_terms()
@@ -157,7 +157,7 @@ def tensors(potential: HybridPotential, names: Sequence[str]) -> dict[str, Tenso
 
 @contextmanager
 def requiring_gradients(parameters: Sequence[Tensor], others: Sequence[Tensor]) -> Iterator[None]:
-    """Let some parameters require gradients, and no others, for a while."""
+    """Temporarily let only some parameters require gradients."""
     before = [(p, p.requires_grad) for p in (*others, *parameters)]
     for parameter in others:
         parameter.requires_grad_(False)

@@ -137,7 +137,7 @@ class HybridPotential(nn.Module):
         Terms that feed others must be named as well: their energy is part of the result.
 
         Raises:
-            ConfigError: a name that is no term, or a needed field that nothing gives any more.
+            ConfigError: a name that is not a term, or a needed field that nothing gives any more.
         """
         names = set(keep)
         for name in names:
@@ -181,7 +181,7 @@ class HybridPotential(nn.Module):
         return self.compute(neighbors.follow(batch), neighbors, Wanted(**wanted))
 
     def compute(self, batch: AtomsBatch, neighbors: PairSource, wanted: Wanted) -> Evaluation:
-        """Evaluate with a list of neighbours as it is.
+        """Evaluate with a list of neighbours without updating it.
 
         Args:
             batch: its atoms in the order of the list.

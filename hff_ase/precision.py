@@ -1,4 +1,4 @@
-"""Our own torch settings, independent of the surrounding program.
+"""This package's torch settings, independent of the surrounding program.
 
 `torch.set_float32_matmul_precision` and autocast are settings of the whole process; with them a
 network's forces are off by up to some 0.04 eV/Angstrom on processors with bfloat16 units. With
@@ -82,7 +82,7 @@ def usual_device() -> AbstractContextManager[Any]:
 
 
 def on_usual_device(function: Callable[P, R]) -> Callable[P, R]:
-    """Run a function with `usual_device`."""
+    """Run a function inside `usual_device`."""
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:

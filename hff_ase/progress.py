@@ -19,7 +19,7 @@ SECONDS_BETWEEN_UPDATES = 0.5
 
 
 class ProgressBar:
-    """Steps out of how many, and a few words on the state; a context manager.
+    """A progress bar with a short text; a context manager.
 
     Args:
         title: what is in progress.
@@ -68,7 +68,7 @@ class ProgressBar:
         return self._bar is not None
 
     def say(self, message: str) -> None:
-        """A line that stays."""
+        """Print a permanent line."""
         if self.shown:
             self._console.print(message, markup=False, highlight=False, soft_wrap=True)
 

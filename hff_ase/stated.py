@@ -1,4 +1,4 @@
-"""What a structure states about its electrons, compared with its molecules.
+"""A structure's total charge and spins, compared with its molecules.
 
 Many formats lose the total charge (ase.db, cif, pdb, POSCAR), other programs take it from the
 initial charges, and pieces of a box keep the charge of the whole: a cluster with Li+ is then a
@@ -22,7 +22,7 @@ SPINS = ("spin", "multiplicity", "spin_multiplicity")  # 1, or 0, for no unpaire
 
 
 def charge_of_molecules(topology: Topology, domain: Domain | None = None) -> int | None:
-    """Sum of the formal charges of the molecules, e; None where that of one is not known.
+    """Sum of the formal charges of the molecules, e; None if one is unknown.
 
     Known are those of a domain and of a table of ions; what else has an even number of electrons
     is taken as neutral.
@@ -42,7 +42,7 @@ def charge_doubt(
     that has charges; an atom alone may be neutral.
 
     Raises:
-        StructureError: the total charge is no number.
+        StructureError: the total charge is not a number.
     """
     total, stated = total_charge(atoms), bool(stated_charges(atoms))
     if len(atoms) < 2:
@@ -61,7 +61,7 @@ def charge_doubt(
 
 
 def other_doubts(atoms: Atoms) -> list[str]:
-    """What a structure states and no model here takes: charges of atoms, unpaired electrons."""
+    """Properties of a structure that no model here uses: charges of atoms, unpaired electrons."""
     doubts = []
     if atoms.has("initial_charges"):
         given, total = float(atoms.get_initial_charges().sum()), total_charge(atoms)
@@ -79,7 +79,7 @@ def other_doubts(atoms: Atoms) -> list[str]:
 
 
 def _knows(domain: Domain | None, topology: Topology) -> bool:
-    """Whether a domain says of every molecule what its charge is."""
+    """Whether a domain has the charge of every molecule."""
     if domain is None or not any(molecule.charge for molecule in domain.molecules):
         return False
     return all(domain.find(kind.graph) is not None for kind in topology.kinds())

@@ -20,7 +20,7 @@ CHARGES = ("charge", "total_charge", "net_charge")  # of the whole structure, in
 
 
 def stated_charges(atoms: Atoms) -> dict[str, Any]:
-    """What a structure states as its total charge, by the name that it uses."""
+    """Total charges given in a structure, by name of the entry."""
     return {
         key: value for key, value in atoms.info.items() if key in CHARGES or _lower(key) in CHARGES
     }
@@ -68,7 +68,7 @@ def one_charge(stated: Mapping[str, Any], place: str = "") -> Any:
 
 
 def check_structure(atoms: Atoms, place: str = "") -> None:
-    """Refuse a structure that no energy can be computed for, naming what is wrong with it."""
+    """Refuse a structure that no energy can be computed for, with the reason."""
     if not isinstance(atoms, Atoms):
         raise StructureError(f"expected ase.Atoms, got {type(atoms).__name__}{place}")
     if len(atoms) == 0:

@@ -119,5 +119,5 @@ def main(path: Path) -> None:
 if __name__ == "__main__":
     try:
         main(Path(sys.argv[1]))
-    except BaseException as error:  # the other ranks would wait for ever
+    except BaseException as error:  # the other ranks would wait forever
         stop(error, WORLD)

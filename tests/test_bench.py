@@ -31,20 +31,14 @@ from hff_ase.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "BLOCK", 0.005)
-    monkeypatch.setattr(hardware, "COPIED", 2**20)
-    monkeypatch.setattr(hardware, "MATRIX", 64)
+SHORT = 0.005  # s, of a block
 
 
 # --- clocks ----------------------------------------------------------------------------------
 
 
 def test_blocks_are_means_of_calls() -> None:
-    times = timing.blocks(lambda: time.sleep(0.002), CPU, 4)
+    times = timing.blocks(lambda: time.sleep(0.002), CPU, 4, SHORT)
     assert len(times) == 4
     assert min(times) >= 0.002
 
@@ -56,7 +50,7 @@ def test_interleaved_functions_take_turns() -> None:
         order.append(name)
         time.sleep(0.006)  # longer than a block: one call each
 
-    timing.interleaved({"a": lambda: slow("a"), "b": lambda: slow("b")}, CPU, 3)
+    timing.interleaved({"a": lambda: slow("a"), "b": lambda: slow("b")}, CPU, 3, SHORT)
     assert "".join(order) == "aabb" + "ab" * 3  # each warms up by two calls
 
 
@@ -131,7 +125,7 @@ def test_no_term_costs_less_than_nothing() -> None:
 
 
 def test_a_whole_benchmark(small_calculator: HybridFF) -> None:
-    config = BenchConfig(replicas=(1, 3), repeats=2, md_steps=0)
+    config = BenchConfig(replicas=(1, 3), repeats=2, block=SHORT, md_steps=0)
     result = run(config, [salt_box(), water()], calculator=small_calculator)
     assert [(row.atoms, row.systems) for row in result.rows] == [(8, 1), (8, 3), (3, 1), (3, 3)]
     names = [name for name, _ in small_calculator.potential.named_terms()]
@@ -220,7 +214,18 @@ def test_command(tmp_path: Path, small_model_path: Path) -> None:
     write(tmp_path / "box.extxyz", salt_box())
     out = tmp_path / "out"
     command = ["bench", str(tmp_path / "box.extxyz"), "--model", str(small_model_path)]
-    command += ["--md-steps", "0", "--repeats", "1", "--replicas", "1,2", "-o", str(out)]
+    command += [
+        "--md-steps",
+        "0",
+        "--repeats",
+        "1",
+        "--block",
+        "0.005",
+        "--replicas",
+        "1,2",
+        "-o",
+        str(out),
+    ]
     result = CliRunner().invoke(app, command, catch_exceptions=False)
     assert result.exit_code == 0
     assert "ms/step" in result.output
@@ -272,7 +277,7 @@ def test_page_holds_what_the_results_say(
     script: Any, tmp_path: Path, small_calculator: HybridFF
 ) -> None:
     page = script("benchmarks", "performance_page")
-    config = BenchConfig(repeats=1, md_steps=0)
+    config = BenchConfig(repeats=1, block=SHORT, md_steps=0)
     result = run(config, [salt_box()], calculator=small_calculator)
     (tmp_path / "cpu.json").write_text(as_json(result))
     text = (ROOT / "docs" / "performance.md").read_text()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-# Large enough for torch to share out; without the package such a child waits for ever.
+# Large enough for torch to share out; without the package such a child waits forever.
 PROGRAM = """
 import multiprocessing, sys
 import torch

@@ -63,7 +63,7 @@ def room(module: str) -> str:
 
 
 def cycle_in(edges: Graph) -> list[str]:
-    """Modules that import each other around, empty where there are none."""
+    """Modules that import each other around, empty if there are none."""
     done: set[str] = set()
 
     def visit(name: str, path: list[str]) -> list[str]:

@@ -17,7 +17,6 @@ from hff_ase.errors import ConfigError, StructureError
 from hff_ase.evaluator import Evaluator
 from hff_ase.kernels.induction.table import boys, radial_table
 from hff_ase.kernels.pair.tables import OFFSET, TABLE_END, knots
-from hff_ase.longrange import conjugate_gradients
 from hff_ase.longrange.bspline import CURVATURE, Grid, Stencil, interpolate_values
 from hff_ase.longrange.induction.mesh import MeshDipoles
 from hff_ase.longrange.induction.pairs import Sites
@@ -387,12 +386,6 @@ def test_old_configs_load_and_new_ones_come_back() -> None:
 def test_errors_of_the_configuration(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         induction(**options)
-
-
-def test_no_convergence_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conjugate_gradients, "MAX_ITERATIONS", 2)
-    with pytest.raises(StructureError, match=r"induced dipoles to converge to 1.0e-06 e A, got"):
-        potential(induction())(AtomsBatch.from_atoms(large()))
 
 
 @pytest.mark.parametrize("solver", ["dense", "iterative"])

@@ -177,13 +177,28 @@ def test_terms_that_share_a_pass_give_what_they_give_alone(name: str) -> None:
             assert torch.allclose(alone, together, rtol=1e-11, atol=1e-11)
 
 
-def test_a_shared_pass_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
+class Looks(Term):
+    """No energy; sees which later terms an earlier one has computed along."""
+
+    kind = "looks"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[torch.nn.Module] = []
+
+    def forward(self, batch: AtomsBatch, neighbors: Neighborhood, fields: Fields) -> Tensor:
+        self.seen = list(neighbors.computed_ahead)
+        return batch.positions.new_zeros(batch.n_atoms)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_later_term_is_computed_along_where_it_is_known(told: bool) -> None:
     batch = AtomsBatch.from_atoms(mixed_systems(8))
-    calls = []
-    run = cpu.pair_sums
-    monkeypatch.setattr(cpu, "pair_sums", lambda *args: (calls.append(args[2]), run(*args))[1])
-    joint(batch, {"q": MovingCharges(), **TERMS["Coulomb and BAMBOO"]()}, True)
-    assert calls == [CUTOFF, math.inf]  # boxes with dispersion, and the molecules' Coulomb pairs
+    both = TERMS["Coulomb and BAMBOO"]()
+    (first, sums), (second, later) = both.items()
+    looks = Looks()
+    joint(batch, {"q": MovingCharges(), first: sums, "looks": looks, second: later}, told)
+    assert looks.seen == ([later] if told else [])
 
 
 @pytest.mark.parametrize("name", ["D3 and Coulomb", "D3 zero, 2.0", "ZBL"])

@@ -19,7 +19,7 @@ from conftest import make_potential, salt_box, water
 from hff_ase.calculators import HybridFF
 from hff_ase.checkpoint import ModelInfo, save_model
 from hff_ase.dynamics.pimd import PIMDConfig, PIMDRun
-from hff_ase.dynamics.pimd.beads import BeadForces
+from hff_ase.dynamics.pimd.force_fields import CORRECTION, INNER
 from hff_ase.dynamics.pimd.processes import driver_commands
 from hff_ase.dynamics.pimd.results import read_properties
 from hff_ase.errors import ConfigError
@@ -52,14 +52,19 @@ def make_run(box: Path, model: Path, name: str, **others: Any) -> PIMDRun:
     return PIMDRun.create(PIMDConfig.load(few | often | where | others))
 
 
-def simulate(run: PIMDRun, steps: int, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """i-PI's system after some steps."""
+def simulated(run: PIMDRun, steps: int, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """i-PI's simulation after some steps."""
     from ipi.scripting import InteractiveSimulation
 
     monkeypatch.chdir(run.folder)
     simulation = InteractiveSimulation(Path("input.xml").read_text())
     simulation.run(steps, write_outputs=True)
-    return simulation.syslist[0]
+    return simulation
+
+
+def simulate(run: PIMDRun, steps: int, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """i-PI's system after some steps."""
+    return simulated(run, steps, monkeypatch).syslist[0]
 
 
 def direct(path: Path, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -127,18 +132,11 @@ def test_correction_on_fewer_beads_is_that_of_the_contracted_ring(
 def test_full_model_acts_once_per_timestep(
     box: Path, small_model_path: Path, cheap_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = {1: 0, 2: 0}  # by models in the driver: the cheap one, or both
-    evaluate = BeadForces.evaluate
-
-    def counted(self: BeadForces, cells: Any, positions: Any) -> Any:
-        calls[len(self._potentials)] += len(positions)
-        return evaluate(self, cells, positions)
-
-    monkeypatch.setattr(BeadForces, "evaluate", counted)
     run = make_run(box, small_model_path, "run", inner_model=str(cheap_path), contract=2,
                    inner_steps=4, timestep=0.5, time="5fs")  # fmt: skip
-    simulate(run, 10, monkeypatch)
-    assert calls == {1: 6 * (1 + 4 * 10), 2: 2 * (1 + 10)}
+    fields = simulated(run, 10, monkeypatch).fflist
+    beads = {name: field.driver.forces.n_beads for name, field in fields.items()}
+    assert beads == {INNER: 6 * (1 + 4 * 10), CORRECTION: 2 * (1 + 10)}
     energy = read_properties(run["pimd.properties"])["conserved{electronvolt}"]
     one = make_run(box, small_model_path, "one", timestep=0.5, time="5fs")
     simulate(one, 10, monkeypatch)

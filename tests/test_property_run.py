@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,7 +38,6 @@ from hff_ase.errors import (
     HFFError,
     OutsideDomainError,
     SimulationError,
-    StoppedError,
 )
 from hff_ase.settings import parse_time
 
@@ -103,8 +103,6 @@ def test_killed_in_any_stage_and_resumed_it_is_the_same_run(whole, tmp_path):
 
 
 def test_a_finished_run_goes_on_where_more_is_asked(whole, tmp_path):
-    import shutil
-
     folder = tmp_path / "run"
     shutil.copytree(whole, folder)
     before = numbers(folder)
@@ -124,26 +122,27 @@ def test_a_finished_run_goes_on_where_more_is_asked(whole, tmp_path):
         resume(folder, replicas=3)
 
 
-def test_a_signal_names_the_command_that_goes_on(whole, tmp_path, monkeypatch):
-    import shutil
-
-    from hff_ase.dynamics.properties import property_run
-
-    folder = tmp_path / "run"
+def test_a_signal_names_the_command_that_goes_on(whole, tmp_path):
+    """Stopped in its last stage; then the budget ends there, and what is there is analysed."""
+    folder, root = tmp_path / "run", PROGRAM.parents[1]
     shutil.copytree(whole, folder)
-
-    def stops(*arguments: object) -> None:
-        raise StoppedError("stopped by SIGTERM; continue with hff md --resume", "SIGTERM")
-
-    def is_over(*arguments: object) -> None:
-        raise StoppedError("stopped by max_hours 1; continue with hff md --resume", "SIGTERM")
-
-    monkeypatch.setattr(property_run, "at_constant_volume", stops)
-    with pytest.raises(StoppedError, match=f"hff properties --resume {folder}") as caught:
-        resume(folder).run()
-    assert caught.value.exit_code == 143
-    monkeypatch.setattr(property_run, "at_constant_volume", is_over)
-    assert resume(folder).run().results  # the budget is over: what is there is analysed
+    rows = folder / POINT / "nvt" / "replica-001" / "statistics.dat"
+    size = rows.stat().st_size
+    process = subprocess.Popen(
+        [sys.executable, str(PROGRAM), str(folder), "100ns"],
+        env={**os.environ, "PYTHONPATH": str(root)}, cwd=root, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while process.poll() is None and rows.stat().st_size <= size:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 143
+    assert (
+        f"stopped by SIGTERM at argon, 95 K; continue with hff properties --resume {folder}" in said
+    )
+    size = rows.stat().st_size
+    assert resume(folder, nvt="100ns", budget="1s").run().results
+    assert rows.stat().st_size > size
 
 
 def test_a_budget_becomes_lengths_that_cost_it(tmp_path):

@@ -16,7 +16,7 @@ from hff_ase.dynamics.build import build_box
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.evaluator import Evaluator
 from hff_ase.kernels.qeq.table import END, KNOTS, boys_table
-from hff_ase.longrange import conjugate_gradients, parts
+from hff_ase.longrange import parts
 from hff_ase.longrange.ewald import ReciprocalEwald
 from hff_ase.longrange.pme import ReciprocalPME
 from hff_ase.longrange.qeq.preconditioner import charge_inverse
@@ -459,17 +459,6 @@ def test_old_configs_load_and_new_ones_come_back() -> None:
 def test_errors_of_the_configuration(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         term(**options)  # type: ignore[arg-type]
-
-
-def test_no_convergence_names_the_system(box: Atoms, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conjugate_gradients, "MAX_ITERATIONS", 3)
-    small = Atoms("LiF", [[0, 0, 0], [1.6, 0, 0]])
-    with pytest.raises(
-        StructureError,
-        match=r"converge to 1.0e-06 e, got an estimated error of \d\.\de-0\d e "
-        r"\(structure 1\) after 3 iterations",
-    ):
-        potential_of(term())(AtomsBatch.from_atoms([small, box]))
 
 
 def test_indefinite_matrix_is_refused(box: Atoms) -> None:

@@ -1,7 +1,7 @@
 """Quick runs of ``hff properties`` for the tests, and one of them as a program.
 
-The program (``python toy_properties.py FOLDER``) starts or resumes a run, so that tests can kill
-it.
+The program (``python toy_properties.py FOLDER [NVT]``) starts or resumes a run, so that tests can
+kill it; NVT is another length at constant volume.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from toy_md import argon
 
 from hff_ase.dynamics.properties.property_run import PropertyRun
 from hff_ase.dynamics.properties.request import Request
-from hff_ase.errors import ConfigError
+from hff_ase.errors import ConfigError, StoppedError
 
 SETTLING = {k: v for k, v in SETTINGS.items() if k not in ("temperature", "progress", "dtype")} | {
     "max_time": "3ps"
@@ -67,12 +67,17 @@ def resume(folder: Path | str, **settings: Any) -> PropertyRun:
 
 def main() -> None:
     """Start the run, or take it up if it is there."""
-    folder = sys.argv[1]
+    folder, *length = sys.argv[1:]
+    settings = {"nvt": length[0]} if length else {}
     try:
-        run = resume(folder)
+        run = resume(folder, **settings)
     except ConfigError:
-        run = start(folder)
-    run.run()
+        run = start(folder, **settings)
+    try:
+        run.run()
+    except StoppedError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ class Result:
 
 
 def read_result(folder: Path) -> Result:
-    """The logs in a program's folder; of a run in several sittings, all rows."""
+    """The logs in a program's folder; of a run continued several times, all rows."""
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     settings = [line["settings"] for line in lines if "settings" in line]
     result = Result(settings[-1] if settings else {})

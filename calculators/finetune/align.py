@@ -49,7 +49,7 @@ class Alignment:
     deviations: dict[str, float]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """As a dict for JSON."""
         return {
             "changes": [change.as_dict() for change in self.changes],
             "after": [

@@ -141,7 +141,7 @@ class _Work:
         return self._report(found, problem, chi2, needs)
 
     def _step(self, problem: Problem, value: float) -> tuple[float, list[Prediction]] | None:
-        """Take a step that makes the objective less; its value there, None where there is none."""
+        """Take a step that lowers the objective; returns its new value, None if there is none."""
         at, step = self.theta.get(), self._trusted(problem)
         for _ in range(HALVINGS):
             self.theta.set(at + step)

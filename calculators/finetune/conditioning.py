@@ -86,7 +86,7 @@ class Conditioning:
         return ", ".join(parts) or "spread over many"
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """As a dict for JSON."""
         return {
             "parameters": list(self.parameters),
             "n_parameters": len(self.labels),

@@ -22,7 +22,7 @@ from hff_ase.units import BAR
 __all__ = ["Ensemble"]
 
 Array = NDArray[np.float64]
-LEAST = 20  # samples: with fewer there is no covariance to speak of
+LEAST = 20  # samples: with fewer the covariance is meaningless
 AT_ONCE = 2000  # atoms in a batch
 
 

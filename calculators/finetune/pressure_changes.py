@@ -57,7 +57,7 @@ class PressureChange:
     exact: bool
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """As a dict for JSON."""
         own = {name: value for name, value in vars(self).items() if name != "target"}
         return {"liquid": self.target.liquid, "temperature": self.target.temperature,
                 "target": self.target.value, **own}  # fmt: skip

@@ -193,7 +193,7 @@ def pair_counts(ensemble: Ensemble, target: Target) -> Array:
     within it. Pairs of one molecule do not count.
 
     Raises:
-        ConfigError: a pair of elements that is not there.
+        ConfigError: a pair of elements that is not present.
     """
     from vesin import NeighborList
 

@@ -52,7 +52,7 @@ class Amount:
 
 
 def read_amount(text: str) -> Amount | None:
-    """ "0.5 M LiFSI", "VC 2 wt%", "2 % VC by weight": number, unit and name; None if it is none."""
+    """ "0.5 M LiFSI", "VC 2 wt%", "2 % VC by weight": number, unit, name; None for other text."""
     around = _AROUND.fullmatch(text)
     if around is not None:
         unit = unit_of(f"{around['cent']} {around['unit']}")

@@ -139,7 +139,7 @@ def _salt_names() -> dict[str, str]:
 
 
 def _folded_names(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Folded spelling -> name; the first that claims a spelling has it."""
+    """Folded spelling -> name; the first one with a spelling keeps it."""
     names: dict[str, str] = {}
     for spelling, name in pairs:
         names.setdefault(folded(spelling), name)

@@ -73,7 +73,7 @@ class Engine(Protocol):
         """Take one to ``n_steps`` steps; only the last may be anything but harmless.
 
         Raises:
-            HFFError: a step leads nowhere; the atoms are left before or within it.
+            HFFError: a step fails; the atoms are left before or within it.
         """
 
     def get_state(self) -> Arrays:

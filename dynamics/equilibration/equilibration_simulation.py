@@ -38,11 +38,11 @@ class UnsettledError(SimulationError):
 
     Args:
         why: what has not settled after how long, and how long it likely takes.
-        command: the command that goes on, without the time it likely takes.
-        longer: that time as a setting, or ``TIME`` where it cannot be told.
+        command: the command that continues, without the time that is likely needed.
+        longer: that time as a setting, or ``TIME`` if it is unknown.
 
     Attributes:
-        why, longer: as given, for whoever runs an equilibration within something larger.
+        why, longer: as given, for a caller that runs an equilibration as one of its stages.
     """
 
     exit_code = 3

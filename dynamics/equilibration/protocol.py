@@ -209,7 +209,7 @@ class EquilibrationConfig:
         return cls(replicas, protocol, expected, measured)
 
     def resolved(self) -> dict[str, Any]:
-        """Every setting with its value: `load` makes the same of it."""
+        """Every setting with its value; `load` takes it back."""
         options = self.replicas.resolved()
         for name in FOREIGN:
             options.pop(name, None)

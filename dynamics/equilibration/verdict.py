@@ -76,7 +76,7 @@ class Verdict:
 
         A run that drifts, or whose boxes differ, may need any time: as long again as it took is
         the least that can tell. One with too few samples needs as many more as are missing. Of
-        what does not move at all nothing can be told: infinity.
+        infinity for a series that does not change.
         """
         if self.settled:
             return 0.0
@@ -160,5 +160,9 @@ def why_not(verdicts: Mapping[str, Verdict]) -> tuple[str, str, str]:
     told = "; ".join(f"{name}: {', '.join(one.reasons)}" for name, one in waiting.items())
     needs = max(one.needs for one in waiting.values())
     if not math.isfinite(needs):
-        return told, "how long it needs cannot be told from what does not move", "TIME"
+        return (
+            told,
+            "the time needed cannot be estimated from a series that does not change",
+            "TIME",
+        )
     return told, f"likely needs {needs:.0f} ps", f"{needs:.0f}ps"

@@ -72,7 +72,7 @@ class BondWatch:
         return len(self._first)
 
     def look(self, atoms: Atoms) -> list[BondEvent]:
-        """What broke or formed since the start and was not told before, worst first."""
+        """Bonds broken or formed since the start and not reported before, worst first."""
         if not np.isfinite(atoms.positions).all():
             return []  # others stop a run for that
         events = [*self._broken(atoms), *self._formed(atoms)]

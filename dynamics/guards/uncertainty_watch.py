@@ -81,7 +81,7 @@ class UncertaintyWatch(Watch):
         return cls(companion, about, interval, folder, checkpoint)
 
     def look(self, moment: Moment, seen: Sequence[Seen]) -> list[Finding]:
-        """Write down the errors; of a structure above the threshold it is told the first time."""
+        """Write down the errors; a structure above the threshold is reported once."""
         if not seen:
             return []
         found = self._calc.evaluate([bare(one.atoms) for one in seen])

@@ -35,7 +35,7 @@ class Finding:
         replica: its number.
         text: in words.
         stops: whether it cannot continue like this.
-        warning: whether it is to be told as one.
+        warning: whether it is reported as a warning.
     """
 
     replica: int

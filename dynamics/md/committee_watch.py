@@ -119,7 +119,7 @@ class CommitteeWatch(Watch):
         return []
 
     def sync(self) -> dict[str, int]:
-        """Bring the files to the disk; their lengths, for the checkpoint."""
+        """Sync the files to disk; returns their lengths, for the checkpoint."""
         return {name: file.sync() for name, file in self._files.items()}
 
     def summary(self) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def clusters_of(contacts: Contacts, anions: Sequence[str]) -> list[Integers]:
         anions: species that count as anions.
 
     Raises:
-        ConfigError: a species that is not there.
+        ConfigError: a species that is not present.
     """
     topology = contacts.topology
     members = np.concatenate([topology.of_kind(kind) for kind in anions])

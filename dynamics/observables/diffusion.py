@@ -151,7 +151,7 @@ def _slopes(msd: Array, lags: Array, start: int) -> Array:
 
 
 def _first_stable(slopes: Array) -> int | None:
-    """The first window that agrees with all later ones, and one more; None: there is none."""
+    """The first window that agrees with all later ones, at least one; None if there is none."""
     n_windows, n = slopes.shape
     means = slopes.mean(axis=1)
     for k in range(n_windows - 2):

@@ -1,4 +1,4 @@
-"""Where the equilibrated part of a run begins, and whether it has begun at all.
+"""Where the equilibrated part of a run begins, if it does.
 
 The beginning is cut where what is left holds most independent samples (Chodera, J. Chem. Theory
 Comput. 12, 1799 (2016)): a later start loses data, an earlier one lengthens the correlation time

@@ -101,7 +101,7 @@ def viscosity(
 
     Raises:
         ConfigError: samples that are not [n, 6] or not finite, or too few for the blocks.
-        SimulationError: the integral is nothing but noise, or the fit finds no end.
+        SimulationError: the integral is only noise, or the fit does not end.
     """
     tensor = np.asarray(tensor, dtype=float)
     if tensor.ndim != 2 or tensor.shape[1] != 6 or not np.isfinite(tensor).all():

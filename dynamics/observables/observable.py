@@ -48,7 +48,7 @@ class Observable:
 
     @property
     def refused(self) -> bool:
-        """Whether there is no reliable error bar, so that the value must not be quoted."""
+        """Whether the value has no reliable error bar and must not be quoted."""
         return not (math.isfinite(self.value) and math.isfinite(self.error))
 
     @property

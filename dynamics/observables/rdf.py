@@ -103,7 +103,7 @@ def pair_distributions(
 
     Args:
         parts: chunks of `stream`, or [trajectory]; with centres of molecules, pairs are of species.
-        pairs: such as ``Li-O``; those that are not there are left out.
+        pairs: such as ``Li-O``; those that are not present are left out.
         reach, width: of all shells and of one, Angstrom; beyond half the cell images are counted.
         every: only every n-th frame: neighbouring ones tell nothing new.
 

@@ -55,7 +55,7 @@ def stream(
             frame, or that .pdb.
         charges: formal charges by species where they cannot be looked up, e.
         wrapped: whether positions may be folded into the cell: each step then takes the nearest
-            image, which changes nothing where they are not. False: taken as they are.
+            image, which changes nothing where they are not. False: used unchanged.
         interval: time between frames of the file, ps; None: as the file says.
         every: every n-th frame is given; all are read, to follow the images.
         stop: at most this many frames of the file.

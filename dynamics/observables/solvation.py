@@ -58,7 +58,7 @@ def speciation(
         interval: between the frames of ``contacts``, ps.
 
     Raises:
-        ConfigError: another way, or a species that is not there.
+        ConfigError: another way, or a species that is not present.
     """
     if by not in ("components", "counting"):
         raise ConfigError(f"expected components or counting, got {by!r}")
@@ -141,7 +141,7 @@ def preferences(
         interval: between frames, ps.
 
     Raises:
-        ConfigError: a species that is not there, or no solvent in any shell.
+        ConfigError: a species that is not present, or no solvent in any shell.
     """
     topology = runs[0].topology
     bulk = np.array([len(topology.of_kind(kind)) for kind in solvents], dtype=float)

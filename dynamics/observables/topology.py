@@ -132,7 +132,7 @@ def topology_of(atoms: Atoms, charges: Mapping[str, float] | None = None) -> Top
 
     Raises:
         StructureError: a molecule without end.
-        ConfigError: a charge for a species that is not there, or molecules that do not add up.
+        ConfigError: a charge for a species that is not present, or molecules that do not add up.
     """
     found = find_molecules(atoms)
     names = atoms.info.get("molecules")

@@ -39,7 +39,7 @@ def topology_of_universe(universe: Any, charges: Mapping[str, float] | None = No
     0.02 e of a whole number), otherwise looked up by name and formula.
 
     Raises:
-        ConfigError: elements that cannot be told, or a charge for a species that is not there.
+        ConfigError: unknown elements, or a charge for a species that is not present.
     """
     atoms = universe.atoms
     symbols = _symbols(atoms)

@@ -55,6 +55,10 @@ class BeadForces:
         template: elements, charge and periodicity of a replica.
         skin: how far atoms may move, together, before neighbours are searched again, Angstrom.
 
+    Attributes:
+        n_beads: how many beads have been evaluated.
+        n_searches: how often neighbours have been searched.
+
     Raises:
         ConfigError: no models, or models on different devices.
         StructureError: the template holds an element that a model does not know.
@@ -75,13 +79,13 @@ class BeadForces:
         for potential in self._potentials:
             potential.check_elements(alone)
         self._lists: dict[int, tuple[SharedEvaluators, AtomsBatch]] = {}
-        self.n_searches = 0
+        self.n_searches = self.n_beads = 0
 
     def evaluate(self, cells: Array, positions: Array) -> list[BeadResults]:
         """Results of every model, in the order of the models and of the beads as given.
 
         Args:
-            cells: [n_beads, 3, 3], rows, Angstrom; not looked at where there is no period.
+            cells: [n_beads, 3, 3], rows, Angstrom; ignored for systems without a cell.
             positions: [n_beads, n_atoms, 3], Angstrom.
 
         Raises:
@@ -125,6 +129,7 @@ class BeadForces:
         before = shared.neighbors.n_builds
         results = [self._results(found, batch, order) for found in shared.evaluate(batch)]
         self.n_searches += shared.neighbors.n_builds - before
+        self.n_beads += len(positions)
         return results
 
     def _list_for(self, n_beads: int) -> tuple[SharedEvaluators, AtomsBatch]:

@@ -147,7 +147,7 @@ def elements_of(pair: str) -> tuple[str, str]:
     """Both elements of a pair such as ``O-H``.
 
     Raises:
-        ConfigError: it is no pair of elements.
+        ConfigError: an invalid pair of elements.
     """
     from ase.data import atomic_numbers  # late: the help of the command line needs no ase
 

@@ -105,14 +105,14 @@ def unedited(path: Path) -> str:
     """The settings of a run as they were written.
 
     Raises:
-        SimulationError: somebody changed them (a file without its last line is taken as it is).
+        SimulationError: they were changed (a file without its last line is accepted).
     """
     content = path.read_text(encoding="utf-8")
     text, found, digest = content.rpartition(SIGNATURE)
     if found and hashlib.sha256(text.encode()).hexdigest() != digest.strip():
         raise SimulationError(
             f"expected the settings that the run was started with in {path}, got edited ones: i-PI "
-            "goes on from its own checkpoint; put them back, or start another run"
+            "continues from its own checkpoint; restore them, or start another run"
         )
     return content
 

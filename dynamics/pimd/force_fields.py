@@ -106,7 +106,7 @@ def _xml(config: PIMDConfig, field: ForceField, n_atoms: int, address: str) -> s
     # pbc: unwrapped positions, so that neighbour lists last and dipoles are continuous
     if config.transport == "ffdirect":
         options = ", ".join(f"{name}: {value}" for name, value in field.options.items())
-        # Not in a thread: an error of the driver then ends i-PI, which would wait for ever. Beads
+        # Not in a thread: an error of the driver then ends i-PI, which would wait forever. Beads
         # and batch are as many, so that no incomplete batch is left over.
         return f"""  <ffdirect name="{field.name}" pbc="False" threaded="False">
     <pes>custom</pes>

@@ -56,7 +56,7 @@ def driver_command(config: PIMDConfig, field: ForceField, address: str) -> list[
 
 
 def last_words(log: Path) -> str:
-    """The last line of a log that says what went wrong; empty where there is none."""
+    """The last line of a log that says what went wrong; empty if there is none."""
     with contextlib.suppress(OSError):
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:]
         telling = [line.strip() for line in lines if "Error" in line]
@@ -127,7 +127,7 @@ class PIMDProcesses:
         """Whether i-PI runs.
 
         Raises:
-            DriverLostError: a driver was lost. i-PI may wait for its answer for ever (a connection
+            DriverLostError: a driver was lost. i-PI may wait for its answer forever (a connection
                 that breaks within a message ends the thread that listens), so it was stopped.
             SimulationError: i-PI failed, or a driver refused what it was given.
         """

@@ -122,8 +122,8 @@ def analyse(
 
     Raises:
         ConfigError: no state points, or no such property.
-        SimulationError: a damaged file. What a run is too short or unfit for is no error: it is
-            refused in the result, with the reason.
+        SimulationError: a damaged file. A quantity that a run is too short or unfit for
+            is not an error: it is refused in the result, with the reason.
     """
     if not states:
         raise ConfigError("expected state points to analyse, got none")
@@ -154,7 +154,7 @@ def _of_state(
             try:
                 curves[name] = list(plan.curves(replace(window, found=observables)))
             except ConfigError:
-                curves[name] = []  # what there is no number of cannot be drawn
+                curves[name] = []  # without a value nothing can be drawn
     told = any("not settled" in note for note in state.notes)
     doubts = [] if told else [f"not settled: {n}: {w}" for n, w in material.doubts.items()]
     return StateResult(

@@ -146,7 +146,7 @@ def table(comparison: Comparison) -> list[str]:
 
 
 def as_dict(comparison: Comparison) -> dict[str, Any]:
-    """For JSON."""
+    """As a dict for JSON."""
     rows = [
         {**vars(one), "deviation": one.deviation, "sigmas": one.sigmas} for one in comparison.rows
     ]

@@ -44,7 +44,7 @@ class Fit:
     curve: Curve
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """As a dict for JSON."""
         own = {
             name: {
                 "value": None if one.refused else one.value,

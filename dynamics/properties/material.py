@@ -31,7 +31,7 @@ BINDING, FALLBACK = ("N", "O", "F"), 2.8  # Angstrom: where g(r) has no first mi
 
 
 class Material:
-    """What the runs of a state point hold.
+    """The data that the runs of a state point hold.
 
     Args:
         state: the state point.
@@ -119,7 +119,7 @@ class Material:
         return [np.stack([one[f"P{p}[bar]"] for p in PLANES], axis=1) for one in kept], interval
 
     def _times(self, held: str) -> list[tuple[float, float]]:
-        """First and last time that counts of each replica, ps."""
+        """First and last time of the equilibrated part of each replica, ps."""
         rows, _ = self.rows(held)
         return [(float(one["time[ps]"][0]), float(one["time[ps]"][-1])) for one in rows]
 
@@ -175,17 +175,17 @@ class Material:
 
     @property
     def sampled(self) -> str:
-        """Where structure is read: at constant volume, where there is that."""
+        """Stretches from which structure is computed: at constant volume where available."""
         volume = [one for one in self.state.held(VOLUME) if one.trajectory is not None]
         return VOLUME if volume else PRESSURE
 
     @cached_property
     def n_frames(self) -> int:
-        """Frames for structure, all replicas together."""
+        """Number of frames for structure, over all replicas."""
         return sum(len(part) for frames in self.frames(self.sampled) for part in frames)
 
     def _every(self, most: float) -> int:
-        """Only every n-th frame, so that frames times atoms are at most this many."""
+        """Every how many frames to read, so that frames times atoms stay below a limit."""
         return max(round(self.n_frames * self.topology.n_atoms / most), 1)
 
     # --- structure ----------------------------------------------------------------------------
@@ -237,11 +237,11 @@ class Material:
 
     @property
     def every_of_contacts(self) -> int:
-        """Contacts are looked for in each so many frames."""
+        """Contacts are computed for every n-th frame, with this n."""
         return self._every(CONTACTS_COUNTED)
 
     def n_replicas(self, held: str) -> int:
-        """Replicas that have something at constant ``pressure`` or ``volume``."""
+        """Number of replicas with data at constant ``pressure`` or ``volume``."""
         try:
             return len(self.stretches(held))
         except ConfigError:
@@ -249,7 +249,7 @@ class Material:
 
     @property
     def last(self) -> Trajectory | None:
-        """The last chunk of the first replica's frames; None where there are none."""
+        """The last chunk of the first replica's frames; None if there are none."""
         own = self.state.held(self.sampled)
         if not self.n_replicas(self.sampled) or all(one.trajectory is None for one in own):
             return None

@@ -1,4 +1,4 @@
-"""What a page says of the model that a run was made with."""
+"""Facts about the model of a run, for the page."""
 
 from __future__ import annotations
 

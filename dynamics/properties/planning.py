@@ -1,4 +1,4 @@
-"""How long each stage may be for a budget, by a short timing, and the errors to expect of it."""
+"""The length of each stage that a budget allows, from a short timing, and the expected errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LEAST = 20.0  # ps of anything
 
 @dataclass(frozen=True)
 class Lengths:
-    """What a budget buys for each box of a state point.
+    """Lengths of the stages of each box of a state point that a budget allows.
 
     Attributes:
         npt, nvt: lengths of production.
@@ -41,7 +41,7 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a budget buys.
+    """A plan for a budget: lengths and expected errors.
 
     Attributes:
         request: what is asked.
@@ -73,7 +73,7 @@ def measure_speed(calc: Any, boxes: Sequence[Atoms]) -> float:
 
 
 def lengths_of(request: Request, hours: float, speed: float) -> Lengths:
-    """Lengths for a budget of one state point.
+    """Lengths of the stages of one state point for its budget.
 
     Args:
         request: what is asked; lengths given there are kept.
@@ -101,7 +101,7 @@ def lengths_of(request: Request, hours: float, speed: float) -> Lengths:
 def expectations(
     request: Request, box: Atoms, lengths: Lengths, folder: Path | None = None
 ) -> list[Expected]:
-    """The errors to expect of every property at these lengths.
+    """The expected error of every property at these lengths.
 
     Args:
         request: what is asked.
@@ -144,7 +144,7 @@ def expectations(
 
 
 def make_plan(request: Request, folder: Path | None = None) -> Plan:
-    """Time a few steps, and say what the budget buys.
+    """Time a few steps and make a plan for the budget.
 
     Args:
         request: what is asked; without a budget, of one hour.
@@ -191,7 +191,7 @@ def table(plan: Plan) -> list[str]:
 
 
 def as_dict(plan: Plan) -> dict[str, Any]:
-    """For JSON."""
+    """As a dict for JSON."""
     rows = [
         {**vars(one), "error": None if math.isnan(one.error) else one.error}
         for one in plan.expected

@@ -1,4 +1,4 @@
-"""What each property needs, what computes it, and what was measured: one entry each.
+"""One entry per property: what it needs, the function that computes it, the measured quantity.
 
 An entry of `PLANS` is everything that an observable of your own takes to be computed by ``hff
 analyse``, shown by ``hff report`` and compared with experiment by ``hff compare``.
@@ -240,7 +240,7 @@ DEFAULT = ("density", "viscosity", "diffusion", "conductivity", "transference", 
 
 
 def plans_of(names: Sequence[str], ions: bool | None = None) -> dict[str, Plan]:
-    """The plans of these properties, each behind those that it builds on.
+    """The plans of these properties, in an order in which each comes after those it depends on.
 
     Args:
         names: of properties; empty for the usual ones.

@@ -1,4 +1,4 @@
-"""``hff properties``: from recipes to properties.json and report.html, resumed where it stopped.
+"""``hff properties``: from recipes to properties.json and report.html, resumable.
 
 request = Request(("DMC",), (298.15,), model="electrolyte", budget=3.0)
 PropertyRun.start("run", request).run()
@@ -110,7 +110,7 @@ class PropertyRun:
         builder: Builder = build,
         console: Console | None = None,
     ) -> PropertyRun:
-        """Take up the request in a folder.
+        """Continue the request in a folder.
 
         Args:
             folder: where it is.
@@ -179,7 +179,7 @@ class PropertyRun:
     # --- one state point ----------------------------------------------------------------------
 
     def _go_on(self, point: Point, hours: float | None) -> None:
-        """Every stage of a state point that is not finished."""
+        """Run every unfinished stage of a state point."""
         place, before = self.place(point), self._spent()
         place.mkdir(parents=True, exist_ok=True)
         boxes = packed(place, point, self.request, self._builder)
@@ -209,7 +209,7 @@ class PropertyRun:
             run_gas(place, point, request, calc, self._console)
 
     def _stopped(self, point: Point, error: StoppedError) -> StoppedError:
-        """The same of the whole run: how to continue with it, not with one of its stages."""
+        """The error with the command that continues the whole run instead of one of its stages."""
         name = Signals(error.exit_code - 128).name
         return StoppedError(
             f"stopped by {name} at {point.name}; continue with hff properties --resume "
@@ -218,7 +218,7 @@ class PropertyRun:
         )
 
     def _lengths(self, place: Path, boxes: list[Any], hours: float | None) -> Lengths:
-        """Lengths of production, chosen once for a state point and kept in its folder."""
+        """Production lengths, chosen once for a state point and stored in its folder."""
         kept = notes_of(place).get("lengths")
         if kept is not None:
             return Lengths(**kept)
@@ -243,13 +243,13 @@ class PropertyRun:
         return self._given
 
     def _hours_left(self, n_points: int) -> float | None:
-        """Of the budget, for each of the points that are left."""
+        """Hours of the budget left for each remaining state point."""
         if self.request.hours is None:
             return None
         return max((self.request.hours - self._spent()) / n_points, 1e-3)
 
     def _spent(self) -> float:
-        """Hours of this sitting."""
+        """Hours since this run was started or resumed."""
         return (time.monotonic() - self._started) / 3600.0
 
     def _say(self, message: str) -> None:

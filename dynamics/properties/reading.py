@@ -1,4 +1,4 @@
-"""Folders of runs or trajectory files, as a user names them, to state points."""
+"""From folders of runs or trajectory files, as given by a user, to state points."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BESIDE = "-properties"  # of a trajectory: results go into a folder of its name 
 
 @dataclass(frozen=True)
 class Reading:
-    """How to read; see `read_folder` and `from_trajectories`."""
+    """Options for reading; see `read_folder` and `from_trajectories`."""
 
     recipe: str | None = None
     charges: Mapping[str, float] | None = None
@@ -32,7 +32,7 @@ class Reading:
 
 
 def read_sources(sources: Sequence[Path], given: Reading) -> tuple[list[StatePoint], Path]:
-    """State points, and the folder where results belong.
+    """State points, and the folder for the results.
 
     The same state points of several folders are pooled.
 

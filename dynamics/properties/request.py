@@ -1,4 +1,4 @@
-"""What is asked of ``hff properties``: every setting, checked, to and from request.yaml."""
+"""The request of ``hff properties``: every setting, checked, to and from request.yaml."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Point:
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """Name of the state point in messages."""
         return f"{self.recipe}, {self.temperature:g} K"
 
 
 class Request(ModelSettings, TermSettings):
-    """Liquids, temperatures, each ``property`` wanted, and how much may be spent on them."""
+    """Liquids, temperatures, the requested ``property`` list, and the budget."""
 
     recipe: tuple[str, ...] = setting(
         REQUIRED,
@@ -152,39 +152,39 @@ class Request(ModelSettings, TermSettings):
 
     @property
     def wanted(self) -> tuple[str, ...]:
-        """Names of the properties, the usual ones filled in."""
+        """Names of the requested properties; the default ones where none were requested."""
         from hff_ase.dynamics.properties.plans import DEFAULT
 
         return self.property_ or DEFAULT
 
     @property
     def needs_volume(self) -> bool:
-        """Whether any property is read at constant volume."""
+        """Whether any property needs a run at constant volume."""
         from hff_ase.dynamics.properties.plans import PLANS
 
         return any(PLANS[name].held != "pressure" for name in self.wanted)
 
     @property
     def needs_charges(self) -> bool:
-        """Whether frames have to hold charges."""
+        """Whether frames must contain charges."""
         from hff_ase.dynamics.properties.plans import PLANS
 
         return any("charges" in PLANS[name].stored for name in self.wanted)
 
     @property
     def needs_gas(self) -> bool:
-        """Whether single molecules are run as well."""
+        """Whether single molecules in the gas phase are run as well."""
         from hff_ase.dynamics.properties.plans import PLANS
 
         return any("gas" in PLANS[name].stored for name in self.wanted)
 
     @property
     def hours(self) -> float | None:
-        """Of the budget."""
+        """The budget in hours; None without one."""
         return None if self.budget is None else hours_of(self.budget)
 
     def check_lengths(self) -> None:
-        """Refuse a request that does not say how long anything shall be.
+        """Refuse a request that gives neither lengths nor a budget.
 
         Raises:
             ConfigError: neither a budget nor lengths.
@@ -197,7 +197,7 @@ class Request(ModelSettings, TermSettings):
             )
 
     def with_lengths(self, npt: str, nvt: str, settle: str | None) -> Request:
-        """The same with these lengths where none were given."""
+        """The request with these lengths where none were given."""
         longest = {"max_time": self.max_settling or settle}
         own = {name: value for name, value in longest.items() if value is not None}
         return self.model_copy(
@@ -209,7 +209,7 @@ class Request(ModelSettings, TermSettings):
         )
 
     def write(self, folder: Path) -> None:
-        """Into request.yaml.
+        """Write request.yaml.
 
         Raises:
             WriteError: it cannot be written.
@@ -220,7 +220,7 @@ class Request(ModelSettings, TermSettings):
 
 
 def read_request(folder: str | Path) -> Request:
-    """What was asked of the run in a folder.
+    """The request of the run in a folder.
 
     Raises:
         ConfigError: no such run, or a request that makes no sense.
@@ -232,7 +232,7 @@ def read_request(folder: str | Path) -> Request:
 
 
 def hours_of(text: str) -> float:
-    """A time on the clock such as 3h, 45min or 1.5d, in hours.
+    """A wall time such as 3h, 45min or 1.5d, in hours.
 
     Raises:
         ConfigError: no such time.

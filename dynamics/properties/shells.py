@@ -1,4 +1,4 @@
-"""Solvation of the cations of a window: first shells, ion pairs, how long molecules stay."""
+"""Solvation of the cations of a window: first shells, ion pairs, residence times."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def solvation_of(window: Window) -> Found:
 
 
 def clusters_of_window(window: Window) -> Found:
-    """Sizes of the clusters that each cation makes with the anions."""
+    """Sizes of the clusters of each cation with the anions."""
     found: Found = {}
     for kind, runs, interval in cluster_runs(window):
         for name, one in cluster_statistics(runs, interval).items():
@@ -107,7 +107,7 @@ def anions_of(topology: Topology) -> list[str]:
 
 
 def mean_of(series: list[Array], interval: float, method: str) -> Observable:
-    """Mean of the replicas; refused where nothing has changed during any of them."""
+    """Mean of the replicas; refused where the value did not change during any of them."""
     value = float(series[0][0])
     if all((one == value).all() for one in series):
         length = interval * sum(map(len, series))
@@ -117,7 +117,7 @@ def mean_of(series: list[Array], interval: float, method: str) -> Observable:
 
 
 def residence_of(contacts: list[Contacts], other: str, interval: float) -> Observable:
-    """How long a molecule stays with an ion, the mean of the replicas."""
+    """Residence time of a molecule at an ion, averaged over the replicas."""
     own = [residence_time(one, other, interval) for one in contacts]
     for one in own:
         if one.refused:
@@ -133,7 +133,7 @@ def residence_of(contacts: list[Contacts], other: str, interval: float) -> Obser
 
 
 def compositions(contacts: list[Contacts], most: int = 8) -> dict[str, float]:
-    """Share of ions by what is in their first shell, all replicas together."""
+    """Fraction of ions by the composition of their first shell, over all replicas."""
     summed: Counter[str] = Counter()
     for one in contacts:
         for shell, share in shell_compositions(one, 50).items():

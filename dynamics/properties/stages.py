@@ -64,7 +64,7 @@ def equilibrated(
     calc: Any,
     console: Console | None,
 ) -> str:
-    """Continue with the equilibration to its end; how it ended: ``settled``, or why not yet."""
+    """Run or continue the equilibration; returns ``settled``, or why the boxes have not settled."""
     place = folder / EQUILIBRATE
     if RunFolder(place).has_run:
         run = EquilibrationRun.resume(place, calc, settings=_longest(request), console=console)
@@ -92,7 +92,7 @@ def at_constant_pressure(
     console: Console | None,
     max_hours: float | None,
 ) -> None:
-    """Continue with production at constant pressure to its end, from the equilibrated boxes."""
+    """Run or continue production at constant pressure, from the equilibrated boxes."""
     place, before = folder / NPT, folder / EQUILIBRATE
     given = {"model": request.model, **request.equilibration}
     defaults = EquilibrationConfig.load(given).replicas.shared
@@ -117,7 +117,7 @@ def at_constant_volume(
     console: Console | None,
     max_hours: float | None,
 ) -> None:
-    """Continue with production at constant volume, at the mean density and with real masses."""
+    """Run or continue production at constant volume, at the mean density and with real masses."""
     place, before = folder / NVT, folder / NPT
     settings = {
         **_production(place, point, request),
@@ -178,7 +178,7 @@ def at_density(atoms: Atoms, density: float) -> Atoms:
 
 
 def last_frames(folder: Path, n_replicas: int) -> list[Atoms]:
-    """The boxes at the end of a run, of the replicas that came there.
+    """The final boxes of a run, of the replicas that finished.
 
     Raises:
         SimulationError: none did.
@@ -198,7 +198,7 @@ def carry_on(
     console: Console | None,
     max_hours: float | None,
 ) -> None:
-    """Start or resume a run of replicas and continue to its end."""
+    """Start or resume a run of replicas and run it to the end."""
     if RunFolder(place).has_run:
         changed = {"stages": settings["stages"], "max_hours": max_hours}
         changed["progress"] = settings.get("progress", True)
@@ -211,7 +211,7 @@ def carry_on(
 
 
 def _production(place: Path, point: Point, request: Request) -> dict[str, Any]:
-    """What production at constant pressure and volume have in common."""
+    """Settings shared by production at constant pressure and at constant volume."""
     return {
         **shared_settings(request),
         "output": str(place),
@@ -225,23 +225,23 @@ def _production(place: Path, point: Point, request: Request) -> dict[str, Any]:
 
 
 def _format(request: Request) -> str:
-    """xtc where its libraries are there and frames need no charges; ASE's elsewhere."""
+    """xtc where its libraries are installed and frames need no charges, else ASE's format."""
     can = find_spec("chemfiles") is not None and find_spec("MDAnalysis") is not None
     return "xtc" if can and not request.needs_charges else "traj"
 
 
 def shared_settings(request: Request) -> dict[str, Any]:
-    """What all runs have in common."""
+    """Settings shared by all runs."""
     names = ("model", "dtype", "device", "without", "outside_domain", "seed", "progress")
     return {name: getattr(request, name) for name in names}
 
 
 def _longest(request: Request) -> dict[str, Any]:
-    """What may change when an equilibration is resumed."""
+    """The settings that may change when an equilibration is resumed."""
     known = {"progress": request.progress, **request.equilibration}
     return {name: known[name] for name in ("max_time", "progress") if name in known}
 
 
 def _steps(picoseconds: float, timestep: float) -> int:
-    """A time in whole steps, one at least."""
+    """A time in whole steps, at least one."""
     return max(round(1000.0 * picoseconds / timestep), 1)

@@ -1,4 +1,4 @@
-"""What there is to analyse: state points, and the stretches of runs that sampled them."""
+"""The input of an analysis: state points, and the stretches of runs that sampled them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Stretch:
     Attributes:
         replica: number of the run among those of its state point and folder.
         held: ``pressure``, ``volume`` or ``gas``.
-        trajectory: file of frames; None where there are none.
+        trajectory: file of frames; None if there are none.
         topology: of its atoms, or the file that holds it.
         stages: of the run that count, from 1; empty for all of the file.
         statistics, tensor: files of numbers of our own runs; None elsewhere.
@@ -49,7 +49,7 @@ class Stretch:
 
 @dataclass(frozen=True)
 class StatePoint:
-    """A liquid at a temperature and pressure, and everything that sampled it.
+    """A liquid at a temperature and pressure, with all stretches that sampled it.
 
     Attributes:
         name: for tables, such as ``1 M LiPF6 in EC:DMC 1:1 w/w, 298.15 K``.
@@ -75,5 +75,5 @@ class StatePoint:
 
 
 def name_of(liquid: str, temperature: float, pressure: float | None = None) -> str:
-    """What a state point is called."""
+    """Name of a state point."""
     return f"{liquid}, {temperature:g} K" + (f", {pressure:g} bar" if pressure is not None else "")

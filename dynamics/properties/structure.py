@@ -53,7 +53,7 @@ def scattering_of(window: Window) -> Found:
 
 
 def element_pairs(window: Window) -> tuple[PairDistributions, dict[str, int]]:
-    """g of all pairs of elements, and how many atoms there are of each."""
+    """g(r) of all pairs of elements, and the number of atoms of each."""
     symbols, counts = np.unique(window.topology.symbols, return_counts=True)
     numbers = dict(zip(symbols.tolist(), counts.tolist(), strict=True))
     names = [f"{a}-{b}" for a, b in combinations_with_replacement(numbers, 2)]
@@ -110,7 +110,7 @@ def kirkwood_buff_of(window: Window) -> Found:
 
 
 def centre_pairs(window: Window) -> tuple[PairDistributions, float]:
-    """g of the centres of all pairs of species, and the largest sphere within half the box."""
+    """g(r) of the centres of all pairs of species, and the largest sphere within half the box."""
     kinds = combinations_with_replacement(window.topology.kinds, 2)
     names = tuple(f"{a}-{b}" for a, b in kinds)
     pairs = window.material.pairs(names, "centres", HALF_BOX)
@@ -121,7 +121,7 @@ def centre_pairs(window: Window) -> tuple[PairDistributions, float]:
 def _factor(
     topology: Topology, integrals: Mapping[str, Observable], volume: float
 ) -> Observable | None:
-    """The thermodynamic factor; None of another liquid, or where the formal charges are unknown."""
+    """The thermodynamic factor; None for other liquids, or where formal charges are unknown."""
     if topology.charges is None:
         return None
     charges = topology.kind_charges()

@@ -1,4 +1,4 @@
-"""What is drawn of the structure of a state point: scattering, angles, clusters, charges."""
+"""Curves of the structure of a state point: scattering, angles, clusters, charges."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RADIATION = {"xray": "x-rays", "neutron": "neutrons"}
 
 
 def scattering_curves(window: Window) -> list[Curve]:
-    """X-ray and neutron structure factors, from where the box allows to tell."""
+    """X-ray and neutron structure factors, from the smallest wave number that the box resolves."""
     pairs, numbers = element_pairs(window)
     q: Array = np.arange(2 * np.pi / pairs.edges[-1], LARGEST_Q, STEP_Q)
     lines = {

@@ -39,7 +39,7 @@ def write_analysis(analysis: Analysis, folder: str | Path) -> Path:
 
 
 def read_properties(path: str | Path) -> dict[str, Any]:
-    """What properties.json of a folder, or of that name, holds.
+    """The contents of properties.json, by its folder or its path.
 
     Raises:
         ConfigError: none there, or not of this form.
@@ -58,7 +58,7 @@ def read_properties(path: str | Path) -> dict[str, Any]:
 
 
 def read_curves(folder: str | Path) -> list[dict[str, Any]]:
-    """What curves.json beside properties.json holds, by state point; empty where there is none."""
+    """The contents of the curves.json beside properties.json, by state point; empty without one."""
     try:
         content = json.loads((Path(folder) / CURVES).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -67,7 +67,7 @@ def read_curves(folder: str | Path) -> list[dict[str, Any]]:
 
 
 def as_dict(analysis: Analysis) -> dict[str, Any]:
-    """What properties.json holds."""
+    """The contents of properties.json."""
     return {
         "format": FORMAT,
         "hff_ase": __version__,
@@ -109,7 +109,7 @@ def _quantity(quantity: Quantity) -> dict[str, Any]:
 
 
 def _observable(found: Observable, target: float) -> dict[str, Any]:
-    """A number for JSON; of one that is refused there is no value to quote."""
+    """An observable for JSON; a refused one has no value."""
     entry = found.as_dict(target)
     entry = {
         {"correlation_time": "correlation_time[ps]", "length": "length[ps]"}.get(k, k): v
@@ -133,7 +133,7 @@ def _experiment(known: Measurement) -> dict[str, Any]:
 
 
 def _curves(analysis: Analysis) -> dict[str, Any]:
-    """What curves.json holds."""
+    """The contents of curves.json."""
     states: list[dict[str, Any]] = [
         {name: [curve.as_dict() for curve in own] for name, own in result.curves.items() if own}
         | ({} if result.structure is None else {"box": dict(result.structure)})
@@ -143,7 +143,7 @@ def _curves(analysis: Analysis) -> dict[str, Any]:
 
 
 def lines(content: Mapping[str, Any]) -> list[str]:
-    """What properties.json holds as lines of text: a block for each state point."""
+    """properties.json as lines of text: a block for each state point."""
     told = []
     for state in content["states"]:
         told.append(f"{state['name']}  ({state['replicas']} x {state['atoms']} atoms)")

@@ -51,7 +51,7 @@ def green_kubo(
 
 
 def diffusion_of(window: Window) -> Found:
-    """Self-diffusion of every species, in the box and of an infinite system."""
+    """Self-diffusion of every species, in the box and corrected to an infinite system."""
     runs, found = window.centres(), {}
     eta = (window.found or {}).get("viscosity")
     for kind in window.topology.kinds:
@@ -87,7 +87,7 @@ def conductivity_of(window: Window) -> Found:
 
 
 def driven_of(window: Window) -> Found:
-    """Conductivity from the current that the field of the run drives."""
+    """Conductivity from the current that the run's electric field drives."""
     field = window.material.state.about.get("field")
     if not field:
         raise ConfigError("expected a run in an electric field (hff md --field), got none")

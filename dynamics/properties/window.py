@@ -26,7 +26,7 @@ Anything = TypeVar("Anything")
 
 @dataclass(frozen=True)
 class Window:
-    """What an observable is computed from.
+    """The data that an observable is computed from.
 
     Attributes:
         material: of the state point.
@@ -71,7 +71,7 @@ class Window:
         return [run.frames(slice(0, self._length(len(run)))) for run in runs]
 
     def contacts(self, kind: str) -> list[Contacts]:
-        """What touches the ions of a species."""
+        """Contacts of the ions of a species."""
         found = []
         for one in self.chosen(self.material.contacts(kind)):
             n = self._length(len(one.times))
@@ -80,14 +80,14 @@ class Window:
         return found
 
     def volume(self) -> float:
-        """Of the cell at constant volume, the mean of the replicas, Angstrom^3."""
+        """Volume of the cell at constant volume, averaged over the replicas, Angstrom^3."""
         stretches = self.material.state.held(VOLUME)
         if stretches and stretches[0].statistics is not None:
             return float(np.mean([one.mean() for one in self.series(VOLUME, CELL_VOLUME)[0]]))
         return float(np.mean([run.volumes[0] for run in self.centres()]))
 
     def length(self, held: str) -> float:
-        """Of what counts, all replicas together, ps."""
+        """Length of the equilibrated parts of all replicas, ps."""
         series, interval = self.series(held, "step")
         return interval * sum(map(len, series))
 

@@ -43,7 +43,7 @@ class Measurement:
 
 
 def measured(quantity: str, recipe: str | Recipe, temperature: float) -> Measurement | None:
-    """What was measured of a liquid, if it was.
+    """The measured value of a quantity of a liquid, or None.
 
     Args:
         quantity: density, viscosity, permittivity, heat_of_vaporisation, conductivity,

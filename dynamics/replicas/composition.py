@@ -1,4 +1,4 @@
-"""What is in a box, in a line."""
+"""The composition of a box in one line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from ase import Atoms
 
 
 def label(atoms: Atoms) -> str:
-    """Molecules and their numbers, the formula where they are not known."""
+    """Molecules and their numbers, or the formula where molecules are unknown."""
     names = atoms.info.get("molecules")
     if names is None:
         return str(atoms.get_chemical_formula())

@@ -1,4 +1,4 @@
-"""Settings of many runs in one batch: those of one run, and lists of what differs."""
+"""Settings of many runs in one batch: those of a single run, and lists of what differs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SEVERAL = ("structure", "temperature", "pressure")  # of which there may be a li
 
 @dataclass(frozen=True)
 class Condition:
-    """What the replicas of a group have in common.
+    """The conditions shared by a group of replicas.
 
     Attributes:
         structure: which of the structures, counted from 0.
@@ -34,7 +34,7 @@ class Condition:
 
 
 class ReplicaSettings(Section):
-    """What a run of replicas has beside the settings of a run."""
+    """Settings of a run of replicas in addition to those of a single run."""
 
     replicas: int | None = setting(
         None,
@@ -56,7 +56,7 @@ class ReplicaSettings(Section):
 class ReplicaConfig:
     """Settings of a run of replicas; make one with `load`.
 
-    Replicas are dealt like cards over the combinations of structures, temperatures and pressures
+    Replicas are assigned in turn to the combinations of structures, temperatures and pressures
     (the last varies fastest): replica k gets combination k modulo their number. More replicas of
     the same combinations therefore leave those that were there as they are.
 
@@ -91,7 +91,7 @@ class ReplicaConfig:
 
         Raises:
             ConfigError: as `MDConfig`; a list that is empty or holds a value twice; a number of
-                replicas that is no multiple of the combinations; a setting that replicas do not
+                replicas that is not a multiple of the combinations; a setting that replicas do not
                 have (a committee, the ase engine).
         """
         given = Given.of(source)
@@ -121,7 +121,7 @@ class ReplicaConfig:
         return config
 
     def for_structures(self, n_structures: int) -> ReplicaConfig:
-        """The same for so many structures that are given in Python.
+        """The same for a number of structures given in Python.
 
         Raises:
             ConfigError: the number of replicas does not fit.
@@ -131,10 +131,10 @@ class ReplicaConfig:
         return config
 
     def check_number(self) -> None:
-        """Refuse a number of replicas that cannot be dealt evenly, and lists that do not pair.
+        """Refuse a number of replicas that cannot be divided evenly, and lists of unequal length.
 
         Raises:
-            ConfigError: it is no positive multiple of the number of combinations, or lists that
+            ConfigError: it is not a positive multiple of the number of combinations, or lists that
                 are paired are of different lengths.
         """
         n, numbers = self.n_combinations, (len(each) for each in self._lists)
@@ -157,7 +157,7 @@ class ReplicaConfig:
 
     @property
     def described(self) -> str:
-        """How many structures, temperatures and pressures there are, in words."""
+        """The numbers of structures, temperatures and pressures, in words."""
         sign = "x" if self.combine == "all" else "|"
         return f" {sign} ".join(str(len(each)) for each in self._lists)
 
@@ -167,12 +167,12 @@ class ReplicaConfig:
 
     @property
     def n_replicas(self) -> int:
-        """How many replicas there are."""
+        """Number of replicas."""
         return self.n_combinations if self.asked is None else self.asked
 
     @property
     def conditions(self) -> list[Condition]:
-        """The combinations in the order in which they are dealt."""
+        """The combinations in the order in which replicas are assigned."""
         lists = self._lists
         if self.combine == "all":
             return [Condition(*entry) for entry in product(*lists)]
@@ -191,7 +191,7 @@ class ReplicaConfig:
         return replica % self.n_combinations
 
     def name_of(self, number: int) -> str:
-        """What a plot calls a combination: what differs among them."""
+        """The label of a combination in a plot: what differs among them."""
         condition = self.conditions[number]
         parts = []
         if len(self.structures) > 1:
@@ -205,7 +205,7 @@ class ReplicaConfig:
         return ", ".join(parts)
 
     def replica_configs(self) -> list[MDConfig]:
-        """The settings of every replica, as of a single run."""
+        """The settings of every replica, as those of a single run."""
         configs = [
             self.shared.model_copy(
                 update={
@@ -219,7 +219,7 @@ class ReplicaConfig:
         return [configs[self.combination(k)] for k in range(self.n_replicas)]
 
     def resolved(self) -> dict[str, Any]:
-        """Every setting with its value: `load` makes the same of it."""
+        """Every setting with its value; `load` takes it back."""
         options = self.shared.resolved()
         if self.pressures != (None,):
             options["pressure"] = list(self.pressures)
@@ -233,7 +233,7 @@ class ReplicaConfig:
 
 
 def asks_for_replicas(settings: Mapping[str, Any]) -> bool:
-    """Whether settings are those of many runs and not of one."""
+    """Whether settings describe several runs instead of one."""
     if any(settings.get(name) is not None for name in ReplicaSettings.names()):
         return True
     values = [settings.get(name) for name in SEVERAL]
@@ -242,7 +242,7 @@ def asks_for_replicas(settings: Mapping[str, Any]) -> bool:
 
 
 def refuse_foreign(settings: Mapping[str, Any]) -> None:
-    """Refuse what only a single run has.
+    """Refuse settings that only a single run has.
 
     Raises:
         ConfigError: names the setting.

@@ -1,4 +1,4 @@
-"""Replicas that blow up: found one by one, written down, and left behind."""
+"""Replicas that blow up: found one by one, recorded, and dropped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hff_ase.settings import to_yaml
 
 
 def blowing_up(engine: ReplicaEngine, row: Tensor, step: int) -> dict[int, str]:
-    """Which places are blowing up after a step, each with what one sees of it.
+    """The replicas that are blowing up after a step, each with the reason.
 
     Args:
         engine: after the step.

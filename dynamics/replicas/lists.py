@@ -1,4 +1,4 @@
-"""Settings of replicas of which there may be several: files, and numbers as "280,300"."""
+"""Settings of replicas that may be lists: files, and numbers such as "280,300"."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def files(value: object, given: Given, check: Check) -> tuple[str | None, ...]:
         check: refuses what may not be twice.
 
     Raises:
-        ConfigError: none, or something that is no text.
+        ConfigError: no files, or something that is not text.
     """
     found = listed(value)
     if found == [None] or (found and all(entry is None for entry in found)):
@@ -62,7 +62,7 @@ def unique(values: list[Any], name: str) -> list[Any]:
     """The values.
 
     Raises:
-        ConfigError: one is there twice.
+        ConfigError: a repeated value.
     """
     for value in values:
         if values.count(value) > 1:
@@ -74,5 +74,5 @@ def unique(values: list[Any], name: str) -> list[Any]:
 
 
 def repeated(values: list[Any], name: str) -> list[Any]:
-    """The values, of which some may be the same."""
+    """The values; repeated ones are allowed."""
     return values

@@ -13,7 +13,7 @@ from hff_ase.dynamics.simulation.checkpoint import Checkpoint, pack_atoms, unpac
 
 
 def pack_structures(structures: Sequence[Atoms]) -> dict[str, np.ndarray]:
-    """The starting structures, each once however many replicas it has."""
+    """The starting structures, each stored once for all its replicas."""
     return {
         f"{index}/{name}": array
         for index, atoms in enumerate(structures)
@@ -22,7 +22,7 @@ def pack_structures(structures: Sequence[Atoms]) -> dict[str, np.ndarray]:
 
 
 def unpack_structures(checkpoint: Checkpoint, config: ReplicaConfig) -> list[Atoms]:
-    """The structures that `pack_structures` took apart."""
+    """The inverse of `pack_structures`."""
     found = []
     for index in range(len(config.structures)):
         prefix = f"{index}/"
@@ -36,7 +36,7 @@ def unpack_structures(checkpoint: Checkpoint, config: ReplicaConfig) -> list[Ato
 
 
 def pack_places(engine: ReplicaEngine) -> dict[str, np.ndarray]:
-    """Where the replicas are: positions and momenta of all atoms in a row, cells."""
+    """Positions and momenta of all replicas' atoms, one after another, and cells."""
     atoms = engine.all_atoms()
     return {
         "places/replica": np.array([replica.index for replica in engine.replicas]),
@@ -49,7 +49,7 @@ def pack_places(engine: ReplicaEngine) -> dict[str, np.ndarray]:
 def unpack_replicas(
     checkpoint: Checkpoint, config: ReplicaConfig, structures: Sequence[Atoms]
 ) -> list[Replica]:
-    """The replicas that `pack_places` left, in a checkpoint of the dynamics.
+    """The replicas that `pack_places` stored in a checkpoint of the dynamics.
 
     Args:
         structures: as `unpack_structures` gives them.

@@ -38,7 +38,7 @@ class Replica:
 
 @dataclass(frozen=True)
 class ReplicaView:
-    """One replica as it is; looked at only where something is asked."""
+    """One replica in its present state; read from the engine only when asked."""
 
     engine: ReplicaEngine
     place: int
@@ -87,7 +87,7 @@ class ReplicaEngine(BatchEngine):
         self._periodic = self._conditions.batch.periodic.tolist()
 
     def begin(self, ensemble: str, step: int, state: Arrays) -> None:
-        """A new integrator, or one with the variables of `get_state`."""
+        """Make a new integrator, or one with the variables of `get_state`."""
         self._forget()
         super().begin(ensemble, step, state)
 
@@ -98,7 +98,7 @@ class ReplicaEngine(BatchEngine):
             What is known of each step, [count, n_replicas, n_columns] on the host; see `sample`.
 
         Raises:
-            HFFError: a step leads nowhere for one of them; they are left before it.
+            HFFError: a step fails for one of them; all are left before it.
         """
         self._forget()
         return self.loop.advance(n_steps)
@@ -108,7 +108,7 @@ class ReplicaEngine(BatchEngine):
         self._results: list[dict[str, Any]] | None = None
 
     def here(self) -> Tensor:
-        """What is known of the replicas as they are, [n_replicas, n_columns]."""
+        """The columns of all replicas in their present state, [n_replicas, n_columns]."""
         return self.loop.here()
 
     def sample(self, rows: Tensor, place: int) -> Sample:
@@ -121,7 +121,7 @@ class ReplicaEngine(BatchEngine):
         return 2.0 * row[:, KINETIC] / (units.kB * self._conditions.thermal.cpu())
 
     def all_atoms(self) -> list[Atoms]:
-        """The structures as they are, positions not wrapped."""
+        """The structures in their present state, positions not wrapped."""
         if self._atoms is None:
             self._atoms = self._copy_atoms()
         return self._atoms
@@ -151,15 +151,15 @@ class ReplicaEngine(BatchEngine):
         return self._results
 
     def look_at(self, place: int) -> ReplicaView:
-        """One of the replicas, to write down."""
+        """One of the replicas, for a reporter."""
         return ReplicaView(self, place)
 
     def energy(self) -> float:
-        """Potential energy of all together, eV."""
+        """Total potential energy of all replicas, eV."""
         return float(self.loop.state.energy.sum())
 
     def only(self, places: Sequence[int]) -> ReplicaEngine:
-        """A engine of some of the replicas, as they are, in the same stage."""
+        """An engine of some of the replicas in their present state and stage."""
         atoms = self.all_atoms()
         chosen = [replace(self.replicas[place], atoms=atoms[place]) for place in places]
         engine = ReplicaEngine(chosen, self._calc, block=self._block)
@@ -168,7 +168,7 @@ class ReplicaEngine(BatchEngine):
         return engine
 
     def blame(self, error: HFFError) -> dict[int, str]:
-        """Which places cannot take the next step, each with what it says when it tries alone.
+        """The replicas that cannot take the next step, each with its own error when stepped alone.
 
         Raises:
             HFFError: ``error``, where each of them can (too little memory for all together).

@@ -187,7 +187,7 @@ def first_of_each(config: ReplicaConfig, structures: Sequence[Atoms] | None) -> 
 
 @contextlib.contextmanager
 def naming(number: int, n_structures: int) -> Iterator[None]:
-    """Say of several structures which one an error is about."""
+    """Name the structure that an error is about, among several."""
     try:
         yield
     except HFFError as error:

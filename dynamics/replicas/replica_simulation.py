@@ -52,7 +52,7 @@ MOST_PLOTS = 16  # of single replicas; more take longer than anybody looks at th
 
 
 class ReplicaSimulation(Simulation):
-    """See `Simulation`; replicas that blow up are left behind, the others continue."""
+    """A simulation of replicas; those that blow up are dropped, the others continue."""
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class ReplicaSimulation(Simulation):
         self._screen.running(state.step, shared.plan[stage].ensemble, kelvin, float("nan"))
 
     def _stopped(self, stage: int, bad: Mapping[int, str]) -> dict[int, str]:
-        """Which places watches stop, and why; those that are bad already are not looked at."""
+        """The replicas that a watch stops, and why; those already failing are skipped."""
         engine, moment = self._engine, self._moment(stage)
         places = {replica.index: place for place, replica in enumerate(engine.replicas)}
         stopped: dict[int, str] = {}
@@ -163,7 +163,7 @@ class ReplicaSimulation(Simulation):
         return stopped
 
     def _failing(self, row: Tensor) -> dict[int, str]:
-        """Which places cannot continue after a step, and why."""
+        """The replicas that cannot continue after a step, and why."""
         return blowing_up(self._engine, row, self._state.step)
 
     def _due(self, step: int) -> bool:
@@ -183,7 +183,7 @@ class ReplicaSimulation(Simulation):
                 reporter.record(moment, engine.sample(row, place), engine.look_at(place))
 
     def _drop(self, bad: Mapping[int, str], stage: int) -> None:
-        """Continue without the replicas at these places; their last frames are saved.
+        """Continue without these replicas; their last frames are saved.
 
         Raises:
             SimulationError: none is left.
@@ -273,12 +273,12 @@ class ReplicaSimulation(Simulation):
     def _summary(
         self, summaries: Mapping[int, Mapping[str, Any]], speed: float, status: str
     ) -> dict[str, Any]:
-        """Of the whole run, from those of the replicas that came to the end."""
+        """The summary of the whole run, from the replicas that finished."""
         compositions = [label(one) for one in self._structures]
         return run_summary(self._config, self._state, summaries, speed, status, compositions)
 
     def _table(self, summary: Mapping[str, Any]) -> list[str]:
-        """What to show of the summary at the end."""
+        """The part of the summary that is shown at the end."""
         return table(summary)
 
     def _close(self) -> None:

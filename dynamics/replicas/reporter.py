@@ -1,4 +1,4 @@
-"""What every replica writes while it runs, each in its own folder."""
+"""The output of every replica during the run, each in its own folder."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def folder_name(index: int) -> str:
 
 
 def replica_folder(folder: RunFolder, index: int) -> RunFolder:
-    """The folder of a replica, as of a single run."""
+    """The folder of a replica, laid out as that of a single run."""
     return RunFolder(folder[folder_name(index)])
 
 
 def allow_open_files(n_replicas: int) -> None:
-    """Ask the system for as many open files as the replicas need: its default is often 1024."""
+    """Raise the limit of open files to what the replicas need: the default is often 1024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = FILES_EACH * n_replicas + SPARE
     if hard != resource.RLIM_INFINITY:
@@ -62,5 +62,5 @@ class ReplicaReporter(Reporter):
         super().__init__(own, replica.config, known, float(replica.atoms.get_masses().sum()))
 
     def sync(self) -> dict[str, int]:
-        """Bring the files to the disk; their lengths by path within the run."""
+        """Sync the files to disk; returns their lengths by path within the run."""
         return {f"{self._prefix}{name}": length for name, length in super().sync().items()}

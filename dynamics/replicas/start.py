@@ -1,4 +1,4 @@
-"""From starting structures to replicas that are about to move."""
+"""From starting structures to replicas that are ready to run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def relax(
     calc: Any,
     watch: Callable[[int, float, float], None],
 ) -> list[dict[str, float | int | bool]]:
-    """Minimise the structures one after another; copies of them are replicas.
+    """Minimise the structures one after another, before replicas are copied from them.
 
     Args:
         structures: changed in place.

@@ -1,4 +1,4 @@
-"""Averages over replicas of the same conditions, with the errors that their spread gives."""
+"""Averages over replicas at the same conditions, with errors from their spread."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def replica_summary(
     speed: float,
     status: str = "finished",
 ) -> dict[str, Any]:
-    """What summary.yaml of one replica holds: that of a single run.
+    """The contents of one replica's summary.yaml: that of a single run.
 
     Args:
         atoms: at the end.
@@ -64,7 +64,7 @@ def over_replicas(entries: Sequence[Mapping[str, Any]]) -> dict[str, float | Non
 def of_condition(
     config: ReplicaConfig, number: int, summaries: Mapping[int, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Averages over the replicas of a combination that came to the end.
+    """Averages over the replicas of a combination that finished.
 
     Args:
         config: of the run.
@@ -129,7 +129,7 @@ def run_summary(
     status: str = "finished",
     compositions: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """What summary.yaml of the run holds.
+    """The contents of the run's summary.yaml.
 
     Args:
         config: of the run.

@@ -1,4 +1,4 @@
-"""What a run writes and shows: statistics, frames, plots, the folder, the screen."""
+"""Output of a run: statistics, frames, plots, the folder, the screen."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class WriteError(SimulationError):
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what the system says about a file into a `WriteError`."""
+    """Turn the system's errors about a file into a `WriteError`."""
     try:
         yield
     except OSError as error:
@@ -40,7 +40,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 class GrowingFile:
-    """A file that only grows; what lies behind the last checkpoint can be cut off again.
+    """A file that only grows; what was written after the last checkpoint can be cut off.
 
     Records reach the disk whole, at least once a second while there are new ones: whoever reads the
     file of a running simulation finds no half of a row or frame at its end.
@@ -72,7 +72,7 @@ class GrowingFile:
             self.flush()
 
     def flush(self) -> None:
-        """Hand all records to the system, in one piece."""
+        """Write all buffered records to the file at once."""
         with writing(self.path):
             while self._waiting:  # more than once where the disk is nearly full
                 written = self._file.write(self._waiting)
@@ -80,14 +80,14 @@ class GrowingFile:
         self._flushed = time.monotonic()
 
     def sync(self) -> int:
-        """Bring everything to the disk; the length in bytes."""
+        """Sync to disk; returns the length in bytes."""
         self.flush()
         with writing(self.path):
             os.fsync(self._file.fileno())
             return self._file.tell()
 
     def close(self) -> None:
-        """Close without complaint: what counts was synced with a checkpoint."""
+        """Close without raising: what matters was synced with a checkpoint."""
         with contextlib.suppress(OSError, WriteError):
             self.flush()
         with contextlib.suppress(OSError):

@@ -67,7 +67,7 @@ def atom_name(index: int, atoms: Atoms, partners: Sequence[int]) -> str:
 
 
 def _column(value: float) -> str:
-    """A coordinate in eight columns; one that needs more is cut, frames have the right one."""
+    """A coordinate in eight columns; a longer one is cut (frames hold the exact value)."""
     return f"{value:8.3f}" if -999.9995 < value < 9999.9995 else f"{value:8.1f}"[:8]
 
 
@@ -86,7 +86,7 @@ def _partners(atoms: Atoms) -> list[list[int]]:
 
 
 def _charges(atoms: Atoms, molecule: np.ndarray) -> list[str]:
-    """Formal charges such as ``1+``, on the first atom of each ion that is no hydrogen."""
+    """Formal charges such as ``1+``, on the first atom of each ion other than hydrogen."""
     texts = [""] * len(atoms)
     if "molecule" not in atoms.arrays:
         return texts

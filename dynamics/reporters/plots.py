@@ -100,7 +100,7 @@ def _figure(panels: int) -> tuple[Any, list[Any]]:
 
 
 def _stages(statistics: Columns) -> list[np.ndarray]:
-    """Which rows are of each stage."""
+    """The rows of each stage."""
     return [statistics["stage"] == stage for stage in np.unique(statistics["stage"])]
 
 

@@ -28,7 +28,7 @@ NARROW = {"width": 15, "digits": 8}  # of pressure.dat, which has many rows
 
 
 class FrameSource(Protocol):
-    """Where frames come from; asked only when one is due, since a look at a GPU takes time."""
+    """A source of frames; asked only when one is due, since reading from a GPU takes time."""
 
     @property
     def atoms(self) -> Atoms:
@@ -40,7 +40,7 @@ class FrameSource(Protocol):
 
 
 class Reporter:
-    """Writes what is due; each file can be cut back to where a checkpoint found it.
+    """Writes what is due; each file can be cut back to its length at a checkpoint.
 
     Args:
         folder: of the run.
@@ -67,14 +67,14 @@ class Reporter:
             self._pressure = GrowingFile(folder[PRESSURE], lengths.get(PRESSURE, 0))
 
     def begin(self, moment: Moment, sample: Sample, source: FrameSource) -> None:
-        """Headers, and the start of the run in every file."""
+        """Write headers, and the start of the run to every file."""
         self._statistics.write(header(columns(source.atoms, list(sample.terms))))
         if self._pressure:
             self._pressure.write(header(pressure_columns(), NARROW["width"]))
         self._write(moment, sample, source, everything=True)
 
     def record(self, moment: Moment, sample: Sample, source: FrameSource) -> None:
-        """What is due after a step.
+        """Write what is due after a step.
 
         Raises:
             WriteError: it cannot be written.
@@ -94,13 +94,13 @@ class Reporter:
             self._trajectory.append(source.atoms, moment, source.results)
 
     def flush(self) -> None:
-        """Hand everything to the system, for whoever reads the files now."""
+        """Write buffered output to the files, for readers during the run."""
         for file in (self._statistics, self._pressure):
             if file:
                 file.flush()
 
     def sync(self) -> dict[str, int]:
-        """Bring the files to the disk; their lengths, for the checkpoint."""
+        """Sync the files to disk; returns their lengths, for the checkpoint."""
         lengths = {STATISTICS: self._statistics.sync(), self._frames: self._trajectory.sync()}
         if self._pressure:
             lengths[PRESSURE] = self._pressure.sync()

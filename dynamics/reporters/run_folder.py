@@ -90,7 +90,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes out of the folder; a killed process leaves no lock behind.
+        """Lock the folder against other processes; a killed process leaves no lock.
 
         Raises:
             SimulationError: another process runs here.

@@ -37,7 +37,7 @@ class Screen:
         self._bar.__exit__(kind, error, trace)
 
     def say(self, message: str) -> None:
-        """A line that stays."""
+        """Print a permanent line."""
         self._bar.say(message)
 
     def begin(self, step: int) -> None:

@@ -1,4 +1,4 @@
-"""What a run writes down: rows of numbers, frames, averages and a plot."""
+"""Records of a run: rows of numbers, frames and averages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PLANES = ("xx", "yy", "zz", "yz", "xz", "xy")  # Voigt's order, that of `Sample.
 
 @dataclass(frozen=True)
 class Moment:
-    """Where a run is: step and stage (counted from 1), and its time in ps."""
+    """Progress of a run: step and stage (counted from 1), and time in ps."""
 
     step: int
     stage: int
@@ -89,7 +89,7 @@ def frame(
 
 
 def read_input(path: Path) -> Atoms | None:
-    """The start of a run as `frame` wrote it; None where it cannot be read any more."""
+    """The starting structure that `frame` wrote; None where it cannot be read."""
     try:
         atoms = read(path, format="extxyz")
     except (OSError, ValueError, KeyError):
@@ -116,7 +116,7 @@ def stage_averages(statistics: Mapping[str, np.ndarray], stage: int) -> dict[str
 
 
 def second_half(statistics: Mapping[str, np.ndarray], stage: int) -> dict[str, np.ndarray]:
-    """What is averaged of a stage: rows of its second half, by column."""
+    """The rows of a stage's second half, which are averaged, by column."""
     inside = np.flatnonzero(statistics["stage"] == stage)
     late = inside[len(inside) // 2 :]
     return {name: statistics[name][late] for name in AVERAGED if name in statistics}
@@ -143,7 +143,7 @@ def finite_or_none(value: float) -> float | None:
 
 
 def drift(time: np.ndarray, conserved: np.ndarray) -> float | None:
-    """Slope of the conserved energy, eV/ps; None where there is none or less than two points."""
+    """Slope of the conserved energy, eV/ps; None if there is none or less than two points."""
     if len(time) < 2 or not np.isfinite(conserved).all():
         return None
     return float(np.polyfit(time, conserved, 1)[0])

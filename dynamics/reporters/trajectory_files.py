@@ -45,7 +45,7 @@ ULM_COUNT = 32  # byte of a .traj file at which its number of frames stands (int
 
 
 class TrajectoryFile(ABC):
-    """Frames appended to a file that can be cut back to where a checkpoint found it.
+    """Frames appended to a file that can be cut back to its length at a checkpoint.
 
     Args:
         path: the file; what follows ``length`` in it is cut off, so 0 starts from the beginning.
@@ -74,11 +74,11 @@ class TrajectoryFile(ABC):
 
     @abstractmethod
     def sync(self) -> int:
-        """Bring everything to the disk; the length to open the file at again."""
+        """Sync to disk; returns the length at which to reopen the file."""
 
     @abstractmethod
     def close(self) -> None:
-        """Close; what counts was synced."""
+        """Close the file, which was synced before."""
 
 
 class ExtxyzTrajectory(TrajectoryFile):
@@ -208,7 +208,7 @@ FORMATS: dict[str, type[TrajectoryFile]] = {
 
 
 def open_trajectory(path: str | Path, length: int = 0, with_forces: bool = False) -> TrajectoryFile:
-    """A trajectory file of the format that the ending of ``path`` names.
+    """Open a trajectory file in the format given by the suffix of ``path``.
 
     Raises:
         ConfigError: another ending, or a library that is missing.
@@ -245,7 +245,7 @@ def check_library(name: str) -> None:
 
 
 def check_triangular(atoms: Atoms, name: str) -> None:
-    """Refuse a cell that XTC would turn.
+    """Refuse a cell that XTC would rotate.
 
     Raises:
         StructureError: the rows of the cell are not lower triangular with a positive diagonal.

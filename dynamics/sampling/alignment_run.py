@@ -1,4 +1,4 @@
-"""An alignment from beginning to end: sample, train, sample again with the new model."""
+"""An alignment: sample, train, sample again with the new model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SETTINGS = "settings.json"
 
 
 class StopTraining:
-    """Ends a training between two steps once a signal asks for it."""
+    """Ends a training between two steps after a signal."""
 
     def __init__(self, request: StopRequest) -> None:
         self._request = request
@@ -36,7 +36,7 @@ class StopTraining:
 
 
 class AlignmentRun:
-    """Rounds of sampling and training in a folder; started again, it continues where it stopped.
+    """Rounds of sampling and training in a folder; running it again continues where it stopped.
 
     Args:
         calc: the model to begin with.
@@ -77,7 +77,7 @@ class AlignmentRun:
         self._check_settings()
 
     def run(self, stop: StopRequest | None = None) -> HybridFF:
-        """All rounds; the aligned calculator."""
+        """Run all rounds; returns the aligned calculator."""
         current = self.calc
         ensembles: list[Ensemble] = []
         sampled_with: list[HybridFF] = []
@@ -100,7 +100,7 @@ class AlignmentRun:
         return current
 
     def write(self, output: Path) -> None:
-        """Copy the model of the last round."""
+        """Copy the model of the last round to the output."""
         last = self.folder / f"round-{self.rounds - 1}"
         write_whole(output, (last / MODEL).read_bytes())
         shutil.copy(last / "alignment.md", output.with_suffix(".md"))
@@ -111,7 +111,7 @@ class AlignmentRun:
         return sample(calc, states_of(self.targets), place / "sampling", self.sampling)
 
     def _check_settings(self) -> None:
-        """Refuse a folder with another alignment."""
+        """Refuse a folder that holds another alignment."""
         own: Mapping[str, Any] = {
             "model": self.calc.info.name,
             "targets": [str(target) for target in self.targets],

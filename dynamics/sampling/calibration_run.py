@@ -1,4 +1,4 @@
-"""A calibration from beginning to end: sample, fit, sample again where samples are used up."""
+"""A calibration: sample, fit, sample again once too few samples overlap."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class CalibrationRun:
         folder.mkdir(parents=True, exist_ok=True)
 
     def run(self) -> Calibration:
-        """All rounds; what the last one did."""
+        """Run all rounds; returns the result of the last."""
         ensembles: list[Ensemble] = []
         sampled_with: list[HybridFF] = []
         mean = ParameterVector(self.calc.potential, self.parameters).get()
@@ -113,7 +113,7 @@ class CalibrationRun:
         return table
 
     def write(self, output: Path) -> None:
-        """The calibrated model."""
+        """Write the calibrated model."""
         first = self._samples(self.calc, 0)[0]
         self.calibrated.save(output, [first.atoms(0)])
 

@@ -1,4 +1,4 @@
-"""Targets of the package's own data, and what is in the liquids of targets."""
+"""Targets from the package's own data, and the elements in the liquids of targets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ensembles out of the folders of runs: what follows once density and energy have settled."""
+"""Ensembles from the folders of runs: frames after density and energy have settled."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def read_ensembles(
 
 
 def runs_in(folder: Path) -> Iterator[RunOfOne]:
-    """The systems of a run's folder; those that blew up are left out with a warning.
+    """The systems of a run's folder; those that blew up are skipped with a warning.
 
     Raises:
         ConfigError: no run there.
@@ -110,7 +110,7 @@ def _configs(settings: dict[str, Any]) -> list[MDConfig]:
 
 
 def _statistics(path: Path) -> dict[str, Array]:
-    """Columns by name; a last line that is being written does not count."""
+    """Columns by name; an incomplete last line is ignored."""
     if not path.is_file():
         raise ConfigError(f"expected the statistics of a run, got no {path}")
     header, *lines = path.read_text().splitlines()
@@ -123,7 +123,7 @@ def _statistics(path: Path) -> dict[str, Array]:
 
 
 def _name(part: Path, folder: Path) -> str:
-    """The molecule of a neat liquid, the recipe of a mixture, else what is in it."""
+    """The molecule of a neat liquid, the recipe of a mixture, else its composition."""
     first = next(iread(part / TRAJECTORY, index=":1"))
     kinds = set(first.info.get("molecules", ()))
     if len(kinds) == 1:
@@ -137,7 +137,7 @@ def _name(part: Path, folder: Path) -> str:
 
 
 def _ensemble(runs: Sequence[RunOfOne], every: int, unsettled: bool) -> Ensemble:
-    """The frames of one state after the start that its series have."""
+    """The frames of one state after equilibration, as found from its series."""
     first = runs[0]
     columns = (POTENTIAL,) if first.pressure is None else (DENSITY, POTENTIAL)
     shortest = min(len(run.series[TIME]) for run in runs)
@@ -163,7 +163,7 @@ def _ensemble(runs: Sequence[RunOfOne], every: int, unsettled: bool) -> Ensemble
 
 
 def _frames(run: RunOfOne, start: int, every: int) -> list[Atoms]:
-    """Structures from a sample of the statistics on, with the masses of nature."""
+    """Structures from a given sample of the statistics on, with standard masses."""
     after = run.series[TIME][start] - 1e-9
     own = []
     for atoms in iread(run.folder / TRAJECTORY, index=":"):

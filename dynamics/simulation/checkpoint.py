@@ -1,6 +1,6 @@
 """Checkpoints of a run: everything needed to continue bit for bit, replaced atomically.
 
-A checkpoint is a zip of plain arrays (npz without pickle); what is no array sits in it as JSON.
+A checkpoint is a zip of plain arrays (npz without pickle); everything else is stored in it as JSON.
 It is written next to the old one, flushed to disk and moved over it, so that at any moment the
 file is either the old checkpoint or the new one.
 """
@@ -58,7 +58,7 @@ GROUPS = ("atoms", "integrator", "calculator")
 
 
 def pack_atoms(atoms: Atoms) -> dict[str, np.ndarray]:
-    """Everything about a structure that a run keeps, as arrays: exact, unlike a text file."""
+    """A structure as arrays, for a checkpoint: exact, unlike a text file."""
     packed = {
         f"arrays/{name}": array.copy()
         for name, array in atoms.arrays.items()
@@ -75,7 +75,7 @@ def pack_atoms(atoms: Atoms) -> dict[str, np.ndarray]:
 
 
 def unpack_atoms(packed: dict[str, np.ndarray]) -> Atoms:
-    """The structure that `pack_atoms` took apart."""
+    """The inverse of `pack_atoms`."""
     atoms = Atoms(packed["arrays/numbers"], cell=packed["cell"], pbc=packed["pbc"])
     for name, array in packed.items():
         if name.startswith("arrays/"):
@@ -93,7 +93,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint.
 
     Raises:
-        SimulationError: it cannot be written, or a state holds something that is no array.
+        SimulationError: it cannot be written, or a state holds something that is not an array.
     """
     content = asdict(checkpoint)
     arrays: dict[str, np.ndarray] = {}

@@ -42,7 +42,7 @@ def extend_stages(stages: Sequence[str], by: str) -> list[str]:
 
 
 def with_stages(run: Sequence[str], settings: Mapping[str, Any]) -> Given:
-    """Settings asked of a resumed run, with ``extend`` and ``time`` translated into stages.
+    """Settings requested for a resumed run, with ``extend`` and ``time`` translated into stages.
 
     Args:
         run: stages of the run, such as ``npt:20ps``.
@@ -71,7 +71,7 @@ def with_stages(run: Sequence[str], settings: Mapping[str, Any]) -> Given:
 
 
 def goes_on(run: Sequence[str], asked: Sequence[str], timestep: float) -> bool:
-    """Whether stages continue those of a run: the last may be longer, others may follow."""
+    """Whether stages extend those of a run: the last may be longer, others may follow."""
     before, now = steps_of(run, timestep), steps_of(asked, timestep)
     if now[: len(before) - 1] != before[:-1] or len(now) < len(before):
         return False
@@ -80,7 +80,7 @@ def goes_on(run: Sequence[str], asked: Sequence[str], timestep: float) -> bool:
 
 
 def edited(config: Path, run: Mapping[str, Any]) -> Given:
-    """What was edited in the config.yaml of a run since it was written."""
+    """Settings edited in the config.yaml of a run since it was written."""
     if not config.is_file():
         return Given({})
     found = Given.of(config)
@@ -89,7 +89,7 @@ def edited(config: Path, run: Mapping[str, Any]) -> Given:
 
 
 def asked_of(config: Path, run: Mapping[str, Any], settings: Mapping[str, Any]) -> Given:
-    """Everything that is asked of a run: what config.yaml says now, then ``settings``.
+    """All settings requested for a run: the edited config.yaml, overridden by ``settings``.
 
     Raises:
         ConfigError: as `with_stages`, or a config.yaml that cannot be read.
@@ -136,7 +136,7 @@ def take_changes(checkpoint: Checkpoint, resolved: Mapping[str, Any], cell: bool
 
 
 def with_changes(run: Mapping[str, Any], asked: Mapping[str, Any], given: Given) -> dict[str, Any]:
-    """Resolved settings of a run with what may change as it is asked for now.
+    """Resolved settings of a run, with new values of those that may change.
 
     Args:
         run, asked: resolved settings.

@@ -1,4 +1,4 @@
-"""A run in its folder, whatever it simulates: locked, resumed at its checkpoint, ended cleanly."""
+"""A run in its folder, of any kind: locked, resumed at its checkpoint, ended cleanly."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Run(ABC):
                 return self._simulate(self._simulation(checkpoint, screen, stop))
 
     def _load_checkpoint(self) -> Checkpoint:
-        """The checkpoint, of a longer run where the settings ask for one."""
+        """The checkpoint, extended where the settings ask for a longer run."""
         checkpoint, resolved = load_checkpoint(self.folder[CHECKPOINT]), self._resolved()
         if resolved and take_changes(checkpoint, resolved, has_cell(checkpoint)):
             if checkpoint.phase != "start":

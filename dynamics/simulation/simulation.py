@@ -1,4 +1,4 @@
-"""A simulation, whatever it moves: stage after stage, with checkpoints, from one to the end."""
+"""A simulation of any kind: stage after stage, with checkpoints, from a checkpoint to the end."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Simulation(ABC):
         self._next_report = self._started + SECONDS_BETWEEN_REPORTS
 
     def run(self) -> dict[str, Any]:
-        """Continue to the end; the summary of the whole run.
+        """Run to the end; returns the summary of the whole run.
 
         Raises:
             SimulationError: the run blew up, was asked to stop, or cannot write its files.
@@ -91,36 +91,36 @@ class Simulation(ABC):
 
     @abstractmethod
     def _prepare(self) -> None:
-        """Everything before the first step; a run that is killed meanwhile begins again here."""
+        """Prepare the first step; a run that is killed meanwhile starts here again."""
 
     @abstractmethod
     def _resume(self) -> None:
-        """Put everything back as it was at the checkpoint."""
+        """Restore everything from the checkpoint."""
 
     @abstractmethod
     def _begin_stage(self, ensemble: str) -> None:
-        """A new ensemble, or the one of the checkpoint."""
+        """Set up the stage's ensemble, new or from the checkpoint."""
 
     @abstractmethod
     def _advance(self, stage: int, n_left: int) -> None:
-        """Take at least one step and at most `n_left`, and write down and show what is due."""
+        """Take one to `n_left` steps, and write and show what is due."""
 
     @abstractmethod
     def _energy(self) -> tuple[float, int]:
-        """Potential energy of all that is moved, eV, and the number of atoms."""
+        """Total potential energy, eV, and the number of atoms."""
 
     @property
     @abstractmethod
     def _engine(self) -> Stateful:
-        """The engine; known once the run was prepared or resumed."""
+        """The engine; set once the run was prepared or resumed."""
 
     @abstractmethod
     def _collect_state(self) -> None:
-        """Put atoms and files into the checkpoint."""
+        """Store atoms and lengths of files in the checkpoint."""
 
     @abstractmethod
     def _finish(self) -> dict[str, Any]:
-        """Write the final structure and what else is written at the end; returns the summary."""
+        """Write the final structure and other final output; returns the summary."""
 
     @abstractmethod
     def _tell(self, status: str) -> dict[str, Any]:
@@ -131,7 +131,7 @@ class Simulation(ABC):
         """Close all files."""
 
     def _check_resumed(self) -> None:
-        """Warn where this machine or these versions may give other last bits than before.
+        """Warn where this machine or these versions may change the last bits of results.
 
         Raises:
             SimulationError: the energy is another: not the model of the run.
@@ -176,7 +176,7 @@ class Simulation(ABC):
         self._checkpoint(stage_begun=index + 1 == len(self._settings.plan))
 
     def _departures(self, index: int) -> list[str]:
-        """What the stage that is over ended far from (`departures`), a line each."""
+        """Warnings about the stage that has ended (`departures`), a line each."""
         raise NotImplementedError
 
     def _say_departures(self, index: int) -> None:
@@ -190,13 +190,13 @@ class Simulation(ABC):
             self._say(f"warning: {more} more such lines: far_from_asked in summary.yaml")
 
     def _far_from_asked(self) -> dict[str, list[str]]:
-        """For the summary: the lines of all stages; nothing where there are none."""
+        """For the summary: the warnings of all stages; empty if there are none."""
         by_stage = self._state.notes.get("far_from_asked", {})
         lines = [line for stage in sorted(by_stage, key=int) for line in by_stage[stage]]
         return {"far_from_asked": lines} if lines else {}
 
     def _is_over(self, index: int) -> bool:
-        """Whether a stage has come to its end; asked before each advance."""
+        """Whether a stage has ended; checked before each advance."""
         return self._state.stage_step >= self._settings.plan[index].n_steps
 
     def _steps_until_due(self, n_left: int, *intervals: int) -> int:
@@ -204,7 +204,7 @@ class Simulation(ABC):
         return min(n_left, *(every - self._state.step % every for every in intervals))
 
     def _checkpoint(self, stage_begun: bool = True) -> None:
-        """Save everything; the integrator's variables only where its stage has begun."""
+        """Save a checkpoint; the integrator's variables only once its stage has begun."""
         self._collect_state()
         self._state.integrator = self._engine.get_state() if stage_begun else {}
         self._save()

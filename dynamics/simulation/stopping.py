@@ -49,7 +49,7 @@ class StopRequest:
         return self._signal_name or "nothing"
 
     def error(self, message: str) -> StoppedError:
-        """What to raise: ``stopped by <reason> <message>``, with the exit code of the signal.
+        """The error to raise: ``stopped by <reason> <message>``, with the signal's exit code.
 
         The time limit has that of SIGTERM (143): a script that continues only after a success does
         not take the run for finished.

@@ -1,4 +1,4 @@
-"""The summary of a run, and what it ran with."""
+"""The summary of a run, and the software it ran with."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PACKAGES = ("ase", "numpy", "scipy", "torch", "vesin")
 
 
 def environment() -> dict[str, Any]:
-    """Versions and threads: where these are the same, a resumed run gives the same bits."""
+    """Versions and threads: with the same ones, a resumed run gives the same bits."""
     found: dict[str, Any] = {"hff_ase": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -81,7 +81,7 @@ def summarize(
 
 
 def read_summary(folder: RunFolder) -> dict[str, Any]:
-    """What summary.yaml of a finished run holds.
+    """The contents of a finished run's summary.yaml.
 
     Raises:
         SimulationError: it is missing or damaged.

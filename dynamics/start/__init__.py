@@ -1,1 +1,1 @@
-"""What a run starts from: structure, model and its domain, masses, the minimised structure."""
+"""The start of a run: structure, model and its domain, masses, minimisation."""

@@ -1,4 +1,4 @@
-"""Before a run: do its models know what they are to move, and at these conditions?"""
+"""Checks before a run: whether its models know the molecules and the conditions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def check_calculators(
     temperatures: Iterable[float],
     allowed: bool,
 ) -> None:
-    """`check_domains` for calculators, which then do not say it again."""
+    """`check_domains` for calculators, which then do not repeat the warning."""
     calculators = list(calculators)
     domains = dict(domain_of_calculator(calc) for calc in calculators)
     check_domains(domains, structures, temperatures, allowed)

@@ -1,4 +1,4 @@
-"""What a run starts from: the structure and its masses, the model, further models."""
+"""Loading the start of a run: the structure and its masses, the model, further models."""
 
 from __future__ import annotations
 

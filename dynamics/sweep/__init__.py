@@ -1,4 +1,4 @@
-"""Many runs of molecular dynamics, liquids at state points, on the workers of a cluster."""
+"""Many runs of molecular dynamics, of liquids at state points, on the workers of a cluster."""
 
 from __future__ import annotations
 

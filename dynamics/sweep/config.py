@@ -1,4 +1,4 @@
-"""Settings of a sweep, and the runs that it is made of."""
+"""Settings of a sweep, and its runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FILES = (".extxyz", ".xyz", ".traj", ".db", ".cif", ".pdb")
 
 
 class SweepSettings(Section):
-    """Which liquids at which state points, and where they run."""
+    """The liquids and state points of a sweep, and where they run."""
 
     system: tuple[str, ...] = setting(
         REQUIRED, "Recipes as for hff build, or files of boxes.", positional=True, metavar="SYSTEM"
@@ -95,7 +95,7 @@ class Member:
 
     @property
     def name(self) -> str:
-        """Of its folder: to read, and other for whatever makes another run."""
+        """Name of its folder: readable, and different for different runs."""
         facts = asdict(self)
         if self.is_file:
             facts["content"] = hashlib.sha256(Path(self.system).read_bytes()).hexdigest()

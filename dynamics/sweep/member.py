@@ -1,4 +1,4 @@
-"""One run of a sweep, on a worker: begun, or resumed where it was."""
+"""One run of a sweep, on a worker: started or resumed."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ BOX, FAILURE = "box.extxyz", "failure.json"
 
 
 def run_member(member: Member, folder: str) -> None:
-    """Bring a run to its end, whatever was done of it before.
+    """Run a member of a sweep to its end, from its checkpoint if it has one.
 
-    A finished run is left unchanged; a box that is there is not built again; a run that was begun
+    A finished run is left unchanged; an existing box is not built again; a run that was started
     continues at its last checkpoint, bit for bit. A run that fails leaves a file that says why, and
     the others continue.
 
@@ -52,7 +52,7 @@ def _run(member: Member, place: Path) -> None:
 
 
 def _structure(member: Member, place: Path) -> str:
-    """The file of its box, built where it is not there yet."""
+    """The file of its box, built if it does not exist yet."""
     if member.is_file:
         return member.system
     box = place / BOX
@@ -84,7 +84,7 @@ def status_of(place: Path) -> str:
 
 
 def summary_of(place: Path) -> dict[str, Any]:
-    """What its summary says; nothing where there is none."""
+    """Contents of its summary; empty without one."""
     if not (place / SUMMARY).exists():
         return {}
     try:

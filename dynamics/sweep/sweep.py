@@ -27,9 +27,9 @@ def run_sweep(
     retry_failed: bool = False,
     progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
-    """Bring every run of a sweep to its end; what is finished is not done again.
+    """Run every member of a sweep to its end; finished ones are not repeated.
 
-    The same call takes up a sweep that was killed: finished runs are read, runs that were begun go
+    The same call continues a sweep that was killed: finished runs are read, runs that were begun go
     on at their checkpoints. A worker that dies loses what its run did since the last checkpoint;
     another worker takes it up.
 
@@ -37,7 +37,7 @@ def run_sweep(
         settings: of the sweep.
         md: settings of every run (`hff_ase.dynamics.config.MDConfig`).
         retry_failed: run again what failed before.
-        progress: called when a run comes to its end.
+        progress: called when a run ends.
 
     Returns:
         A row of the table for every run, in order; the table is in ``table.csv`` of the folder.

@@ -43,7 +43,7 @@ def run(
         progress: told what is being measured.
 
     Raises:
-        ConfigError: ensembles that there are not, or whose time is not measured.
+        ConfigError: unknown ensembles, or md_steps of 0 with ensembles.
         CheckpointError: no such model.
         RecipeError: a box cannot be packed.
         StructureError: a structure that the model cannot evaluate.
@@ -62,7 +62,7 @@ def run(
             recipe = ""
             moving = min(structures, key=len)
         machine = hardware(model.device)
-        rates = yardsticks(model.device)
+        rates = yardsticks(model.device, config.repeats)
         if config.md_steps:
             progress(f"counting neighbour searches in MD of {len(moving)} atoms")
         rebuilds = count_rebuilds(model, moving, config.timestep, config.md_steps)
@@ -96,6 +96,7 @@ def run(
         "timestep": config.timestep,
         "stress": config.stress,
         "repeats": config.repeats,
+        "block": config.block,
         "recipe": recipe or None,
     }
     return BenchResult(settings, machine, versions(), rates, rebuilds, tuple(rows))
@@ -111,14 +112,14 @@ def _row(
     potential, skin, stress = calculator.potential, calculator.skin, config.stress
     batch = AtomsBatch.from_atoms(copies(atoms, n_systems), calculator.device)
     potential.check_elements(batch)
-    step, terms = time_steps(potential, batch, skin, stress, config.repeats)
+    step, terms = time_steps(potential, batch, skin, stress, config.repeats, config.block)
     return Row(
         name=atoms.get_chemical_formula(mode="hill"),
         atoms=len(atoms),
         systems=n_systems,
         step=step,
         terms=terms,
-        rebuild_ms=time_rebuild(potential, batch, skin, stress),
+        rebuild_ms=time_rebuild(potential, batch, skin, stress, config.block),
         steps_per_rebuild=interval,
         memory=peak_memory(potential, batch, skin, stress),
         timestep=config.timestep,

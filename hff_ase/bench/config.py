@@ -40,6 +40,9 @@ class BenchConfig(ModelSettings):
     )
     timestep: TimeStep = setting(1.0, "Time step, for ns/day.", unit="fs", panel=MEASUREMENT)
     repeats: int = setting(5, "Number of blocks of steps.", panel=MEASUREMENT, ge=1)
+    block: float = setting(
+        0.25, "How long a block of steps lasts at least.", unit="s", panel=MEASUREMENT, gt=0
+    )
     stress: bool = setting(True, "Also compute the stress.", panel=MEASUREMENT)
     md_steps: int = setting(
         100,

@@ -84,17 +84,18 @@ def using_threads(threads: int | None) -> Iterator[int]:
         torch.set_num_threads(before)
 
 
-def yardsticks(device: torch.device) -> dict[str, float]:
-    """float32 matrix products in GFLOP/s and copied bytes (read and written) in GB/s.
+def yardsticks(device: torch.device, repeats: int = 5) -> dict[str, float]:
+    """float32 matrix products in GFLOP/s and copied bytes (read and written) in GB/s, the best of
+    some ``repeats``.
 
     With them numbers of different machines, or of a machine under different load, compare.
     """
     a = torch.randn(MATRIX, MATRIX, device=device)
     out = torch.empty_like(a)
-    product = min(blocks(lambda: torch.mm(a, a, out=out), device, 5))
+    product = min(blocks(lambda: torch.mm(a, a, out=out), device, repeats))
     source = torch.zeros(COPIED // 4, device=device)
     target = torch.zeros_like(source)
-    copy = min(blocks(lambda: target.copy_(source), device, 5))
+    copy = min(blocks(lambda: target.copy_(source), device, repeats))
     return {
         "matmul_gflops": 2e-9 * MATRIX**3 / product,
         "copy_gb_per_s": 2e-9 * COPIED / copy,
@@ -102,7 +103,7 @@ def yardsticks(device: torch.device) -> dict[str, float]:
 
 
 class PeakMemory:
-    """Bytes by which memory grows at its peak between `start` and `growth`.
+    """Peak growth of memory between `start` and `growth`, in bytes.
 
     On a GPU what torch's allocator holds; on a CPU the resident set of the process, whose peak the
     Linux kernel counts and can be told to count from zero. Elsewhere `growth` is None.
@@ -112,7 +113,7 @@ class PeakMemory:
         self.device = device
 
     def start(self) -> None:
-        """From here."""
+        """Start measuring."""
         gc.collect()
         device_ready(self.device)
         if self.device.type == "cuda":
@@ -135,7 +136,7 @@ class PeakMemory:
 
 
 def _return_freed_memory() -> None:
-    """What was freed goes back to the system, or it would hide what is taken next."""
+    """Return freed memory to the system, or it would hide later growth."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)

@@ -14,7 +14,7 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.bench.dynamics import FRICTION, TEMPERATURE, relaxed
 from hff_ase.bench.hardware import PeakMemory
 from hff_ase.bench.results import AseMD, BlockTimes, RebuildCount
-from hff_ase.bench.timing import interleaved, seconds
+from hff_ase.bench.timing import BLOCK, interleaved, seconds
 from hff_ase.calculators import HybridFF
 from hff_ase.dynamics.engine.momenta import random_momenta
 from hff_ase.neighbors import NeighborList
@@ -46,7 +46,12 @@ def step_of(
 
 
 def time_steps(
-    potential: HybridPotential, batch: AtomsBatch, skin: float, stress: bool, repeats: int
+    potential: HybridPotential,
+    batch: AtomsBatch,
+    skin: float,
+    stress: bool,
+    repeats: int,
+    block: float = BLOCK,
 ) -> tuple[BlockTimes, dict[str, float]]:
     """The step, and how much each term adds to its fastest block (ms).
 
@@ -59,7 +64,7 @@ def time_steps(
     for last, name in enumerate(names):
         part = potential.subset(names[: last + 1])
         steps[name] = step_of(part, batch, part.neighbor_list(skin, sort=True), stress)
-    times = interleaved(steps, batch.device, repeats)
+    times = interleaved(steps, batch.device, repeats, block)
     spreads = {name: BlockTimes.of(times[name]) for name in names}
     sums = least_costs([spreads[name].min for name in names])
     shares = np.diff(sums, prepend=0.0).tolist()
@@ -67,7 +72,7 @@ def time_steps(
 
 
 def least_costs(sums: Sequence[float]) -> list[float]:
-    """Times of the first 1, 2, ... terms, so that none costs more than more of them do.
+    """Times of the first 1, 2, ... terms, made non-decreasing.
 
     Terms share their work: dispersion alone walks through all pairs, with Coulomb it is done on the
     way, and the first two terms can take longer than three. What is done on the way costs nothing.
@@ -75,7 +80,13 @@ def least_costs(sums: Sequence[float]) -> list[float]:
     return [float(x) for x in np.minimum.accumulate(np.asarray(sums)[::-1])[::-1]]
 
 
-def time_rebuild(potential: HybridPotential, batch: AtomsBatch, skin: float, stress: bool) -> float:
+def time_rebuild(
+    potential: HybridPotential,
+    batch: AtomsBatch,
+    skin: float,
+    stress: bool,
+    block: float = BLOCK,
+) -> float:
     """ms that a step costs more when it searches its neighbours again.
 
     Lists in other orders are made from a search when they are first asked for, so the step is
@@ -88,7 +99,7 @@ def time_rebuild(potential: HybridPotential, batch: AtomsBatch, skin: float, str
         neighbors.build(batch)
         step()
 
-    times = interleaved({"searched": searched, "step": step}, batch.device, REBUILDS)
+    times = interleaved({"searched": searched, "step": step}, batch.device, REBUILDS, block)
     more = np.median(times["searched"]) - np.median(times["step"])
     return max(1e3 * float(more), 0.0)
 

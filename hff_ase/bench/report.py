@@ -19,7 +19,7 @@ def as_json(result: BenchResult) -> str:
 
 
 def tables(result: BenchResult) -> list[RenderableType]:
-    """What is printed: where it was measured, times and memory, times by term."""
+    """The printed tables: the machine, times and memory, times by term."""
     parts: list[RenderableType] = [_title(result), _times(result), _terms(result)]
     if any(row.dynamics or row.ase for row in result.rows):
         parts.append(_dynamics(result))

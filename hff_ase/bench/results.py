@@ -1,4 +1,4 @@
-"""The numbers of a benchmark, and what follows from them."""
+"""The numbers of a benchmark, and derived ones."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ class Row:
         return None if self.memory is None else self.memory / self.n_atoms
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON, what follows from the numbers included."""
+        """As a dict for JSON, with the derived numbers."""
         derived = ("n_atoms", "neighbors_ms", "md_step_ms", "ns_per_day", "us_per_atom")
         out = asdict(self) | {name: getattr(self, name) for name in (*derived, "bytes_per_atom")}
         if self.ase is not None:
@@ -178,7 +178,7 @@ class BenchResult:
     rows: tuple[Row, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """As a dict for JSON."""
         rebuilds = None
         if self.rebuilds is not None:
             rebuilds = asdict(self.rebuilds) | {"interval": self.rebuilds.interval}

@@ -124,7 +124,7 @@ def main() -> None:
 
 
 def _usage(error: typer.TyperException) -> str:
-    """What is wrong with the words of a command, where typer can tell."""
+    """The error in a command's arguments, as far as typer can tell."""
     context, option = getattr(error, "ctx", None), getattr(error, "option_name", None)
     if context is None or option is None or getattr(error, "possibilities", None) is None:
         return error.format_message()
@@ -135,7 +135,7 @@ def _usage(error: typer.TyperException) -> str:
 
 
 def _stop(message: str, code: int) -> NoReturn:
-    """One line on stderr, and out."""
+    """Print one line on stderr and exit."""
     with contextlib.suppress(OSError):
         if message:
             typer.echo("hff: " + " ".join(message.split()), err=True)
@@ -144,7 +144,7 @@ def _stop(message: str, code: int) -> NoReturn:
 
 
 def _flush() -> str | None:
-    """Bring what was printed to where it goes; why not, if that fails.
+    """Flush stdout; returns the reason if that fails.
 
     A reader that has gone (``hff models | head``) has seen what it wanted: no failure.
     """

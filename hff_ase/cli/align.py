@@ -55,7 +55,7 @@ class TargetSettings(Settings):
 
 
 class FitSettings(TargetSettings, OutputFile):
-    """Output of a fit, its samples, and what it leaves out."""
+    """Output of a fit, its samples, and excluded targets."""
 
     suffixes = (".hff",)
 

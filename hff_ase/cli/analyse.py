@@ -131,7 +131,7 @@ def analyse(config: AnalyseSettings) -> None:
 
 
 class _bar:  # noqa: N801
-    """A progress bar over the frames of state points; gives what to call with each chunk."""
+    """A progress bar over the frames of state points; yields a function for each chunk."""
 
     def __init__(self, states: list[StatePoint], shown: bool) -> None:
         from rich.console import Console

@@ -99,7 +99,7 @@ def _fraction(text: str) -> float:
 
 
 def _vocabulary() -> str:
-    """Every name of the library with its full name."""
+    """Every name in the library with its full name."""
     from hff_ase.dynamics.build import ions, solvents
     from hff_ase.dynamics.build.library import description, spellings
 
@@ -134,7 +134,7 @@ def _write(output: Path, box: Any) -> None:
 
 
 def _report(built: Composition) -> dict[str, Any]:
-    """What the box really holds; concentrations, ratio and density are of the box, not asked."""
+    """Concentrations, ratio and density of the box itself, not of the recipe."""
     return {
         "recipe": str(built.recipe),
         "atoms": built.n_atoms,

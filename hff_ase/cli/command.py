@@ -1,4 +1,4 @@
-"""Commands made of declared settings: every setting is an option and a key of ``--config``.
+"""Commands built from declared settings: every setting is an option and a key of ``--config``.
 
     class BoxSettings(Settings):
         density: float | None = setting(None, "Instead of the expected one.", unit="g/cm3", gt=0)
@@ -37,7 +37,7 @@ Callback = Callable[..., None]
 
 @dataclass(frozen=True)
 class Part:
-    """The settings of a model as a command has them.
+    """The settings of a model in a command.
 
     Attributes:
         model: declares them.
@@ -142,7 +142,7 @@ def _typer_function(
 
 
 def by_positional(setting: Declared | None) -> bool:
-    """Whether a setting is given by its place."""
+    """Whether a setting is a positional argument."""
     return setting is not None and setting.positional
 
 
@@ -207,7 +207,7 @@ def help_of(setting: Declared) -> str:
 
 
 def metavar_of(setting: Declared) -> str:
-    """What the help calls a value."""
+    """The name of a value in the help."""
     if setting.metavar:
         return setting.metavar
     if setting.choices and setting.kind != "mapping":
@@ -217,7 +217,7 @@ def metavar_of(setting: Declared) -> str:
 
 
 def value_of(setting: Declared, texts: Any) -> Any:
-    """What the command line gave, as yaml would have it."""
+    """A value of the command line, as it would be in yaml."""
     if setting.kind == "switch":
         return texts
     words = texts if isinstance(texts, list) else [texts]

@@ -15,7 +15,7 @@ from hff_ase.settings import setting
 
 
 class ConditioningConfig(TargetSettings, ForceSettings, OutputFolder):
-    """Of which targets and parameters."""
+    """Targets and parameters whose conditioning is shown."""
 
     results = "conditioning.json"
     defaults = {"output": "conditioning"}  # noqa: RUF012

@@ -132,7 +132,7 @@ def distill(given: Given, config: DistillSettings) -> None:
 
 
 def sampled(folder: Path, model: str, settings: Given) -> list[Atoms]:
-    """Frames of a run of dynamics, which continues if it was begun."""
+    """Frames of a run of dynamics, which is resumed if it had been started."""
     from hff_ase.calculators.factories import make_calculator, names_factory
     from hff_ase.data.frames import read_frames
     from hff_ase.dynamics.md import MDRun

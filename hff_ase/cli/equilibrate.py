@@ -68,7 +68,7 @@ def equilibrate(given: Given, switches: EquilibrateSwitches) -> None:
 
 
 def print_done(target: Path, number: int) -> None:
-    """What came out."""
+    """Print the results."""
     import typer
 
     typer.echo(f"{target}: {number} settled {'box' if number == 1 else 'boxes'}")

@@ -104,7 +104,7 @@ def keep(config: FinetuneConfig, given: Given, output: Path) -> None:
 
 
 def asked_for(settings: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Checked settings, of which only those that were given."""
+    """Checked settings; only those that were given."""
     return {
         name: asked_for(settings[name], value)
         if isinstance(value, Mapping) and isinstance(settings[name], Mapping)

@@ -12,7 +12,7 @@ from hff_ase.settings.declare import REQUIRED
 
 
 class LongRangeSettings(OutputFile):
-    """Of importers of models with charges."""
+    """Long-range settings of importers of models with charges."""
 
     suffixes = (".hff",)
 

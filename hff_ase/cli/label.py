@@ -1,4 +1,4 @@
-"""``hff label``: labels from quantum chemistry for structures, or for clusters cut out of boxes."""
+"""``hff label``: labels from quantum chemistry, for structures or for clusters cut from boxes."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def _features(cut: list[Atoms], model: str | None) -> np.ndarray:
     unknown = present - set(potential.elements or present)
     if unknown and model is None:
         names = " ".join(sorted(unknown))
-        typer.echo(f"{FEATURES} does not know {names}: told apart by distances", err=True)
+        typer.echo(f"{FEATURES} does not know {names}: distinguished by distances", err=True)
         return distance_features(cut)
     return cluster_features(potential, cut)
 

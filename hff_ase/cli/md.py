@@ -59,7 +59,7 @@ def _start(given: Given, force: bool) -> None:
 
 
 def _resume(given: Given, folder: Path, extend: str | None) -> None:
-    """Continue the run in a folder, or start there what has not begun."""
+    """Continue the run in a folder, or start one that has not begun."""
     from hff_ase.dynamics.replicas.config import asks_for_replicas
     from hff_ase.dynamics.reporters.run_folder import RunFolder
     from hff_ase.errors import ConfigError

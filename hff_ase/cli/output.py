@@ -1,4 +1,4 @@
-"""Outputs of commands, checked before the work is done, not after."""
+"""Outputs of commands, checked before the work is done instead of after."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hff_ase.settings.common import OUTPUT
 
 
 class OutputFile(Settings):
-    """Of commands that write a file; say its `suffixes` and the default of `output`."""
+    """Output of commands that write a file; subclasses give `suffixes` and `output`'s default."""
 
     suffixes: ClassVar[tuple[str, ...]] = ()
 
@@ -30,7 +30,7 @@ class OutputFile(Settings):
 
 
 class OutputFolder(Settings):
-    """Of commands that write a folder; say the default of `output`, and a file of results."""
+    """Output of commands that write a folder; subclasses give its default and a results file."""
 
     results: ClassVar[str] = ""
 

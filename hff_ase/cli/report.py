@@ -14,7 +14,7 @@ from hff_ase.settings.declare import REQUIRED
 
 
 class ReportSettings(PropertySettings):
-    """Of which run; properties that are named are analysed first."""
+    """The run to report on; named properties are analysed first."""
 
     folder: str = setting(
         REQUIRED,

@@ -22,7 +22,7 @@ class SweepSwitches(Section):
 def sweep(given: Given, switches: SweepSwitches) -> None:
     """Run molecular dynamics of many liquids at many state points on several workers.
 
-    The same command takes up a sweep that was killed: nothing is lost, nothing is done twice.
+    The same command continues a killed sweep: nothing is lost, nothing is done twice.
     """
     from hff_ase.dynamics.sweep import run_sweep
 

@@ -46,7 +46,7 @@ def train(given: Given, switches: ResumeSwitch) -> None:
 
 
 def taken_up(given: Given, folder: str | None, file: str, model: type[Section]) -> Given:
-    """The requested settings, on top of those that the run in a folder was started with.
+    """The requested settings, over those that the run in a folder was started with.
 
     Raises:
         ConfigError: another output than the folder, or nothing there and no settings.

@@ -18,7 +18,7 @@ from hff_ase.data.outliers import check_energies, check_limits, check_magnitudes
 from hff_ase.errors import HFFWarning, StructureError
 from hff_ase.structures import check_structure, total_charge
 
-CLOSEST = 0.3  # Angstrom: nuclei nearer than this are no configuration
+CLOSEST = 0.3  # Angstrom: nuclei nearer than this are not a configuration
 SEARCHED = 2.0  # Angstrom; a search within less divides the box into a great many cells
 CHARGE_MISMATCH = 0.1  # e: more than rounding leaves in the sum of a box's charges
 LABELS = ("energy", "forces", "stress", "charges", "dipole")

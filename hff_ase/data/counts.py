@@ -1,4 +1,4 @@
-"""Which labels of how many frames there are, in words."""
+"""The numbers of frames with each label, in words."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LABELS = ("energy", "forces", "stress", "charges", "dipole", "esp")
 
 
 def label_counts(frames: Sequence[Atoms]) -> dict[str, int]:
-    """How many frames have each label; one that is NaN as a whole is a missing one."""
+    """Number of frames with each label; a label that is all NaN counts as missing."""
     return {name: sum(_has(atoms, name) for atoms in frames) for name in LABELS}
 
 

@@ -74,7 +74,7 @@ def open_database(path: Path) -> Any:
     """The database for reading, opened once per process.
 
     Raises:
-        StructureError: there is no such file, or it is no database.
+        StructureError: the file does not exist or is not a database.
     """
     if not path.is_file():
         raise StructureError(f"expected a database of frames at {path}, got no such file")
@@ -152,7 +152,7 @@ def _data_of(atoms: Atoms) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Without numpy's scalars, which ASE's encoder does not take."""
+    """A copy without numpy scalars, which ASE's encoder does not accept."""
     if isinstance(value, dict):
         return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

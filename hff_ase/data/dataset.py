@@ -19,7 +19,7 @@ from hff_ase.potential import HybridPotential
 
 
 class Dataset(Protocol):
-    """What a trainer needs from its data: frames by index, and their sizes without reading them."""
+    """The data of a trainer: frames by index, and their sizes without reading them."""
 
     n_atoms: np.ndarray  # [n_frames]
 
@@ -30,7 +30,7 @@ class Dataset(Protocol):
         """One frame as a batch of one system and its labels."""
 
     def source(self, k: int, /) -> str:
-        """What messages call a frame (file and index)."""
+        """Name of a frame in messages (file and index)."""
 
 
 class MemoryDataset:
@@ -47,14 +47,14 @@ class MemoryDataset:
         self.n_atoms = np.array([batch.n_atoms for batch, _ in frames], dtype=np.int64)
 
     def source(self, k: int) -> str:
-        """What messages call a frame."""
+        """Name of a frame in messages."""
         return self.sources[k]
 
     @classmethod
     def from_atoms(
         cls, frames: Sequence[Atoms], fixed: HybridPotential | None = None
     ) -> MemoryDataset:
-        """Tensors of the frames, less what terms without trainable parameters contribute.
+        """Tensors of the frames, with the contribution of fixed terms subtracted.
 
         Raises:
             StructureError: a frame or its labels cannot be used; names the frame.
@@ -77,10 +77,10 @@ class DatabaseDataset:
 
     Args:
         path: the database; see `hff_ase.data.database.write_database`.
-        fixed: a potential without trainable parameters, taken off the labels as they are read.
+        fixed: a potential without trainable parameters, subtracted from the labels when read.
 
     Raises:
-        StructureError: there is no such database, or it is empty.
+        StructureError: the database does not exist or is empty.
     """
 
     def __init__(self, path: Path | str, fixed: HybridPotential | None = None) -> None:
@@ -99,12 +99,12 @@ class DatabaseDataset:
         return in_own_names([row], self.path)[0]
 
     def source(self, k: int) -> str:
-        """What messages call a frame: the file's name and the index."""
+        """Name of a frame in messages: the file's name and the index."""
         return f"{self.path.stem}:{k}"
 
 
 def frame_of(atoms: Atoms, fixed: HybridPotential | None = None) -> Frame:
-    """One frame as tensors, less what `fixed` contributes.
+    """One frame as tensors, with the contribution of `fixed` subtracted.
 
     Raises:
         StructureError: the structure or its labels cannot be used; names the frame.
@@ -119,7 +119,7 @@ def frame_of(atoms: Atoms, fixed: HybridPotential | None = None) -> Frame:
 
 
 def less_fixed(frame: Frame, fixed: HybridPotential) -> Frame:
-    """The frame with the energy, forces and stress of `fixed` taken off its labels."""
+    """The frame with the energy, forces and stress of `fixed` subtracted from its labels."""
     batch, labels = frame
     part = fixed(batch)
     if part.forces is None or part.stress is None:

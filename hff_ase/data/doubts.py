@@ -23,7 +23,7 @@ def doubts(frames: Sequence[Atoms]) -> list[str]:
 
 
 def repeated(frames: Sequence[Atoms], others: Sequence[Atoms]) -> list[Atoms]:
-    """Which of some frames are also among others: the same atoms at the same places, to 1e-6 A."""
+    """Frames that also occur among others: the same atoms at the same positions, to 1e-6 A."""
     known = {_place(atoms) for atoms in others}
     return [atoms for atoms in frames if _place(atoms) in known]
 

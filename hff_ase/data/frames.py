@@ -83,7 +83,7 @@ def read_frames(path: Path | str) -> list[Atoms]:
 
 
 def in_own_names(frames: Sequence[Atoms], path: Path) -> list[Atoms]:
-    """Frames with masses, charge and labels where this package looks for them.
+    """Frames with masses, charge and labels under this package's names.
 
     Raises:
         StructureError: names that contradict each other.
@@ -132,7 +132,7 @@ def _blocks(text: str) -> Iterator[str]:
 
 
 def with_stress(atoms: Atoms) -> Atoms:
-    """The frame with a stress where it came with a virial alone: stress = -virial/V.
+    """The frame with a stress where it has only a virial: stress = -virial/V.
 
     Raises:
         StructureError: the virial is no 3x3 matrix.

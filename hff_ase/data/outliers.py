@@ -54,7 +54,7 @@ def check_energies(frames: Sequence[Atoms]) -> None:
 def check_magnitudes(frames: Sequence[Atoms], name: str, unit: str, least: float) -> None:
     """Refuse forces or stresses more than 20 times the median, and of at least `least`.
 
-    Small ones are no fault: forces of relaxed structures vanish.
+    Small ones are not an error: forces of relaxed structures vanish.
 
     Raises:
         StructureError: names the frame and the unit its labels might be in.
@@ -172,7 +172,7 @@ def _check_isolated(atoms_alone: Sequence[Atoms], systems: Sequence[Atoms]) -> N
 
 
 def _suggestion(ratio: float, tolerance: float) -> str:
-    """What unit a ratio points to; empty where it is none that is known."""
+    """The unit that a ratio suggests; empty if no known one."""
     if not np.isfinite(ratio):
         return ""
     best = min(RATIOS, key=lambda known: abs(ratio / known - 1.0))

@@ -24,7 +24,7 @@ HEAD = 200_000  # characters among which a code names itself
 
 
 def reader_of(text: str) -> Reader | None:
-    """What reads an output of one of these codes; None for a file of another."""
+    """The reader of an output of one of these codes; None for other files."""
     head = text[:HEAD]
     marks: tuple[tuple[str, Reader], ...] = (
         ("Welcome to Q-Chem", read_cclib),
@@ -36,13 +36,13 @@ def reader_of(text: str) -> Reader | None:
 
 
 def read_cclib(path: Path) -> list[Atoms]:
-    """Frames of a Q-Chem, Psi4 or NWChem output, with energies and, where they are, forces.
+    """Frames of a Q-Chem, Psi4 or NWChem output, with energies and, if present, forces.
 
     ``info`` has method, code, code_version and charge.
 
     Raises:
         ConfigError: cclib is not installed.
-        StructureError: no energy, or as many gradients as energies are not there.
+        StructureError: no energy, or fewer gradients than energies.
     """
     try:
         from cclib.io import ccread
@@ -87,7 +87,7 @@ def _facts_of(data: Any) -> dict[str, Any]:
 
 
 def read_cp2k(path: Path) -> list[Atoms]:
-    """The frame of a CP2K output (run type ENERGY_FORCE): energy, forces and, where it is, stress.
+    """The frame of a CP2K output (run type ENERGY_FORCE): energy, forces and, if present, stress.
 
     Raises:
         ConfigError: dpdata is not installed.

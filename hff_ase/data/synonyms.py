@@ -128,7 +128,7 @@ def _take(atoms: Atoms, unknown: Counter[str], differing: Counter[str]) -> None:
 
 
 def _candidates(atoms: Atoms) -> list[tuple[str, Any]]:
-    """Info and arrays that are none of ASE's own."""
+    """Info entries and arrays other than ASE's own."""
     own = {"numbers", "positions", "momenta", "masses", "tags", "initial_charges", "virial"}
     both = [*atoms.info.items(), *atoms.arrays.items()]
     return [(str(name), value) for name, value in both if str(name) not in own]

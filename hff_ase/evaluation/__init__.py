@@ -1,1 +1,1 @@
-"""How good a model is: predictions, errors, tables and parity plots."""
+"""Evaluation of a model: predictions, errors, tables and parity plots."""

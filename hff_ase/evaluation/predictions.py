@@ -1,4 +1,4 @@
-"""What a model predicts for many frames: a potential in batches, any ASE calculator one by one."""
+"""Predictions for many frames: by a potential in batches, by any ASE calculator one by one."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def predictions(
 
 
 def potential_of(model: HybridPotential | BaseCalculator) -> HybridPotential | None:
-    """The potential that a model is or holds; None for other calculators."""
+    """The potential of a model; None for other calculators."""
     held = model if isinstance(model, HybridPotential) else getattr(model, "potential", None)
     return held if isinstance(held, HybridPotential) else None
 
@@ -124,7 +124,7 @@ def _of_calculator(
 
 
 def _evaluate(calculator: BaseCalculator, atoms: Atoms) -> dict[str, np.ndarray]:
-    """What a calculator can tell of a frame."""
+    """The results of a calculator for a frame, as far as it has them."""
     structure = atoms.copy()
     found: dict[str, np.ndarray] = {}
     for name in SHAPES:

@@ -178,7 +178,7 @@ def collect(
 
 
 def statistics(samples: Samples, mine: np.ndarray, centre: np.ndarray | None = None) -> Statistics:
-    """Statistics of some of the samples, labels taken about `centre`; NaN where there are none."""
+    """Statistics of some of the samples, labels taken about `centre`; NaN if there are none."""
     error = samples.error[mine]
     label = (samples.label if centre is None else samples.label - centre)[mine]
     if not len(error):
@@ -194,7 +194,7 @@ def statistics(samples: Samples, mine: np.ndarray, centre: np.ndarray | None = N
 
 
 def systems_of(frames: Sequence[Atoms]) -> list[str]:
-    """What each frame is a frame of."""
+    """The system that each frame belongs to."""
     files = [source_of(atoms).rsplit(":", 1)[0] for atoms in frames]
     if len(set(files)) == 1:
         files = [atoms.symbols.formula.format("hill") for atoms in frames]

@@ -52,7 +52,7 @@ class ErrorTable:
 
 
 def tables(errors: Errors) -> list[ErrorTable]:
-    """Errors by property, element, system and energy term, as far as there are any."""
+    """Errors by property, element, system and energy term, where available."""
     made = [_by_property(errors), _by_element(errors), _by_system(errors), _by_term(errors)]
     return [table for table in made if table.rows]
 

@@ -181,7 +181,7 @@ def example(folders: Sequence[str | Path], potential: HybridPotential) -> Atoms:
 
 
 def _positions(folder: Path, n_atoms: int) -> NDArray[np.float64]:
-    """Of NAME.gro in a folder NAME, Angstrom."""
+    """Positions in NAME.gro in a folder NAME, Angstrom."""
     path = folder / f"{folder.name}.gro"
     if not path.is_file():
         raise CheckpointError(f"expected {path.name} in the folder {folder}, got no such file")
@@ -194,7 +194,7 @@ def _positions(folder: Path, n_atoms: int) -> NDArray[np.float64]:
 
 
 def _numbers(rows: Sequence[Sequence[str]]) -> list[int]:
-    """Atomic numbers from masses, which say an element without doubt."""
+    """Atomic numbers from masses, which identify the element."""
     found = []
     for row in rows:
         mass = float(row[7])

@@ -98,7 +98,7 @@ def _quadrupole(values: Sequence[float]) -> list[float]:
 
 
 def symmetrised(entry: dict[str, Any]) -> dict[str, Any]:
-    """A molecule whose moments do not tell an atom from its mirror image.
+    """A molecule whose moments are the same for an atom and its mirror image.
 
     Types are shared by atoms on either side of a plane (the hydrogens of CH2), and molecules are
     matched as graphs: what is odd across the plane of z and x has no sign that is right for both.
@@ -229,7 +229,7 @@ def from_phyneo(
 
 
 def _network_of(entry: Mapping[str, Any], valences: Sequence[int]) -> int | None:
-    """Which of some networks describes a molecule; None for an atom alone."""
+    """The network that describes a molecule, by index; None for a single atom."""
     valence = _valence(entry)
     if valence and valence not in valences:
         raise CheckpointError(
@@ -240,8 +240,8 @@ def _network_of(entry: Mapping[str, Any], valences: Sequence[int]) -> int | None
 
 
 def _valence(entry: Mapping[str, Any]) -> int:
-    """Of the network that describes a molecule: 6 for boron or phosphorus with all others around
-    it and wherever an atom has more than 4 bonds, 4 for others, 0 for an atom alone."""
+    """Valence of the network that describes a molecule: 6 for boron or phosphorus with all others
+    around it and wherever an atom has more than 4 bonds, 4 for others, 0 for an atom alone."""
     n = len(entry["numbers"])
     if n == 1:
         return 0

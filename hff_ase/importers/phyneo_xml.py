@@ -32,7 +32,7 @@ QUADRUPOLE = ("qXX", "qYY", "qZZ", "qXY", "qXZ", "qYZ")
 
 
 class ForceField(NamedTuple):
-    """What a file says: ``residues`` by name, (atoms as (symbol, type), bonds); ``types`` (see
+    """Contents of a file: ``residues`` by name, (atoms as (symbol, type), bonds); ``types`` (see
     `hff_ase.importers.phyneo.molecule_of`); ``factors`` for atoms 1, 2, 3 ... bonds apart."""
 
     residues: dict[str, tuple[list[tuple[str, str]], list[list[int]]]]

@@ -1,4 +1,4 @@
-"""Compiled kernels on disk: numba's cache, which neither damage nor a full disk may end a run.
+"""Compiled kernels on disk: numba's cache, made safe against damaged files and full disks.
 
 numba trusts what lies in its cache folder: a file cut short ends every later run in a traceback, a
 flipped bit in machine code does anything at all, and two processes that begin at once may give
@@ -29,7 +29,7 @@ SAID: set[str] = set()  # kinds of warnings that this process has given
 
 
 def say_once(message: str) -> None:
-    """Warn of something about the cache, the first time in a process."""
+    """Warn about the cache, once per process."""
     kind = message.split(":")[0]
     if kind not in SAID:
         SAID.add(kind)
@@ -54,7 +54,7 @@ class KernelFiles:
         self.folder, self._base, self._stamp = folder, base, stamp
 
     def load(self, key: Any) -> Any:
-        """What was saved for a signature; None where there is nothing, or nothing whole."""
+        """The saved result for a signature; None where it is missing or damaged."""
         try:
             raw = self._path(key).read_bytes()
         except FileNotFoundError:
@@ -98,7 +98,7 @@ class SafeCache(FunctionCache):
         self._files = [KernelFiles(path, base, stamp) for path in (folder, spare)]
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """A compiled function from the first folder that has it whole; None to compile."""
+        """A compiled function from the first folder with an intact copy; None to compile."""
         for file in self._files:
             self._cache_file = file
             if file is not self._files[0] and not _is_ours(file.folder.parent):
@@ -112,7 +112,7 @@ class SafeCache(FunctionCache):
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep it in the first folder that can be written."""
+        """Save it in the first writable folder."""
         reasons = []
         for file in self._files:
             self._cache_file = file
@@ -136,7 +136,7 @@ class SafeCache(FunctionCache):
 
 
 def spare_folder() -> str:
-    """A folder of this user alone where temporary files lie."""
+    """A folder for temporary files that only this user can access."""
     return os.path.join(tempfile.gettempdir(), f"hff_ase-kernels-{os.getuid()}")
 
 
@@ -148,7 +148,7 @@ def _make(folder: Path) -> None:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether nobody else can have put a file there: what is unpickled can do anything."""
+    """Whether no other user can have put a file there: unpickling runs code."""
     try:
         found = folder.lstat()
     except OSError:

@@ -67,7 +67,7 @@ def cubics(value: Tensor, slope: Tensor) -> Tensor:
 
 
 def slope_error(function: Radial, cutoff: float, coefficients: Tensor) -> float:
-    """The largest error of any slope, about where it is largest, over the largest slope."""
+    """The largest error of any slope relative to the largest slope."""
     n, t = coefficients.shape[0], 0.2113  # 1/2 - 1/sqrt(12)
     first = int(NEAREST / cutoff * n)
     knots = torch.arange(first, n, dtype=torch.float64, device=coefficients.device)

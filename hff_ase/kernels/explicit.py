@@ -1,4 +1,4 @@
-"""Energies whose derivatives a kernel has computed already, as a node of the autograd graph."""
+"""Energies with derivatives from a kernel, as a node of the autograd graph."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class _GivenGradient(torch.autograd.Function):
 
 
 def _whole_systems_only(grad: Tensor, per_atom: Tensor, factor: Tensor) -> Tensor:
-    """The factor of each system; what weighs the atoms of a system differently gets no answer.
+    """The factor of each system; different weights within a system are an error.
 
     Raises:
         RuntimeError: such weights, on the CPU. On a device, where nobody waits to look, the factor

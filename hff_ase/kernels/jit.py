@@ -1,4 +1,4 @@
-"""How the CPU kernels of this package are compiled."""
+"""Compilation of the package's CPU kernels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which short-range networks have a fused form."""
+"""Short-range networks with a fused form."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ABLATED = ("attention", "vectors")  # options of GET without which it has no fus
 
 
 class FusedNetwork(Protocol):
-    """A network's fused form, called with the network itself first.
+    """A network's fused form, called with the network as first argument.
 
     A network without one, and every evaluation that needs second derivatives or float64, runs
     through the network's own ``forward``, which is the reference.
@@ -53,7 +53,7 @@ class FusedNetwork(Protocol):
 def fused_form(
     net: nn.Module, backend: Backend | None, halo: Halo | None = None
 ) -> FusedNetwork | None:
-    """The fused form of a network; None where it has none, or none that exchanges with others."""
+    """The fused form of a network; None if it has none, or none for the requested exchange."""
     if backend is None or (halo is not None and (backend != "numba" or not isinstance(net, GET))):
         return None
     if isinstance(net, GET) and all(net.options.get(part, True) for part in ABLATED):

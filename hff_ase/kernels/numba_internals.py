@@ -1,4 +1,4 @@
-"""What the kernels need of numba that numba keeps to itself (`numba.core`): here and nowhere else.
+"""The parts of numba's internals (`numba.core`) that the kernels need; used only here.
 
 Tested with numba 0.68. What breaks where a version has changed them:
 
@@ -26,12 +26,12 @@ __all__ = ["FunctionCache", "cache_place", "dumps", "element_pointer", "intrinsi
 
 
 def set_cache(compiled: Any, cache: FunctionCache) -> None:
-    """Give a compiled function its cache, as ``cache=True`` does with numba's own."""
+    """Set the cache of a compiled function, as ``cache=True`` sets numba's own."""
     compiled._cache = cache
 
 
 def cache_place(cache: FunctionCache) -> tuple[Path, str, tuple[Any, ...]]:
-    """Where numba keeps a function: folder, how its files' names begin, stamp of the source."""
+    """Numba's cache of a function: folder, prefix of its files, stamp of the source."""
     locator = cache._impl.locator
     return Path(cache._cache_path), cache._impl.filename_base, tuple(locator.get_source_stamp())
 

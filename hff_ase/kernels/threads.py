@@ -1,4 +1,4 @@
-"""Sharing a compiled loop out over threads.
+"""Running a compiled loop on several threads.
 
 The kernels release Python's lock, so plain threads do: they need no compiled threading layer, wait
 without spinning and may be used from several Python threads at once. (numba's own parallel loops
@@ -23,7 +23,7 @@ _pool: ThreadPoolExecutor | None = None
 
 def _after_fork() -> None:
     """A child has none of its parent's threads: no pool of ours, and one thread for torch, whose
-    OpenMP would wait for ever for the others (a process made by "spawn" has its own)."""
+    OpenMP would wait forever for the others (a process made by "spawn" has its own)."""
     global _pool
     _pool = None
     if torch.get_num_threads() > 1:
@@ -51,7 +51,7 @@ def share(kernel: Callable[..., None], n: int, *args: Any, fewest: int = FEWEST)
     chunks = iter(list(pairwise(edges)))
 
     def work() -> None:
-        for first, last in chunks:  # whoever is free takes the next one
+        for first, last in chunks:  # a free thread takes the next one
             kernel(first, last, *args)
 
     others = [_pool.submit(work) for _ in range(threads - 1)]

@@ -1,4 +1,4 @@
-"""What lattice sums share: reciprocal lattices, and a limit on their size."""
+"""Shared by lattice sums: reciprocal lattices, and a limit on their size."""
 
 from __future__ import annotations
 

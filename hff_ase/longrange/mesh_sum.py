@@ -111,7 +111,7 @@ class MeshSum:
 
     @torch.no_grad()
     def of(self, charges: Tensor, halo: Halo | None = None) -> MeshValues:
-        """What one pass through the mesh gives; that of the last charges is kept."""
+        """The result of one pass through the mesh; the last one is kept."""
         if self._last is not None and torch.equal(self._last[0], charges):
             return self._last[1]
         values = charges.new_zeros((self.batch.n_atoms, 4))

@@ -1,4 +1,4 @@
-"""Unknowns of atoms that are solved for together: each part of a batch in its way."""
+"""Unknowns of atoms that are solved for together, with a solver per part of a batch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Solution = tuple[Tensor, Tensor]
 
 
 class Problem(Protocol):
-    """What determines the unknowns of a part's atoms, and three ways to find them."""
+    """The unknowns of a part's atoms, and three ways to solve for them."""
 
     @property
     def part(self) -> Part:
@@ -44,7 +44,7 @@ def solve(
     tolerance: float,
     total: Tensor | None = None,
 ) -> Solution:
-    """Energies [n_atoms] and unknowns of all atoms, the problem of each part solved in its way.
+    """Energies [n_atoms] and unknowns of all atoms, with each part's own solver.
 
     Args:
         problems: one for each part of the batch.

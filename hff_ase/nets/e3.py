@@ -128,7 +128,7 @@ class E3Net(Network):
         return x[:, 0]
 
     def edges(self, i: Tensor, j: Tensor, vector: Tensor) -> E3Edges:
-        """What the layers read of the edges, sorted by receiver."""
+        """The edge data of the layers, sorted by receiver."""
         if bool((i[1:] < i[:-1]).any()):
             order = torch.argsort(i, stable=True)
             i, j, vector = i[order], j[order], vector[order]
@@ -170,7 +170,7 @@ class Interaction(nn.Module):
         return self.update(x, sums, species)
 
     def senders(self, x: Tensor) -> Tensor:
-        """What an atom sends along every edge, [n_atoms, (l_in + 1)^2, channels]."""
+        """Message of each atom along its edges, [n_atoms, (l_in + 1)^2, channels]."""
         return torch.cat(self.up(x), dim=1) * self.scale
 
     def update(self, x: Tensor, a: Tensor, species: Tensor) -> Tensor:

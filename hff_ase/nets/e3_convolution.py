@@ -19,7 +19,7 @@ from hff_ase.nets.e3_algebra import Path, coupling, dimension, paths, rows, weig
 
 @dataclass(frozen=True)
 class E3Edges:
-    """What the layers know of the edges.
+    """The edge data of the layers.
 
     Attributes:
         i, j: int64 [n_edges], receiver and sender, receivers in ascending order.

@@ -114,7 +114,7 @@ class GET(Network):
 
 
 class GETEdges(NamedTuple):
-    """What the layers know of the edges, [n_edges, ...]: receiver, sender, radial feature
+    """The edge data of the layers, [n_edges, ...]: receiver, sender, radial feature
     [channels], envelope, unit vector [3] from receiver to sender."""
 
     i: Tensor

@@ -1,4 +1,4 @@
-"""What every configuration is made by."""
+"""Base classes of all configurations."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Section(BaseModel):
         """A checked configuration of anything.
 
         Args:
-            source: one already, a mapping, a yaml file; None for nothing but defaults.
+            source: one already, a mapping, a yaml file; None for the defaults only.
             overrides: settings that replace those of the source; names may be full ones, such as
                 ``optimizer.learning_rate``.
 
@@ -71,7 +71,7 @@ class Section(BaseModel):
         return names_of(cls)
 
     def to_yaml(self) -> str:
-        """Every setting with its value: a valid configuration."""
+        """Every setting with its value, as a valid configuration."""
         return to_yaml(self.model_dump(mode="json", by_alias=True))
 
 

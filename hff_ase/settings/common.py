@@ -15,7 +15,7 @@ DEVICE: Any = setting("cpu", "cpu or cuda.", panel=MODEL, metavar="DEVICE")
 
 
 class PrecisionSettings(Settings):
-    """In which precision a model is evaluated, and where."""
+    """Precision and device of a model."""
 
     dtype: Literal["float32", "float64"] = setting(
         "float32",
@@ -40,7 +40,7 @@ class TermSettings(PrecisionSettings):
 
 
 class RunSwitches(Section):
-    """Of commands that start or resume a run."""
+    """Switches of commands that start or resume a run."""
 
     resume: str | None = setting(
         None, "Folder of a run to continue.", panel=RESTART, metavar="FOLDER"
@@ -49,6 +49,6 @@ class RunSwitches(Section):
 
 
 class PrintSettings(Settings):
-    """Of commands that print."""
+    """Settings of commands that print."""
 
     json_: bool = setting(False, "Print as JSON.", panel=OUTPUT, alias="json")

@@ -58,7 +58,7 @@ def setting(
 
 @dataclass(frozen=True)
 class Declared:
-    """What a declaration says.
+    """The contents of a declaration.
 
     Attributes:
         name: key in yaml, with those of its sections: ``optimizer.learning_rate``.
@@ -67,7 +67,7 @@ class Declared:
         item: of a list: the kind of its entries.
         choices: the texts that are possible.
         bounds: in words.
-        default: None where there is none, or where it is required.
+        default: None if there is none, or where it is required.
         one_of_many: a list whose only entry can stand for it.
     """
 
@@ -96,7 +96,7 @@ class Declared:
 
     @property
     def shown_default(self) -> str:
-        """The default as help and reference show it; empty where there is none."""
+        """The default as help and reference show it; empty if there is none."""
         if self.shown:
             return self.shown
         if self.required or self.default in (None, (), [], {}, ""):
@@ -166,7 +166,7 @@ def _declared(name: str, field: FieldInfo, panel: str, replaced: Any) -> Declare
 
 
 def parts_of(annotation: Any, marks: list[Any]) -> list[Any]:
-    """The alternatives of a type; what is annotated goes to the marks."""
+    """The alternatives of a type; annotations are collected in the marks."""
     origin = get_origin(annotation)
     if origin is Annotated:
         inner, *metadata = get_args(annotation)
@@ -178,7 +178,7 @@ def parts_of(annotation: Any, marks: list[Any]) -> list[Any]:
 
 
 def kind_of(alternatives: list[Any], marks: list[Any]) -> tuple[str, str, tuple[str, ...]]:
-    """What a setting is, what its entries are, and the texts that are possible."""
+    """Kind of a setting, kind of its entries, and its choices."""
     choices = tuple(
         str(choice)
         for part in alternatives
@@ -208,7 +208,7 @@ def kind_of(alternatives: list[Any], marks: list[Any]) -> tuple[str, str, tuple[
 
 
 def bounds_of(marks: Sequence[Any]) -> str:
-    """What is possible, in words."""
+    """The allowed values, in words."""
     words = []
     for mark in marks:
         if isinstance(mark, Femtoseconds):
@@ -222,7 +222,7 @@ def bounds_of(marks: Sequence[Any]) -> str:
 
 
 def section_in(annotation: Any) -> type[BaseModel] | None:
-    """The section that an annotation is, if any; lists and mappings of sections are none."""
+    """The section of an annotation, if it is one; lists and mappings of sections are not."""
     for part in parts_of(annotation, []):
         if isinstance(part, type) and issubclass(part, BaseModel):
             return part

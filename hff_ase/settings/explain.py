@@ -1,4 +1,4 @@
-"""What is wrong with settings, in one line that says where, what was expected and what was got."""
+"""Errors in settings, in one line with the place, what was expected and what was got."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def explain(
 
 
 def place_of(location: Sequence[str], places: Mapping[str, str]) -> str:
-    """Where a setting stands, or the closest section around it that stands somewhere."""
+    """The place of a setting, or of the closest section around it that has one."""
     for end in range(len(location), 0, -1):
         place = places.get(".".join(location[:end]))
         if place is not None:
@@ -74,7 +74,7 @@ def place_of(location: Sequence[str], places: Mapping[str, str]) -> str:
 
 
 def file_of(places: Mapping[str, str]) -> str:
-    """The file that all settings come from, if they do."""
+    """The file that all settings come from, if it is a single one."""
     files = {place.rpartition(":")[0] for place in places.values()}
     return files.pop() if len(files) == 1 else ""
 

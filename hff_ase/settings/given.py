@@ -1,4 +1,4 @@
-"""Settings as a user gave them, and where each of them stands."""
+"""Settings as given by a user, with the place of each."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Given(Mapping[str, Any]):
         return cls(values, {name: f"{source}:{line}" for name, line in lines.items()})
 
     def over(self, below: Mapping[str, Any], *models: type[BaseModel]) -> Given:
-        """These, and what is below where they say nothing.
+        """These settings, completed by those below.
 
         Sections and mappings are merged; of settings that exclude each other
         (`Section.alternatives`) only those that are given here stay.
@@ -61,23 +61,23 @@ class Given(Mapping[str, Any]):
         return Given(layered(models, below, self), places)
 
     def take(self, model: type[BaseModel]) -> tuple[Given, Given]:
-        """What belongs to a model, and the rest."""
+        """The settings of a model, and the rest."""
         names = names_of(model)
         own = {name: value for name, value in self.items() if name in names}
         rest = {name: value for name, value in self.items() if name not in names}
         return Given(own, self.places), Given(rest, self.places)
 
     def only(self, *names: str) -> Given:
-        """Some of them."""
+        """Only some of the settings."""
         return Given({name: self[name] for name in names if name in self}, self.places)
 
     def without(self, *names: str) -> Given:
-        """All but some."""
+        """All settings except some."""
         rest = {name: value for name, value in self.items() if name not in names}
         return Given(rest, self.places)
 
     def where(self, name: str) -> str:
-        """Where a setting stands, as the beginning of a message; empty where that is not known."""
+        """The place of a setting, as the beginning of a message; empty if unknown."""
         return f"{self.places[name]}: " if name in self.places else ""
 
     def check_names(self, known: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Temperatures of liquids, in K; what was probably meant in degrees Celsius is refused."""
+"""Temperatures of liquids, in K; those that were probably meant in degrees Celsius are refused."""
 
 from __future__ import annotations
 

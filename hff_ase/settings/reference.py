@@ -25,7 +25,7 @@ def row(setting: Declared) -> tuple[str, ...]:
 
 
 def values_of(setting: Declared) -> str:
-    """What is possible, in words."""
+    """The allowed values, in words."""
     if setting.choices and setting.kind != "mapping":
         words = ", ".join(f"`{choice}`" for choice in setting.choices)
     elif setting.kind == "switch":

@@ -35,7 +35,7 @@ def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[str, int]]:
     """The settings in a yaml file, unchecked, and the line of each key ("a.b" -> line).
 
     Raises:
-        ConfigError: the file cannot be read, is no yaml, or holds no mapping.
+        ConfigError: the file cannot be read, is not yaml, or holds no mapping.
     """
     import yaml
 
@@ -75,7 +75,7 @@ def _lines(node: yaml.Node, prefix: str) -> list[tuple[str, int]]:
 
 
 def yaml_value(text: str) -> Any:
-    """The value that a text has in yaml.
+    """The value of a text in yaml.
 
     Raises:
         ConfigError: it is none.
@@ -92,7 +92,7 @@ def assignments(texts: Iterable[str]) -> dict[str, Any]:
     """Settings such as ``optimizer.learning_rate=1e-3``, as `Section.load` takes them.
 
     Raises:
-        ConfigError: a text that is none.
+        ConfigError: an invalid text.
     """
     found = {}
     for text in texts:

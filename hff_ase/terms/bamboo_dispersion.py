@@ -143,13 +143,13 @@ class BambooDispersion(ElementPairTerm):
         return (self.pair_request,)
 
     def prepare(self, batch: AtomsBatch) -> PresentElements:
-        """The elements at hand; refuses those without coefficients (here, not in every step)."""
+        """Elements of the batch; refuses those without coefficients (here, not in every step)."""
         elements = " ".join(self.species.elements)
         refuse_unknown(self.known, batch, f"elements with dispersion coefficients ({elements})")
         return present_elements(self.species(batch.numbers))
 
     def kernel_input(self, batch: AtomsBatch, neighbors: Neighborhood) -> KernelInput | None:
-        """Tables for the elements at hand, rebuilt where a parameter has changed."""
+        """Tables for the elements of the batch, rebuilt where a parameter has changed."""
         present: PresentElements = neighbors.plan(self)
         if not present.few:
             return None

@@ -116,7 +116,7 @@ class Bonded(Term):
         return "its molecules must be whole"
 
     def prepare(self, batch: AtomsBatch) -> Lists:
-        """The lists of the molecules at hand.
+        """The lists of the batch's molecules.
 
         Raises:
             StructureError: a molecule without parameters, or one that has come apart.

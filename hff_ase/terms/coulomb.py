@@ -146,7 +146,7 @@ class Coulomb(Term):
         return self.prefactor * reciprocal_energies(batch.positions, batch.cell, charges, halo)
 
     def refuses_owned(self, neighbors: Neighborhood) -> str | None:
-        """Without a halo the other charges of the lattice sum are not known."""
+        """Why energies of only some atoms are unavailable: the lattice sum needs all charges."""
         if neighbors.halo is None and not neighbors.leaves_out(self, "reciprocal"):
             return "its reciprocal part sums over all charges; leave it out or give a halo"
         return None

@@ -1,4 +1,4 @@
-"""Coulomb energy that pairs of one molecule do not have, taken off a term that counts all pairs."""
+"""Coulomb energy of excluded pairs of a molecule, subtracted from a term that counts all pairs."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class FixedCharges(Term):
         return "its molecules must be whole"
 
     def allowed_mismatch(self, batch: AtomsBatch, found: Assignment) -> Tensor:
-        """What the sum of charges may differ by from the total, [n_systems], e."""
+        """Allowed difference of the sum of charges from the total, [n_systems], e."""
         return torch.full_like(batch.charge, MISMATCH)
 
     def prepare(self, batch: AtomsBatch) -> Assignment:

@@ -65,7 +65,7 @@ class FixedMultipoles(FixedCharges):
         }
 
     def allowed_mismatch(self, batch: AtomsBatch, found: Assignment) -> Tensor:
-        """What molecules' charges may differ by from the total, [n_systems], e."""
+        """Allowed difference of molecules' charges from the total, [n_systems], e."""
         count = torch.zeros_like(batch.charge)
         for atoms in found.instances:
             one = count.new_ones(len(atoms))

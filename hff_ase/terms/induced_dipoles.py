@@ -41,7 +41,7 @@ CROSSOVER = 60  # atoms of a system up to which a factorisation is quicker
 
 @dataclass(frozen=True, eq=False)
 class DipolePlan:
-    """What is kept until neighbours are next searched.
+    """Data kept until neighbours are next searched.
 
     Attributes:
         training: the mode that it is for.
@@ -216,7 +216,7 @@ class InducedDipoles(Term):
         return fields["charges"].double(), None
 
     def sites(self, plan: DipolePlan) -> Sites:
-        """What the atoms of a batch are."""
+        """Site data of the atoms of a batch."""
         polarizability, volume = self.polarizability()[plan.site], self.damping()[plan.site]
         return Sites(polarizability, volume, self.thole, self.form)
 

@@ -90,7 +90,7 @@ class MultipoleInduction(InducedDipoles):
         return found
 
     def sites(self, plan: DipolePlan) -> Sites:
-        """What the atoms of a batch are."""
+        """Site data of the atoms of a batch."""
         if not self.one_volume:
             return super().sites(plan)
         polarizability = self.polarizability()[plan.site]

@@ -46,7 +46,7 @@ def share_pairs(energy: Tensor, pairs: Pairs, n_atoms: int) -> Tensor:
 
 
 class KernelInput(NamedTuple):
-    """What the pair kernel needs of a term: its functions and, for D3, its coefficients."""
+    """Input of the pair kernel: a term's functions and, for D3, its coefficients."""
 
     elements: ElementTables | None = None
     c6: InterpolatedC6 | None = None
@@ -62,7 +62,7 @@ class ElementPairTerm(Term):
     pair_request: PairRequest
 
     def kernel_input(self, batch: AtomsBatch, neighbors: Neighborhood) -> KernelInput | None:
-        """For the kernel; None where the reference has to do (too many elements for tables)."""
+        """Input of the kernel; None where the reference is used (too many elements for tables)."""
         raise NotImplementedError
 
     def pair_energies(self, batch: AtomsBatch, neighbors: Neighborhood) -> Tensor:
@@ -105,7 +105,7 @@ class PresentElements(NamedTuple):
 
     @property
     def few(self) -> bool:
-        """Whether tables for each two of them are worth their memory."""
+        """Whether there are few enough for a table per pair."""
         return len(self.key) <= MOST_KINDS
 
     def each_pair(self) -> tuple[Tensor, Tensor]:

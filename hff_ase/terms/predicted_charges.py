@@ -75,7 +75,7 @@ class PredictedCharges(Term):
         }
 
     def refuses_owned(self, neighbors: Neighborhood) -> str | None:
-        """Without a halo the charges of the other atoms are not known."""
+        """Why energies of only some atoms are unavailable: charges sum over the whole system."""
         if neighbors.halo is None:
             return "its charges sum to the total charge of the whole system; give a halo"
         return None

@@ -111,12 +111,12 @@ class ZBL(ElementPairTerm):
         return (self.pair_request,)
 
     def prepare(self, batch: AtomsBatch) -> PresentElements:
-        """The elements at hand; refuses those without a covalent radius."""
+        """Elements of the batch; refuses those without a covalent radius."""
         refuse_unknown(self.known, batch, "elements H to Cm for ZBL")
         return present_elements(batch.numbers)
 
     def kernel_input(self, batch: AtomsBatch, neighbors: Neighborhood) -> KernelInput | None:
-        """Tables for the elements at hand."""
+        """Tables for the elements of the batch."""
         present: PresentElements = neighbors.plan(self)
         if not present.few:
             return None
@@ -163,7 +163,7 @@ def _outer_ends(given: Mapping[str, float]) -> Tensor:
     """[N_ELEMENTS + 1, N_ELEMENTS + 1] from pairs of elements such as "C-H"; 0 where none is given.
 
     Raises:
-        ConfigError: what is no pair of elements, or no distance.
+        ConfigError: an invalid pair of elements or distance.
     """
     found = torch.zeros((N_ELEMENTS + 1, N_ELEMENTS + 1), dtype=torch.float64)
     for pair, distance in given.items():

@@ -34,7 +34,7 @@ NODES = 48  # of the quadrature of a tail
 
 @dataclass(frozen=True, eq=False)
 class SitePlan:
-    """What a batch's molecules are, and their pairs that do not count in full.
+    """Sites of a batch's molecules, and their pairs that do not count in full.
 
     Attributes:
         site: int64 [n_atoms]; kind: int32 [n_atoms], its kind.
@@ -158,7 +158,7 @@ class SitePairTerm(ElementPairTerm):
         return SitePlan(found.site, kind, found.listed(near), found.tiled(missing))
 
     def plan(self, neighbors: Neighborhood) -> SitePlan:
-        """What was prepared."""
+        """The prepared plan."""
         found: SitePlan = neighbors.plan(self)
         return found
 
@@ -218,7 +218,7 @@ class SitePairTerm(ElementPairTerm):
         return torch.where(r < cutoff, value, 0.0)
 
     def _excluded(self, batch: AtomsBatch, neighbors: Neighborhood, plan: SitePlan) -> Tensor:
-        """What pairs of one molecule are counted too much, [n_atoms]."""
+        """The excess energy of excluded pairs of one molecule, [n_atoms]."""
         i, j = plan.near.unbind(1)
         r = torch.linalg.vector_norm(nearest_vectors(batch, i, j), dim=1)
         given = self.kernel_input(batch, neighbors) if neighbors.fast else None

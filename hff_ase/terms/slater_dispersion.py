@@ -105,7 +105,7 @@ class SlaterDispersion(SitePairTerm):
     def energy_of(
         self, parts: tuple[str, ...], r: Tensor, first: Parameters, second: Parameters
     ) -> Tensor:
-        """What the smooth part of the undamped sum leaves: -sum_n C_n/r^n (f_n - h_n)."""
+        """The remainder beyond the smooth part of the undamped sum: -sum_n C_n/r^n (f_n - h_n)."""
         x = r * geometric_mean(first[0] * second[0])
         decay = x - (2.0 * x + 3.0) * x / ((x + 3.0) * x + 3.0)
         total = torch.zeros_like(x)
@@ -146,7 +146,7 @@ class SlaterDispersion(SitePairTerm):
         return energies
 
     def _corrections(self, batch: AtomsBatch, source: Tensor, power: int) -> Tensor:
-        """Less what sources do to themselves, and the wave k = 0, [n_atoms]."""
+        """Minus the self-interaction of sources and the wave k = 0, [n_atoms]."""
         mean = batch.system_sum(source) / reciprocal_lattice(batch.cell)[1]
         own = zero_wave(power, self.alpha) * mean[batch.system]
         own = own - at_origin(power, self.alpha) * source

@@ -78,12 +78,12 @@ class Term(nn.Module):
         return self.cutoff
 
     def refuses_owned(self, neighbors: Neighborhood) -> str | None:
-        """Why the energies of some atoms only (`Neighborhood.owned`) cannot be had; None where
-        they can."""
+        """Why energies of only some atoms (`Neighborhood.owned`) are unavailable; None if they are
+        available."""
         return None
 
     def prepare(self, batch: AtomsBatch) -> Any:
-        """Whatever can be kept until neighbours are next searched; read by `neighbors.plan`."""
+        """Data that can be kept until neighbours are next searched; read by `neighbors.plan`."""
         return None
 
     def set_dtype(self, dtype: torch.dtype) -> None:

@@ -34,7 +34,7 @@ OFF = 1e-6  # e: more than rounding between molecules' formal charges and the to
 
 @dataclass(frozen=True)
 class WholeMolecules:
-    """What the field needs to know of molecules.
+    """Molecules as the field needs them.
 
     Attributes:
         shifts: [n_atoms, 3], lattice vectors that make molecules whole.
@@ -60,7 +60,7 @@ class UniformField(Term):
         frequency: f, THz; 0: constant.
 
     Attributes:
-        time: t, ps, a tensor [] that whoever moves the atoms keeps up to date.
+        time: t, ps, a tensor [] kept up to date by the integrator.
 
     Raises:
         ConfigError: not three finite components, a frequency below zero, or no such formula.
@@ -175,7 +175,7 @@ def clocks_of(potential: Any) -> list[Tensor]:
 
 
 def _contents(formula: str) -> tuple[tuple[str, int], ...]:
-    """What a formula contains, whatever its order.
+    """The contents of a formula, independent of order.
 
     Raises:
         ConfigError: it cannot be read.

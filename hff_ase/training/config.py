@@ -167,7 +167,7 @@ class BatchingSection(Section):
 
 
 class LoggingSection(Section):
-    """What is written and shown."""
+    """What is logged and shown."""
 
     validate_every: int | None = setting(
         None,

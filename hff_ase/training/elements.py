@@ -1,4 +1,4 @@
-"""Whether a model knows the elements of its frames."""
+"""Check that a model knows the elements of its frames."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def accumulate_gradients(
         Sum of squared errors and number of errors per property.
 
     Raises:
-        ConfigError: another method, or directional gradients that cannot be had.
+        ConfigError: another method, or directional gradients that are not available.
     """
     if method not in METHODS:
         raise ConfigError(f"expected a method among {METHODS}, got {method!r}")

@@ -37,7 +37,7 @@ def identity_of(config: TrainConfig, start: Start | None, frames: str) -> dict[s
 
 
 def claim(folder: Path, identity: dict[str, Any] | None, resume: bool) -> None:
-    """Write down what the run in a folder is, or see that it is this one.
+    """Record the identity of the run in a folder, or check that it is this one.
 
     Args:
         identity: None only sees whether the folder may be used.

@@ -1,4 +1,4 @@
-"""From a configuration's model section to a potential, and from trained terms to what is saved."""
+"""From a configuration's model section to a potential, and from trained terms to a saved model."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def build(
         raise ConfigError("model.terms: expected at least one term, got none")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        # the first term is completed from a potential that knows nothing but the elements
+        # the first term is completed from a potential that knows only the elements
         known = HybridPotential({"elements": ZBL()}, section.elements)
         (first, entry), *rest = entries.items()
         potential = HybridPotential({first: make_term(first, entry, known)}, section.elements)

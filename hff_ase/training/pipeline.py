@@ -45,13 +45,13 @@ FINAL = ("energy", "forces", "stress", "charges", "dipole", "esp")
 
 @dataclass
 class Prepared:
-    """What a trainer is given, and the whole potential that it is a part of.
+    """Input of a trainer, and the whole potential that it is part of.
 
     Attributes:
         model: what is trained.
         whole: every term; trainable: those that are trained; fixed: the others, if any.
         start: the model before, where there is one.
-        train, validation: labelled frames, less what is fixed.
+        train, validation: labelled frames, with the contribution of fixed terms subtracted.
         labels: what is known of the frames' labels, in words.
         replayed: how many of the frames are old ones.
         digest: of the frames as they were given.
@@ -95,7 +95,7 @@ def run(
     resume: bool = False,
     stop: StopSource | None = None,
 ) -> Trained:
-    """Train what a configuration says.
+    """Run the training of a configuration.
 
     Args:
         config: with a section ``model`` and, without ``frames``, a section ``data``.
@@ -233,7 +233,7 @@ def _info(prepared: Prepared, trainer: Trainer, config: TrainConfig) -> ModelInf
 
 
 def _domain(prepared: Prepared) -> Domain | None:
-    """What the frames hold, beside what the start was for; None where that is not known."""
+    """The domain of the frames, joined with that of the start; None if unknown."""
     before = None if prepared.start is None else prepared.start.info.domain
     if prepared.start is not None and before is None:
         return None

@@ -1,4 +1,4 @@
-"""Reference energies of the elements: what is left of a total energy when nothing is bound."""
+"""Reference energies of the elements, from a fit of total energies."""
 
 from __future__ import annotations
 

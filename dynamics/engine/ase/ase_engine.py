@@ -52,7 +52,7 @@ class ASEEngine:
         return dict(self._calc.results)
 
     def begin(self, ensemble: str, step: int, state: Arrays) -> None:
-        """A new integrator, or one with the variables of `get_state`."""
+        """Make a new integrator, or one with the variables of `get_state`."""
         self._step = step
         if self._clocks:
             self._set_clocks(step)
@@ -77,7 +77,7 @@ class ASEEngine:
             clock.fill_(step * self._config.timestep * 1e-3)
 
     def sample(self) -> Sample:
-        """What is known of the atoms as they are."""
+        """The columns of the present atoms."""
         return self._sample(self._atoms.positions)
 
     def _sample(self, expected: np.ndarray) -> Sample:

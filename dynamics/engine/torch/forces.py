@@ -24,7 +24,7 @@ class Forces(Protocol):
         is copied to the host."""
 
     def evaluate_prepared(self, batch: AtomsBatch) -> Evaluation:
-        """Energy, forces and stress with the neighbour list as it is; results are not checked, and
+        """Energy, forces and stress with the current neighbour list; results are not checked, and
         nothing is copied to the host."""
 
     def evaluate(self, batch: AtomsBatch) -> Evaluation:

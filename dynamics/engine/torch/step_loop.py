@@ -90,7 +90,7 @@ class StepLoop:
         return self._columns
 
     def here(self) -> Tensor:
-        """What is known of the state as it is, [n_systems, n_columns], on the host."""
+        """The columns of the present state, [n_systems, n_columns], on the host."""
         evaluation = self.evaluation()
         row, _ = self._measure(self._state, evaluation)
         return row.to("cpu", copy=True)
@@ -110,7 +110,7 @@ class StepLoop:
             What is known of each step taken, [count, n_systems, n_columns], on the host.
 
         Raises:
-            StructureError: a step leads nowhere; the state is that before it.
+            StructureError: a step fails; the state is left before it.
         """
         n_steps = self._pace.next_block(n_steps)
         if n_steps == 0:

@@ -56,7 +56,7 @@ class TorchEngine(BatchEngine):
         return split_results(loop.evaluation(), self._conditions.moved(loop.state))[0]
 
     def begin(self, ensemble: str, step: int, state: Arrays) -> None:
-        """A new integrator, or one with the variables of `get_state`."""
+        """Make a new integrator, or one with the variables of `get_state`."""
         _ = self.atoms if self._stale else None  # with the cell of the stage before
         super().begin(ensemble, step, state)
 
@@ -67,7 +67,7 @@ class TorchEngine(BatchEngine):
         return [self._sample(row[0].tolist()) for row in rows]
 
     def sample(self) -> Sample:
-        """What is known of the atoms as they are."""
+        """The columns of the present atoms."""
         return self._sample(self.loop.here()[0].tolist())
 
     def _sample(self, values: list[float]) -> Sample:

@@ -1,1 +1,1 @@
-"""The page that a run is shown on: one HTML file that needs neither a server nor a network."""
+"""The page of a run: one HTML file that needs neither a server nor a network."""

@@ -47,6 +47,6 @@ CITED: dict[str, tuple[str, ...]] = {
 
 
 def citations(properties: Iterable[str]) -> list[str]:
-    """What the methods of these properties come from, each once."""
+    """The sources of the methods of these properties, each once."""
     own = [line for name in properties for line in CITED.get(name, ())]
     return list(dict.fromkeys([*ALWAYS, *own]))

@@ -21,7 +21,7 @@ Drawing = Callable[[Axes], None]
 
 
 def drawn(draw: Drawing, width: float = WIDTH, height: float = HEIGHT) -> str:
-    """A figure with one pair of axes as the source of an image: no file next to the page."""
+    """A figure with one pair of axes as an image embedded in the page."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(figure)
@@ -72,7 +72,7 @@ def _bars(axes: Axes, content: Mapping[str, Any]) -> None:
 
 
 def convergence(entry: Mapping[str, Any]) -> str:
-    """A quantity against the time used, its replicas at the right, and what was measured."""
+    """A quantity against the length of the run used, each replica, and the measured value."""
     return drawn(lambda axes: _converging(axes, entry), 3.3, 2.2)
 
 

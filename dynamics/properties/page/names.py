@@ -46,7 +46,7 @@ UNITS |= {"kJ/mol": "kJ mol⁻¹"}
 
 
 def title(name: str) -> str:
-    """Such as ``Self-diffusion of Li`` for ``self_diffusion/Li``."""
+    """A readable name, such as ``Self-diffusion of Li`` for ``self_diffusion/Li``."""
     if name in TITLES:
         return TITLES[name]
     first, *rest = name.split("/")

@@ -76,7 +76,7 @@ def _heading(content: Mapping[str, Any]) -> str:
 
 
 def _state(number: int, state: Mapping[str, Any], drawn: Mapping[str, Any]) -> dict[str, Any]:
-    """What the template shows of a state point."""
+    """The variables of a state point for the template."""
     box = drawn.get("box")
     rows = [_row(name, one) for name, one in state["quantities"].items()]
     shown = [figures.curve(one) for own in _figures(drawn) for one in own]
@@ -105,7 +105,7 @@ def _state(number: int, state: Mapping[str, Any], drawn: Mapping[str, Any]) -> d
 
 
 def _caption(curve: Mapping[str, Any]) -> str:
-    """The title of a curve, and what its bands are where it has some."""
+    """The title of a curve, and what its error bands (if any) mean."""
     banded = any("error" in line for line in curve["lines"].values())
     return curve["title"] + ("; bands: standard errors" if banded else "")
 
@@ -160,5 +160,5 @@ def _models(content: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _file(name: str) -> str:
-    """A file that comes with the page."""
+    """Contents of a file that is shipped beside this module."""
     return files(__package__).joinpath(name).read_text(encoding="utf-8")

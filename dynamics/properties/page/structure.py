@@ -1,4 +1,4 @@
-"""The box at the end of a run as the viewer of the page takes it, and as a still picture."""
+"""The box at the end of a run, for the page's viewer and as a still picture."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hff_ase.dynamics.properties.page.style import STYLE
 
 
 def xyz(content: Mapping[str, Any]) -> str:
-    """The frame as text of an xyz file."""
+    """The frame in xyz format."""
     rows = zip(content["symbols"], content["positions"], strict=True)
     lines = [f"{symbol} {x:.2f} {y:.2f} {z:.2f}" for symbol, (x, y, z) in rows]
     return "\n".join([str(len(lines)), "", *lines])

@@ -14,7 +14,7 @@ from hff_ase.kernels.threads import FEWEST, share
 
 
 class Terms(Protocol):
-    """Which products an edge sum holds: see `hff_ase.nets.e3_convolution.Couplings`."""
+    """The products of an edge sum: see `hff_ase.nets.e3_convolution.Couplings`."""
 
     @property
     def l_out(self) -> int:
@@ -53,7 +53,7 @@ class Plan(NamedTuple):
 
     @property
     def n_pieces(self) -> int:
-        """How many pieces the receivers are cut into."""
+        """Number of pieces that the receivers are divided into."""
         return len(self.bounds) - 1
 
     def run(self, kernel: Any, inputs: list[np.ndarray], outputs: list[np.ndarray]) -> None:

@@ -39,7 +39,7 @@ class EdgeList:
 def _mark(  # type: ignore[no-untyped-def]
     first, last, positions, cell, system, start, count, partner, shift, beyond, marked, within
 ):  # fmt: skip
-    """Which pairs are within the cutoff, and after each atom how many of its own are."""
+    """Mark the pairs within the cutoff, and count those of each atom."""
     for i in range(first, last):
         box, found = cell[system[i]], 0
         for slot in range(start[i], start[i] + count[i]):
@@ -49,7 +49,7 @@ def _mark(  # type: ignore[no-untyped-def]
                 for a in range(3):
                     d += shift[slot, a] * box[a, k]
                 square += d * d
-            marked[slot] = not square >= beyond  # what is no number must come out as no number
+            marked[slot] = not square >= beyond  # nan must stay nan
             found += marked[slot]
         within[i + 1] = found
 
@@ -58,7 +58,7 @@ def _mark(  # type: ignore[no-untyped-def]
 def _fill(  # type: ignore[no-untyped-def]
     first, last, positions, cell, system, start, count, partner, shift, marked, to, j, slots, vector
 ):  # fmt: skip
-    """Senders, slots and vectors of the pairs that are marked."""
+    """Senders, slots and vectors of the marked pairs."""
     for i in range(first, last):
         box, place = cell[system[i]], to[i]
         for slot in range(start[i], start[i] + count[i]):

@@ -2,7 +2,7 @@
 
 out[i, m3] += sum over terms (m1, p, m3) of factor[e, term] weight[e, p] x[j, m1], per channel, for
 the edges e = (i, j). The sum is linear in x, weight and factor, so its gradient and the gradient of
-that need nothing but the same sums with one or two factors exchanged. A row of channels is one
+that need only the same sums with one or two factors exchanged. A row of channels is one
 value in registers; no array of edges, rows and channels is ever written.
 
 Work is cut into pieces of whole receivers; what is summed over senders is kept per piece, so that

@@ -1,6 +1,6 @@
 """Radial weights of E3Net as piecewise cubics in the distance (`hff_ase.kernels.cubics`).
 
-The radial network of a layer sees nothing but the distance: a table replaces basis, envelope and
+The radial network of a layer sees only the distance: a table replaces basis, envelope and
 matrix products of every edge, which took most of the time and memory of an edge.
 """
 
@@ -22,7 +22,7 @@ NEAREST = 1e-3  # Angstrom: the Bessel basis divides by the distance
 
 
 def radial_input(net: E3Net, distance: Tensor) -> tuple[Tensor, Tensor]:
-    """What radial networks read, basis times envelope, and its slope; [n, n_radial], float64."""
+    """Input of radial networks, basis times envelope, and its slope; [n, n_radial], float64."""
     r = distance.clamp(min=NEAREST)
     return _product(_with_slopes(net.basis, r), _with_slopes(net.envelope, r))
 
@@ -70,7 +70,7 @@ _KEPT: Kept[Tables] = Kept()
 
 
 def kept_tables(net: E3Net) -> Tables:
-    """`make_tables`, made again when a parameter has changed."""
+    """`make_tables`, recomputed when a parameter has changed."""
     return _KEPT.of(net, lambda: make_tables(net))
 
 

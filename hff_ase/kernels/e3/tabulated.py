@@ -20,7 +20,7 @@ from hff_ase.kernels.threads import share
 
 @dataclass(frozen=True)
 class Places:
-    """Where edges are in the tables, and how they are shared out.
+    """Positions of edges in the tables, and their division among threads.
 
     Attributes:
         edges: the edges.
@@ -47,7 +47,7 @@ def places_of(
 
 
 class _Call:
-    """What all kernels of one edge sum are given."""
+    """Arguments shared by all kernels of an edge sum."""
 
     def __init__(self, places: Places, terms: Terms, n_paths: int) -> None:
         self.places, self.n_pieces = places, len(places.bounds) - 1
@@ -56,7 +56,7 @@ class _Call:
         self.terms = [array.numpy() for array in arrays]
 
     def run(self, kernel: Any, n_in: int, inputs: list[Array], outputs: list[Array]) -> None:
-        """Call a kernel for all pieces; ``inputs`` without what lies between the knots."""
+        """Call a kernel for all pieces; ``inputs`` without the places between knots."""
         places, edges = self.places, self.places.edges
         where = (places.bounds, edges.start, edges.j, places.knot)
         sizes = (n_in, self.n_out, self.n_paths, places.between.detach().numpy())

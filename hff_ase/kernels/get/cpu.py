@@ -32,7 +32,7 @@ class Buffers:
 
     @classmethod
     def lend(cls, *key: Any) -> Buffers:
-        """Buffers that nobody uses, those of the same key if there are any."""
+        """Unused buffers, of the same key if possible."""
         for buffers in list(cls._free):
             if buffers.key == key:
                 try:
@@ -43,12 +43,12 @@ class Buffers:
         return cls(key)
 
     def give_back(self) -> None:
-        """Let the next evaluation have them; the oldest unused ones are dropped."""
+        """Return buffers for the next evaluation; the oldest unused ones are dropped."""
         self._free.append(self)
         del self._free[: -self._KEPT]
 
     def get(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
-        """An array with whatever was in it; of a longer one of this name, the first rows."""
+        """An uninitialised array: the first rows of a longer one of this name."""
         kept = self._arrays.get(name)
         if kept is None or kept.shape[0] < shape[0]:
             room = shape[0] + shape[0] // 8 if kept is not None else shape[0]
@@ -150,7 +150,7 @@ class NumbaPass:
         return features
 
     def _fill_ghosts(self, x: Array) -> None:
-        """The owners' scalars [n_atoms, channels] for ghosts."""
+        """Fill ghosts with their owners' scalars [n_atoms, channels]."""
         if self.halo is not None:
             everything = self.halo.forward(torch.from_numpy(x[: self.n_own]))
             x[self.n_own :] = everything[self.n_own :].numpy()
@@ -162,15 +162,15 @@ class NumbaPass:
             gradient[self.n_own :] = 0.0
 
     def _messages(self, k: int) -> Array:
-        """Messages that layer k gets."""
+        """Messages of layer k."""
         return self._rows(f"m{k}" if self.keep else "m", self.weights.channels)
 
     def _vectors(self, k: int) -> Array:
-        """Vectors that layer k starts from (none in the first one)."""
+        """Input vectors of layer k (none in the first one)."""
         return self._rows(f"V{k if self.keep else k % 2}", 3 * self.weights.channels)
 
     def _kept(self, k: int) -> tuple[Array, Array]:
-        """o and (A, B, C) of a layer; the backward pass puts their gradients in their place."""
+        """o and (A, B, C) of a layer; the backward pass overwrites them with their gradients."""
         parts, C = self.weights.layers[k].parts, self.weights.channels
         n_vectors = 0 if parts == 1 else 3 * parts * C
         return self._rows(f"o{k}", parts * C), self._rows(f"abc{k}", n_vectors)

@@ -40,7 +40,7 @@ def find_edges(
     index: np.ndarray,
     geometry: np.ndarray,
 ) -> None:
-    """Drop the pairs beyond the cutoff; what the layers need of the others.
+    """Select the pairs within the cutoff, with the data that the layers need.
 
     Args:
         n_edges: out [n_atoms], edges of each atom, from its slot ``start`` on.

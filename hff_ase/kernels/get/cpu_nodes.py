@@ -1,4 +1,4 @@
-"""What GET does with each atom between two edge sums, for the CPU: numba functions.
+"""GET's operations on single atoms between two edge sums, for the CPU: numba functions.
 
 Projections, the update of scalars and vectors, the normalisation and the next layer's queries, keys
 and values, forward and backward, for blocks of atoms small enough that what one step writes the

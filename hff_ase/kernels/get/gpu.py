@@ -71,7 +71,7 @@ class Accumulators:
 
     @classmethod
     def zeros(cls, n_atoms: int, device: torch.device, cell: bool) -> Accumulators:
-        """Nothing added yet."""
+        """Empty accumulators."""
         options: Any = {"dtype": torch.float64, "device": device}
         share = torch.zeros(n_atoms, 9, **options) if cell else None
         return cls(torch.zeros(n_atoms, 3, **options), share)
@@ -236,7 +236,7 @@ def backward_messages(
 
 
 def _stride(*parts: Tensor) -> int:
-    """How far apart the rows of q, k and v lie, the same for all of them."""
+    """Stride of the rows of q, k and v, which is the same for all."""
     stride = parts[0].stride(0)
     if any(part.stride() != (stride, 1) for part in parts):
         raise ValueError(f"expected q, k, v with equal rows, got {[p.stride() for p in parts]}")

@@ -139,7 +139,7 @@ def backward_kernel(
     CELL: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Everything that both directions of atom i's edges give to atom i's gradients.
+    """All contributions of atom i's edges, in both directions, to atom i's gradients.
 
     The edge i <- j carries gradients to q_i, the edge j <- i those to k_i and v_i, and both move
     with x_i. The other shares are found in the rows of j: nothing is scattered.

@@ -1,4 +1,4 @@
-"""Vectors of a fixed number of lanes as values inside numba functions.
+"""Vectors with a fixed number of lanes, as values in numba functions.
 
 LLVM vectorises loops over channels only while it can prove that arrays do not overlap, and never
 across a sum over heads with its exponential. Here a whole row of channels is one value (an LLVM
@@ -233,7 +233,7 @@ def fold(typingctx: Any, value: Any, lanes: Any) -> Any:
 
 @_intrinsic
 def repeat(typingctx: Any, value: Any, lanes: Any) -> Any:
-    """The vector over and over, to `lanes` lanes in all: the transpose of `fold`."""
+    """The vector repeated to `lanes` lanes: the transpose of `fold`."""
     if not isinstance(lanes, types.IntegerLiteral):
         return None
     repeated = Vector(value.dtype, lanes.literal_value)

@@ -114,7 +114,7 @@ def live_table(net: GET, n_intervals: int) -> RadialTable:
 
 @dataclass(frozen=True)
 class _Knots:
-    """What does not depend on parameters, [n_intervals + 1, 1]: s = exp(-5 r / cutoff), the
+    """The parts that do not depend on parameters, [n_intervals + 1, 1]: s = exp(-5 r / cutoff), the
     envelope f, and their slopes per interval; and the envelope's coefficients."""
 
     s: Tensor
@@ -145,5 +145,5 @@ def _knots(cutoff: float, shape: Shape, decay: float, n: int) -> _Knots:
 
 
 def head_fastest(channels: int, heads: int) -> Tensor:
-    """For each stored channel d * heads + h the published one, h * channels / heads + d."""
+    """The published channel, h * channels / heads + d, for each stored one, d * heads + h."""
     return torch.arange(channels).view(heads, channels // heads).T.reshape(-1)

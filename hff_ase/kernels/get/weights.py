@@ -1,4 +1,4 @@
-"""GET's parameters as the fused network reads them, remade when a parameter changes.
+"""GET's parameters in the layout of the fused network, recomputed when a parameter changes.
 
 In training they are made once per step, as differentiable functions of the parameters: the kernels
 give gradients of what they read, autograd carries those on to the parameters.
@@ -81,13 +81,13 @@ class Weights:
 
 
 def fused_weights(net: GET) -> Weights:
-    """The weights of a network, remade if a parameter changed since the last call."""
+    """The weights of a network, recomputed if a parameter has changed since the last call."""
     return _KEPT.of(net, lambda: make_weights(net))
 
 
 @torch.no_grad()
 def make_weights(net: GET) -> Weights:
-    """Everything that the fused network reads, computed in float64, stored in its precision."""
+    """The weights of the fused network, computed in float64, stored in its precision."""
     dtype, heads = net.embedding.weight.dtype, net.options["heads"]
     modules = [layer for layer in net.layers if isinstance(layer, Attention)]
     layers = [_layer(layer, net.channels, heads, torch.float64) for layer in modules]

@@ -23,7 +23,7 @@ FADED = 40.0  # a u^3 or a u beyond which its exponential is nothing
 
 @partial(jit, inline="always")
 def damping(square: float, strength: float, linear: bool) -> tuple[float, float, float]:
-    """What Thole's damping takes off t1, t2 and t3 (see `table`) for r^2; zero beyond `FADED`.
+    """The reduction of t1, t2 and t3 (see `table`) by Thole's damping at r^2; zero beyond `FADED`.
 
     ``strength`` is a/sqrt(d_i d_j), or where the damping is ``linear`` a (d_i d_j)^-1/6.
     """

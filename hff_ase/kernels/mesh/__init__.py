@@ -33,7 +33,7 @@ class MeshStencil(Protocol):
 
 @runtime_checkable
 class CurvedStencil(MeshStencil, Protocol):
-    """A stencil that knows second derivatives too."""
+    """A stencil with second derivatives."""
 
     def curvatures(self, mesh: Tensor) -> Tensor:
         """Values, slopes and second derivatives xx, yy, zz, xy, xz, yz in u, [n_atoms, 10]."""
@@ -42,7 +42,7 @@ class CurvedStencil(MeshStencil, Protocol):
 def mesh_stencil(
     u: Tensor, system: Tensor, n_systems: int, shape: tuple[int, int, int], order: int
 ) -> MeshStencil | None:
-    """The stencil of a kernel; None where there is no kernel for this.
+    """The stencil of a kernel; None without one.
 
     Args:
         u: float64 [n_atoms, 3], fractional coordinates times the mesh size, any image.

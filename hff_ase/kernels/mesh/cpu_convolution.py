@@ -16,7 +16,7 @@ FEWEST = 32  # planes of the spectrum that are worth a second thread
 
 
 def convolve(spectrum: Tensor, influence: Tensor, metric: Tensor, n3: int, alpha: float) -> Tensor:
-    """Multiply the spectrum by the influence function, in place, and sum what the energy needs.
+    """Multiply the spectrum by the influence function, in place, and sum energy and virial.
 
     With P = |S|^2 G over the whole spectrum, E = 1/2 sum P, and the virial's second moments are
     sum P (1/k^2 + 1/4 alpha^2) m_a m_b.

@@ -1,4 +1,4 @@
-"""Second derivatives of what a mesh holds, at atoms, in numba."""
+"""Second derivatives of a mesh function at atoms, in numba."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def convolve(
     n3: int,
     alpha: float,
 ) -> Tensor:
-    """Multiply the spectrum by the influence function, in place, and sum what the energy needs.
+    """Multiply the spectrum by the influence function, in place, and sum energy and virial.
 
     As `hff_ase.kernels.mesh.cpu_convolution.convolve`, with the influence function computed on the
     way: nothing has to be kept between steps, whether the cell moves or not.

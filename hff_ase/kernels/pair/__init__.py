@@ -1,4 +1,4 @@
-"""Everything pair-additive in one kernel: sums of tabulated functions of a distance.
+"""All pair-additive sums in one kernel: tabulated functions of the distance.
 
 The energy of a pair is q_i q_j T_0(r) + C_ij T_st(r), s and t the elements of the two atoms: the
 real-space Coulomb energy and, with C = 1, any fixed pair potential or, with the C6 that D3
@@ -63,7 +63,7 @@ class InterpolatedC6:
 
 @dataclass(eq=False)
 class PairSums:
-    """What a pass gives; derivatives are those of the sum of all its energies.
+    """Results of a pass; derivatives are those of the sum of all its energies.
 
     Attributes:
         d_positions: [n_atoms, 3]; d_cell: [n_systems, 3, 3], at fixed positions.

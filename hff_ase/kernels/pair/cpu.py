@@ -26,7 +26,7 @@ PAIRS_PER_THREAD = 20_000  # below, starting a thread costs more than it does
 
 
 def _bounds(segments: Segments) -> np.ndarray:
-    """Runs of segments with about as many pairs each, one per thread: int64 [n_runs + 1]."""
+    """Runs of segments with about equally many pairs, one per thread: int64 [n_runs + 1]."""
     n_pairs = len(segments.partner)
     threads = max(1, min(torch.get_num_threads(), n_pairs // PAIRS_PER_THREAD))
     if threads == 1:
@@ -37,7 +37,7 @@ def _bounds(segments: Segments) -> np.ndarray:
 
 
 def _geometry(batch: AtomsBatch, segments: Segments, cutoff: float) -> tuple[Any, ...]:
-    """The arguments of the loops that say where the pairs are."""
+    """The loops' arguments for the geometry of the pairs."""
     # contiguous, since another layout would be compiled for separately
     x, cell = (tensor.detach().contiguous().numpy() for tensor in (batch.positions, batch.cell))
     return (x, cell, batch.system.numpy(), *segments, cutoff * cutoff)

@@ -60,7 +60,7 @@ def _float(typing: Any, bits: Any) -> Any:
 
 @_compiled
 def interval(square, last):  # type: ignore[no-untyped-def]
-    """Interval of r^2 and how far into it; nan and what lies beyond go to the last interval."""
+    """Interval of r^2 and offset in it; nan and values beyond the table use the last interval."""
     w = square + OFFSET
     bits = _bits(w)  # type: ignore[call-arg, var-annotated]
     return min((bits >> _SHIFT) - _FIRST, last), w - _float(bits & _UPPER)

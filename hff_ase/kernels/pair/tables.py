@@ -100,7 +100,7 @@ def hermite(w: Tensor, value: Tensor, slope: Tensor) -> Tensor:
 
 
 def interpolated(table: Table, function: Tensor, r: Tensor) -> Tensor:
-    """What kernels read off a table, in torch: [n], differentiable in r.
+    """The kernels' interpolation of a table, in torch: [n], differentiable in r.
 
     Args:
         table: of several functions.

@@ -1,1 +1,1 @@
-"""Neighbours in rows: pairs put into them on a CPU, searched straight into them on a GPU."""
+"""Neighbours in rows: sorted into them on a CPU, searched directly into them on a GPU."""

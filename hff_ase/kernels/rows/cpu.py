@@ -56,7 +56,7 @@ def rows_of(pair, shift, n_atoms, half):  # type: ignore[no-untyped-def]
 
 @jit
 def _turned(i, j, x, y, z):  # type: ignore[no-untyped-def]
-    """Whether half rows have a pair in row j instead of in row i."""
+    """Whether half rows store a pair in row j instead of row i."""
     if i != j:
         return (i < j) == ((i + j) % 2 == 0)
     return x < 0 or (x == 0 and (y < 0 or (y == 0 and z < 0)))
@@ -64,7 +64,7 @@ def _turned(i, j, x, y, z):  # type: ignore[no-untyped-def]
 
 @jit
 def _by_row(row, image, as_partner, start):  # type: ignore[no-untyped-def]
-    """Pairs that are sorted by partner put into their rows: partners and images."""
+    """Pairs sorted by partner, distributed to their rows: partners and images."""
     partner, images = np.empty(len(row), np.int32), np.empty((len(row), 3), np.int32)
     free = start.copy()
     s = 0

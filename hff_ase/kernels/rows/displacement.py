@@ -1,4 +1,4 @@
-"""What numba kernels that walk rows of pairs (`hff_ase.pairs.Rows`) have in common."""
+"""Shared by numba kernels that loop over rows of pairs (`hff_ase.pairs.Rows`)."""
 
 from __future__ import annotations
 

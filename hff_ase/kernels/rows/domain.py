@@ -67,7 +67,7 @@ def _has(kind, i, a, sx, sy, sz, n_own, tag):  # type: ignore[no-untyped-def]
 
 @jit
 def own_rows(x, n_own, cutoff, kind, cells, atom, image, tag, count, j, shift, nearest):  # type: ignore[no-untyped-def]
-    """Rows of own atoms; counts them first, with an empty ``j``, then fills them.
+    """Rows of own atoms: called with an empty ``j`` to count them, then to fill them.
 
     Args:
         x: [n_points, 3], own atoms first.

@@ -44,8 +44,8 @@ class Near(NamedTuple):
 
 
 class Sites(NamedTuple):
-    """What atoms are: polarizabilities and damping volumes [n_atoms], A^3, Thole's a, and the form
-    of the damping, ``cubic`` (of a u^3) or ``linear`` (of a u)."""
+    """Properties of atoms: polarizabilities and damping volumes [n_atoms], A^3, Thole's a, and the
+    form of the damping, ``cubic`` (of a u^3) or ``linear`` (of a u)."""
 
     polarizability: Tensor
     volume: Tensor
@@ -159,7 +159,7 @@ def plain_pairs(
 
 
 def missing_pairs(batch: AtomsBatch, sites: Sites, near: Near) -> PlainDipolePairs:
-    """Less what near pairs are not to have of each other's charges and dipoles."""
+    """Minus the excluded interaction of near pairs' charges and dipoles."""
     i, j = near.i, near.j
     vector = nearest_vectors(batch, i, j)
     r = torch.linalg.vector_norm(vector, dim=1)
@@ -180,7 +180,7 @@ def thole_factors(r: Tensor, decays: tuple[Tensor, ...], alpha: float) -> tuple[
 
 
 def missing_field(batch: AtomsBatch, sites: Sites, near: Near, charges: Tensor) -> Tensor:
-    """The field of charges that near pairs are not to have, [n_atoms, 3] in e/A^2, in the graph."""
+    """The excluded field of near pairs' charges, [n_atoms, 3] in e/A^2, in the graph."""
     if near.of_dipoles or not len(near.i):
         return torch.zeros_like(batch.positions)
     vector = nearest_vectors(batch, near.i, near.j)

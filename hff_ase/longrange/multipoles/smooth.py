@@ -55,7 +55,7 @@ def smooth_field(
 
 
 def self_factor(alpha: float) -> float:
-    """What a dipole's own smooth field is, per dipole, 1/A^3, with the sign changed."""
+    """Minus a dipole's own smooth field, per dipole, 1/A^3."""
     return 4.0 * alpha**3 / (3.0 * math.sqrt(math.pi))
 
 

@@ -33,7 +33,7 @@ def _padding(batch: AtomsBatch) -> Tensor:
 
 
 class Response(Protocol):
-    """What knows how the minimum's charges respond."""
+    """The linear response of the minimum's charges."""
 
     def response(self, vector: Tensor) -> Tensor:
         """M vector [n_atoms]."""
@@ -92,7 +92,7 @@ class ImplicitCharges(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        """-M grad: one more right-hand side for the solver at hand."""
+        """-M grad: one more right-hand side for the current solver."""
         _refuse_second_derivatives()
         return -ctx.solver.response(grads[0]), None, None
 

@@ -100,7 +100,7 @@ def gaussian_matrix(
 def background_potential(
     batch: AtomsBatch, charges: Tensor, widths: Tensor, alpha: float
 ) -> Tensor:
-    """What leaving out k = 0 takes off the potential in boxes [n_atoms], e/Angstrom.
+    """The change of the potential in boxes from omitting k = 0, [n_atoms], e/Angstrom.
 
     pi/V sum_j q_j (1/alpha^2 - 2 s_i^2 - 2 s_j^2): the integral of the real-space part.
     """

@@ -1,4 +1,4 @@
-r"""What starts charge equilibration: the inverse of the hardness matrix of small clusters.
+r"""The preconditioner of charge equilibration: inverse hardness matrices of small clusters.
 
 The clusters hold the bare interaction of Gaussians: what a lattice sum adds to it is nearly
 constant over a cluster, and the projection on a fixed total charge takes constants out.

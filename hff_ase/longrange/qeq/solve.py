@@ -27,7 +27,7 @@ from hff_ase.pairs import PairRequest
 
 
 class ChargeProblem(NamedTuple):
-    """What determines the charges of a part; solutions are energies, eV, and charges [n_atoms], e,
+    """The charge problem of a part; solutions are energies, eV, and charges [n_atoms], e,
     both in the graph.
 
     Attributes:

@@ -198,8 +198,8 @@ class D3Dispersion(ElementPairTerm):
         return share_pairs(energy, pairs, batch.n_atoms)
 
     def kernel_input(self, batch: AtomsBatch, neighbors: Neighborhood) -> KernelInput | None:
-        """Tables for the elements at hand; C6 from coordination numbers, a pass of their own, for
-        whole systems."""
+        """Tables for the elements of the batch; for whole systems C6 from coordination numbers, a
+        pass of their own."""
         if neighbors.halo is not None:
             return None
         plan = self._plan(batch, neighbors)
@@ -228,7 +228,7 @@ class D3Dispersion(ElementPairTerm):
         return self.prepare(batch)
 
     def _constants(self, plan: DispersionPlan) -> tuple[Tensor, ...]:
-        """What depends on two elements, each [n_elements^2]."""
+        """Constants of each two elements, each [n_elements^2]."""
         return tuple(c.reshape(-1) for c in self.damping.constants(plan.tables))
 
     def _attraction_table(self, plan: DispersionPlan) -> Table:
@@ -242,7 +242,7 @@ class D3Dispersion(ElementPairTerm):
         return plan.present.tabulate(energy, cutoff)
 
     def _count_table(self, plan: DispersionPlan) -> Table:
-        """What a neighbour counts, for each two elements."""
+        """The count of a neighbour, for each two elements."""
         cutoff, radius = self.cn_request.cutoff, plan.tables.covalent_radius
 
         def counted(r: Tensor) -> Tensor:

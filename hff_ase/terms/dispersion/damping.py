@@ -21,7 +21,7 @@ class Damping(Protocol):
     """-E_ij / C6_ij as a function of the distance."""
 
     def constants(self, tables: ReferenceTables) -> tuple[Tensor, ...]:
-        """What depends on the two elements only, each float64 [n_species, n_species]."""
+        """Constants of each two elements, each float64 [n_species, n_species]."""
 
     def attraction(self, distance: Tensor, constants: tuple[Tensor, ...]) -> Tensor:
         """-E_ij/C6_ij [n_pairs] in Angstrom^-6, from constants looked up for each pair."""
@@ -130,7 +130,7 @@ def make_damping(
     """The damping of a name with its parameters.
 
     Raises:
-        ConfigError: an unknown name or parameter, one missing, or a value that is no number.
+        ConfigError: an unknown name or parameter, one missing, or a value that is not a number.
     """
     if name not in DAMPINGS:
         raise ConfigError(f"expected a damping among {sorted(DAMPINGS)}, got {name!r}")

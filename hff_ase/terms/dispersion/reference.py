@@ -1,4 +1,4 @@
-"""The reference systems of DFT-D3, for the elements at hand, in eV and Angstrom."""
+"""The reference systems of DFT-D3, for the elements of the batch, in eV and Angstrom."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def training_frames(
 
 
 def without_isolated(frames: Sequence[Atoms]) -> list[Atoms]:
-    """The frames without isolated atoms, where there are others.
+    """The frames without isolated atoms, if there are others.
 
     Energies of a trained model have a zero of their own, so do those of labels; reference energies
     take up the difference in liquids, and then not for single atoms, whose errors of many eV would

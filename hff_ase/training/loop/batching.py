@@ -11,7 +11,7 @@ from hff_ase.data.dataset import Dataset
 from hff_ase.neighbors import NeighborList
 from hff_ase.pairs import PairRequest
 
-POOL = 32  # batches that frames are dealt to together: enough to balance, few enough to stay random
+POOL = 32  # batches filled together: enough to balance, few enough to stay random
 
 
 def edge_counts(dataset: Dataset, cutoff: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Which frames made a loss infinite, and through what."""
+"""Find the frames and terms that made a loss infinite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames of each step in order, for ever, from any point of any epoch."""
+"""The frames of each step in order, without end, from any point of any epoch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hff_ase.training.loop.distributed import Processes
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run is: the next batch of an epoch."""
+    """Position in a run: the next batch of an epoch."""
 
     epoch: int = 0
     index: int = 0
@@ -49,7 +49,7 @@ class Batches:
         return self._epochs[epoch]
 
     def walk(self, place: Place) -> Iterator[list[int]]:
-        """The frames of every batch from a place on, for ever."""
+        """The frames of every batch from a place on, without end."""
         while True:
             yield self.at(place)
             place = self.after(place)

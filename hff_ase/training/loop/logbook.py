@@ -1,4 +1,4 @@
-"""What a training writes and shows: a bar, a table, log.csv, log.jsonl, curves, TensorBoard."""
+"""Output of a training: a bar, a table, log.csv, log.jsonl, curves, TensorBoard."""
 
 from __future__ import annotations
 
@@ -74,16 +74,16 @@ class Logbook:
             plot(self.rows, self._folder / "log.png")
 
     def say(self, message: str) -> None:
-        """A line that stays."""
+        """Print a permanent line."""
         self._bar.say(message)
 
     def progress(self, step: int, state: str) -> None:
-        """Move the bar, now and then."""
+        """Update the bar, at most every so often."""
         if self._bar.drawn and self._bar.due():
             self._bar.update(state, step)
 
     def add(self, row: LogRow) -> None:
-        """A further row: to the files and as a line of the table."""
+        """Add a row to the files and to the table."""
         self.rows.append(row)
         if self._folder is None:
             return

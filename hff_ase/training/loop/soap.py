@@ -25,7 +25,7 @@ EMPTY = torch.empty(0)
 
 @dataclass
 class Stack:
-    """Blocks of one shape [m, n], k of them, and what is remembered of them.
+    """k blocks of one shape [m, n], and their optimizer state.
 
     Attributes:
         mean, square: Adam's moments in the eigenbasis, [k, m, n].
@@ -134,13 +134,13 @@ class Soap(torch.optim.Optimizer):
         return change
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next step depends on."""
+        """The state that the next step depends on."""
         groups = [{k: v for k, v in group.items() if k != "params"} for group in self.param_groups]
         stacks = {name: stack.tensors() for name, stack in self._stacks.items()}
         return {"groups": groups, "taken": self._taken, "stacks": stacks}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up a state of `state_dict`, for the same parameters in the same order."""
+        """Restore a state of `state_dict`, for the same parameters in the same order."""
         for group, saved in zip(self.param_groups, state_dict["groups"], strict=True):
             group.update(saved)
         self._taken = state_dict["taken"]
@@ -167,7 +167,7 @@ def eigenvectors(matrix: Tensor) -> Tensor:
 
 
 def turn(stack: Stack) -> None:
-    """Let the bases follow their matrices; the moments turn along."""
+    """Update the bases to their matrices; the moments are rotated along."""
     left, order = followed(stack.left, stack.left_basis)
     stack.square = stack.square.gather(1, order[:, :, None].expand_as(stack.square))
     right, order = followed(stack.right, stack.right_basis)

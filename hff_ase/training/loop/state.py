@@ -31,7 +31,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(path: Path, device: torch.device) -> dict[str, Any]:
-    """Read a saved state; nothing but tensors and plain values is accepted.
+    """Read a saved state; only tensors and plain values are accepted.
 
     Raises:
         CheckpointError: damaged, or of another version.

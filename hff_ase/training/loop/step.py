@@ -55,7 +55,7 @@ def summed(squares: Squares, processes: Processes) -> Squares:
 
 @dataclass
 class StepResult:
-    """What a step did.
+    """The result of a step.
 
     Attributes:
         squares: of this process's frames.
@@ -165,12 +165,12 @@ class Stepper:
             yield frames[start : start + size]
 
     def joined(self, frames: Sequence[Frame]) -> Frame:
-        """Some frames as one batch on the device."""
+        """Several frames as one batch on the device."""
         batch = collate(frames)
         return batch if self.device.type == "cpu" else to_device(batch, self.device)
 
     def _neighbors(self, frames: Sequence[Frame], weights: LossWeights) -> PairSource | None:
-        """The neighbours of some frames as they were found when each was met first."""
+        """The neighbours of several frames, found when each was first used."""
         if not self.same_frames or not has_directional(self.potential, weights, self.device):
             return None
         return JoinedList([self._list_of(batch) for batch, _ in frames], self.potential)

@@ -38,7 +38,7 @@ class Trainer:
 
     Args:
         potential: terms with trainable parameters (those that require gradients).
-        train: labelled frames, less what terms that are not in the potential contribute.
+        train: labelled frames, with the contribution of terms outside the potential subtracted.
         validation: of the same kind, or None.
         config: settings; its model and data sections are not looked at.
         processes: the group of processes that train together.
@@ -87,7 +87,7 @@ class Trainer:
 
     @property
     def n_steps(self) -> int | None:
-        """Length of the run; None where time ends it."""
+        """Length of the run in steps; None where a time limit ends it."""
         schedule = self.config.schedule
         if schedule.by == "time":
             return None
