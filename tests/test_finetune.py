@@ -528,6 +528,12 @@ def test_one_command_compares_all_three(
     assert info["frames"] == {"train": 6, "replayed": 3, "validation": 0}
     assert info["settings"]["model"]["adapt"]["lora"]["rank"] == 2
     assert info["settings"]["schedule"]["steps"] == 2
+    # from another working directory the files of the settings are still found
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = CliRunner().invoke(app, ["--resume", str(tmp_path / "out")])
+    assert again.exit_code == 0, again.exception
+    assert (tmp_path / "out" / "comparison.md").read_text() in again.output
 
 
 def test_no_folder_is_left_for_a_training_that_was_not_asked_for(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from pydantic import field_validator
 
 from hff_ase.cli.command import command_of_run
 from hff_ase.cli.train import ResumeSwitch, taken_up
@@ -46,6 +47,17 @@ class FinetuneConfig(TrainingSettings):
         panel=TRAINING,
     )
     adapt: AdaptConfig = AdaptConfig()
+
+    @field_validator("start")
+    @classmethod
+    def _absolute_start(cls, value: str) -> str:
+        # a run may be resumed from another working directory
+        return str(Path(value).resolve()) if Path(value).is_file() else value
+
+    @field_validator("frames", "test", "validation")
+    @classmethod
+    def _absolute(cls, value: str | None) -> str | None:
+        return str(Path(value).resolve()) if value and Path(value).exists() else value
 
 
 @command_of_run(FinetuneConfig, switches=ResumeSwitch)

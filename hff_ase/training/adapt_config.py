@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import field_validator
@@ -60,6 +61,12 @@ class ReplayConfig(Section):
     @classmethod
     def _several(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("frames")
+    @classmethod
+    def _absolute(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        # a run may be resumed from another working directory
+        return tuple(str(Path(entry).resolve()) for entry in value)
 
 
 class AdaptConfig(Section):
