@@ -57,6 +57,14 @@ class MDConfig(RunSettings, TermSettings):
         panel=DYNAMICS,
         ge=0,
     )
+    shear: float = setting(
+        0.0,
+        "Amplitude of an acceleration along x, a cosine along z, for the viscosity of the liquid "
+        "that flows; needs nvt-nhc and a right-angled box.",
+        unit="A/ps^2",
+        panel=DYNAMICS,
+        ge=0,
+    )
     engine: Literal["auto", "torch", "ase"] = setting(
         "auto",
         "torch: the package's own engine, on the model's device; ase: ASE's integrators, "
@@ -218,6 +226,7 @@ class MDConfig(RunSettings, TermSettings):
                 f"({self.temperature:g} K), got {self.max_temperature:g}"
             )
         self._check_field()
+        self._check_shear()
         if self.inner_model is not None and self.inner_without:
             raise ConfigError("expected either inner_model or inner_without, got both")
         if self.inner_steps > 1 and self.inner_model is None and not self.inner_without:
@@ -242,6 +251,13 @@ class MDConfig(RunSettings, TermSettings):
             )
         if self.field_frequency and not self.field:
             raise ConfigError("expected a field with field_frequency, got none")
+
+    def _check_shear(self) -> None:
+        if self.shear and self._ensembles() != {"nvt-nhc"}:
+            got = ", ".join(sorted(self._ensembles()))
+            raise ConfigError(f"expected the ensemble nvt-nhc with shear, got {got}")
+        if self.shear and (self.engine == "ase" or self.inner_steps > 1):
+            raise ConfigError("expected the torch engine without inner steps for shear")
 
     def _stages(self) -> tuple[str, ...]:
         return self.stages or (f"{self.ensemble or 'nvt'}:{self.time}",)

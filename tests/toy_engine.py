@@ -21,6 +21,7 @@ from hff_ase.dynamics.engine.limits import Limits
 from hff_ase.dynamics.engine.momenta import random_momenta
 from hff_ase.dynamics.engine.torch import (
     INTEGRATORS,
+    SHEARED,
     Conditions,
     Noise,
     StepLoop,
@@ -93,9 +94,10 @@ def make_loop(
     block: int = 1,
     device: str = "cpu",
     limits: Limits = LIMITS,
+    shear: float = 0.0,
     **options: Any,
 ) -> StepLoop:
-    """A loop over the structures (with their momenta): K, eV/A^3, fs, 1/ps."""
+    """A loop over the structures (with their momenta): K, eV/A^3, fs, 1/ps, A/ps^2."""
     batch = AtomsBatch.from_atoms(structures, device)
     per_system = batch.cell.new_ones(batch.n_systems)
     masses = np.concatenate([atoms.get_masses() for atoms in structures])
@@ -108,12 +110,13 @@ def make_loop(
         friction=friction / (1000 * units.fs),
         tdamp=tdamp * units.fs,
         pdamp=pdamp * units.fs,
+        shear=shear / (1000 * units.fs) ** 2,
     )
     momenta = np.concatenate([atoms.get_momenta() for atoms in structures])
     potential = HybridPotential({"toy": term or LennardJones()}).to(device)
     forces = Evaluator(potential, skin)
     result = forces.evaluate(batch)
-    integrator = INTEGRATORS[ensemble](conditions)
+    integrator = (SHEARED if shear else INTEGRATORS)[ensemble](conditions)
     state = begin(conditions, batch.positions, torch.as_tensor(momenta).to(device), batch.cell)
     state = with_forces(state, conditions, result.energy, result.forces, result.stress)
     noise = None

@@ -30,6 +30,7 @@ class Sample:
         displacement, farthest: the largest move of an atom in this step, less what a barostat did
             to all, Angstrom, and that atom.
         harmless: nobody needs a closer look.
+        flow: amplitude of the flow of a liquid that is sheared, ASE velocity; nan elsewhere.
         terms: energies of the terms, eV.
     """
 
@@ -43,6 +44,7 @@ class Sample:
     displacement: float = 0.0
     farthest: int = 0
     harmless: bool = True
+    flow: float = float("nan")
     terms: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -102,6 +104,8 @@ def choose_engine(config: MDConfig, calc: Any) -> MDConfig:
         config = config.model_copy(update={"engine": "torch" if fits else "ase"})
     if config.engine == "ase" and any(stage.ensemble == "npt-scr" for stage in config.plan):
         raise ConfigError("expected the torch engine (a HybridFF) for npt-scr, got engine ase")
+    if config.engine == "ase" and config.shear:
+        raise ConfigError("expected the torch engine (a HybridFF) for shear, got engine ase")
     check_inner(config, calc)
     return config
 

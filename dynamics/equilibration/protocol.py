@@ -28,7 +28,7 @@ COOLING = 3  # steps down to the temperature of the run
 KEY = "equilibration"  # in the settings of a run
 # what a run has that its user does not set here
 FOREIGN = ("ensemble", "time", "stages", "velocities", "plot", "pressure_interval", "pdamp",
-           "checkpoint_interval")  # fmt: skip
+           "checkpoint_interval", "shear")  # fmt: skip
 # what is of no use here: replicas have none, or cell rescaling cannot have it
 ALONE = ("engine", "committee", "committee_drive", "committee_interval", "max_spread",
          "spread_quantile", "collect", "collect_spacing", "inner_model", "inner_without",

@@ -165,6 +165,8 @@ def _grouped(
     about |= {"folder": str(folder.path), "stages": list(shared.resolved()["stages"])}
     if shared.field:
         about |= {"field": list(shared.field), "field_frequency": shared.field_frequency}
+    if shared.shear:
+        about["shear"] = shared.shear
     several = len({key[2] for key in groups}) > 1
     return [
         StatePoint(
@@ -206,6 +208,11 @@ def _notes(folder: RunFolder, key: tuple[str, float, float], shared: MDConfig) -
         notes.append(
             f"hydrogens weigh {shared.hydrogen_mass:g} amu: densities are those of the liquid, "
             "motion is not"
+        )
+    if shared.shear:
+        notes.append(
+            f"the liquid is sheared ({shared.shear:g} A/ps^2): of its transport only the driven "
+            "viscosity is that of the liquid at rest"
         )
     try:
         content = yaml.safe_load(folder[VERDICT].read_text(encoding="utf-8"))

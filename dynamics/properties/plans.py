@@ -90,6 +90,15 @@ PLANS: dict[str, Plan] = {
         target=0.1,
         least=50.0,
     ),
+    "driven-viscosity": Plan(
+        "Shear viscosity from the flow under a cosine acceleration",
+        VOLUME,
+        ("rows", "frames"),
+        "mPa s",
+        transport.driven_viscosity_of,
+        measured={"driven_viscosity": "viscosity"},
+        target=0.1,
+    ),
     "diffusion": Plan(
         "Self-diffusion",
         VOLUME,

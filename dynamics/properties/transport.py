@@ -9,13 +9,17 @@ from numpy.typing import NDArray
 
 from hff_ase.dynamics.observables.conductivity import conductivity, ionicity, nernst_einstein
 from hff_ase.dynamics.observables.diffusion import cubic_edge, self_diffusion, yeh_hummer
-from hff_ase.dynamics.observables.driven import driven_conductivity
+from hff_ase.dynamics.observables.driven import driven_conductivity, driven_viscosity
+from hff_ase.dynamics.observables.equilibration import equilibration_time
 from hff_ase.dynamics.observables.green_kubo import viscosity
 from hff_ase.dynamics.observables.observable import Observable, refuse
 from hff_ase.dynamics.observables.onsager import Onsager, onsager_matrix
 from hff_ase.dynamics.observables.transference import stefan_maxwell, transference
 from hff_ase.dynamics.observables.viscosity import spectral_viscosity
+from hff_ase.dynamics.properties.material import DENSITY
+from hff_ase.dynamics.properties.state import VOLUME
 from hff_ase.dynamics.properties.window import Window
+from hff_ase.dynamics.reporters.statistics import FLOW
 from hff_ase.errors import ConfigError, SimulationError
 
 Found = dict[str, Observable]
@@ -94,6 +98,19 @@ def driven_of(window: Window) -> Found:
     if window.material.state.about.get("field_frequency"):
         raise ConfigError("expected a field that is constant in time, got a cosine")
     return {"driven_conductivity": driven_conductivity(window.centres(), field)}
+
+
+def driven_viscosity_of(window: Window) -> Found:
+    """Viscosity of the flow that the shear of the run drives, once the flow is steady."""
+    shear = window.material.state.about.get("shear")
+    if not shear:
+        raise ConfigError("expected a run of a sheared liquid (hff md --shear), got none")
+    flows, interval = window.series(VOLUME, FLOW)
+    steady = max(equilibration_time(one) for one in flows)
+    density = float(np.mean([one.mean() for one in window.series(VOLUME, DENSITY)[0]]))
+    wavelength = float(window.centres()[0].cells[0, 2, 2])
+    rest = [one[steady:] for one in flows]
+    return {"driven_viscosity": driven_viscosity(rest, shear, wavelength, density, interval)}
 
 
 def transference_of(window: Window) -> Found:

@@ -68,7 +68,7 @@ class Reporter:
 
     def begin(self, moment: Moment, sample: Sample, source: FrameSource) -> None:
         """Write headers, and the start of the run to every file."""
-        self._statistics.write(header(columns(source.atoms, list(sample.terms))))
+        self._statistics.write(header(columns(source.atoms, sample)))
         if self._pressure:
             self._pressure.write(header(pressure_columns(), NARROW["width"]))
         self._write(moment, sample, source, everything=True)

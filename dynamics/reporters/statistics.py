@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms
+from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 
@@ -19,6 +19,7 @@ from hff_ase.dynamics.observables.statistics import mean_with_error
 from hff_ase.units import BAR, GRAM_PER_CM3
 
 AVERAGED = ("temperature[K]", "pressure[bar]", "density[g/cm^3]", "potential[eV]")
+FLOW = "flow[A/ps]"
 FRAME_RESULTS = ("energy", "stress", "charges")
 PLANES = ("xx", "yy", "zz", "yz", "xz", "xy")  # Voigt's order, that of `Sample.tensor`
 
@@ -32,13 +33,15 @@ class Moment:
     time: float
 
 
-def columns(atoms: Atoms, terms: Sequence[str]) -> list[str]:
+def columns(atoms: Atoms, sample: Sample) -> list[str]:
     """Names of the columns of the statistics file, with units."""
     names = ["step", "stage", "time[ps]", "potential[eV]", "kinetic[eV]", "total[eV]"]
     names += ["conserved[eV]", "temperature[K]"]
     if atoms.pbc.all():
         names += ["pressure[bar]", "volume[A^3]", "density[g/cm^3]"]
-    return names + [f"{term}[eV]" for term in terms]
+    if np.isfinite(sample.flow):
+        names.append(FLOW)
+    return names + [f"{term}[eV]" for term in sample.terms]
 
 
 def pressure_columns() -> list[str]:
@@ -59,6 +62,8 @@ def row(moment: Moment, sample: Sample, mass: float) -> list[float]:
     if np.isfinite(sample.volume):
         density = mass / sample.volume / GRAM_PER_CM3
         values += [sample.pressure / BAR, sample.volume, density]
+    if np.isfinite(sample.flow):
+        values.append(sample.flow * 1000 * units.fs)
     return [*values, *sample.terms.values()]
 
 

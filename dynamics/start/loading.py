@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
+from ase.cell import Cell
 
 from hff_ase import reading, structures
 from hff_ase.dynamics.config import MDConfig
@@ -64,8 +65,8 @@ def check_start(atoms: Atoms, config: MDConfig) -> None:
     Raises:
         StructureError: too few atoms, constraints, what `hff_ase.structures.check_structure`
             refuses, or a cell that the trajectory's format cannot hold.
-        ConfigError: a changing volume or a pressure tensor without a periodic cell, or no
-            library for the trajectory's format.
+        ConfigError: a changing volume or a pressure tensor without a periodic cell, a shear
+            without a right-angled one, or no library for the trajectory's format.
     """
     if len(atoms) < 2:
         raise StructureError(f"expected at least two atoms, got {len(atoms)}")
@@ -75,9 +76,16 @@ def check_start(atoms: Atoms, config: MDConfig) -> None:
         raise ConfigError("expected a periodic box for npt, got a structure without one")
     if config.pressure_interval is not None and not atoms.pbc.all():
         raise ConfigError("expected a periodic box for pressure_interval, got a structure without")
+    if config.shear and not (atoms.pbc.all() and is_diagonal(atoms.cell)):
+        raise ConfigError("expected a right-angled periodic box, edges along x, y, z, for shear")
     check_format(config.trajectory_format, atoms)
     if config.velocities == "file" and not atoms.has("momenta"):
         raise ConfigError("expected momenta in the structure for velocities=file, got none")
+
+
+def is_diagonal(cell: Cell) -> bool:
+    """Whether the edges of a cell lie along x, y and z."""
+    return bool(np.abs(cell - np.diag(np.diag(cell))).max() < 1e-9 * np.abs(cell).max())
 
 
 def with_heavy_hydrogen(atoms: Atoms, config: MDConfig) -> Atoms:

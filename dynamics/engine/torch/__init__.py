@@ -11,6 +11,7 @@ from hff_ase.dynamics.engine.torch.forces import Forces, SplitForces
 from hff_ase.dynamics.engine.torch.integrators import (
     INTEGRATORS,
     MTK,
+    SHEARED,
     CellRescaling,
     Integrator,
     Langevin,
@@ -24,6 +25,7 @@ from hff_ase.dynamics.engine.torch.step_loop import StepLoop
 __all__ = [
     "INTEGRATORS",
     "MTK",
+    "SHEARED",
     "CellRescaling",
     "Conditions",
     "Forces",

@@ -17,6 +17,7 @@ from hff_ase.dynamics.engine.interface import Arrays
 from hff_ase.dynamics.engine.limits import Limits
 from hff_ase.dynamics.engine.torch import (
     INTEGRATORS,
+    SHEARED,
     Conditions,
     Integrator,
     Noise,
@@ -147,6 +148,8 @@ def forces_of(config: MDConfig, calc: Any) -> Evaluator:
 
 def integrator_of(ensemble: str, conditions: Conditions, config: MDConfig) -> Integrator:
     """The ensemble at the time step of ``conditions``, with inner steps where there are some."""
+    if config.shear:
+        return SHEARED[ensemble](conditions)
     if not has_inner_steps(config):
         return INTEGRATORS[ensemble](conditions)
     return Respa(INTEGRATORS[ensemble], conditions, config.inner_steps)
@@ -184,4 +187,5 @@ def conditions_of(batch: AtomsBatch, masses: np.ndarray, configs: Sequence[MDCon
         friction=config.friction / (1000 * units.fs),
         tdamp=config.tdamp * units.fs,
         pdamp=config.pdamp * units.fs,
+        shear=config.shear / (1000 * units.fs) ** 2,
     )

@@ -19,9 +19,12 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def column_names(terms: list[str], tensor: bool) -> list[str]:
+FLOW = "flow"
+
+
+def column_names(terms: list[str], tensor: bool, flow: bool) -> list[str]:
     """Names of the columns of `measure`."""
-    return [*COLUMNS, *(TENSOR if tensor else ()), *terms]
+    return [*COLUMNS, *(TENSOR if tensor else ()), *((FLOW,) if flow else ()), *terms]
 
 
 def measure(
@@ -63,6 +66,8 @@ def measure(
     if tensor:
         planes = pressure_tensor(conditions, new, space).flatten(1).unbind(-1)
         columns += [planes[plane] for plane in VOIGT]
+    if integrator.has_flow:
+        columns.append(integrator.flow(new))
     columns += list(evaluation.energy_terms.values())
     return torch.stack(columns, dim=-1), harmless.all()
 

@@ -24,7 +24,7 @@ class State:
         stress: [n_systems, 3, 3], of the potential, eV/Angstrom^3.
         energy: [n_systems], of the potential, eV.
         kinetic: [n_systems], eV, as it is reported (see `Integrator`).
-        heat: [n_systems], eV that Langevin dynamics has brought in.
+        heat: [n_systems], eV that Langevin dynamics or a shear has brought in.
         p_volume: [n_systems], momentum of the logarithm of the cell's length, eV * ASE time.
         chain, p_chain: [n_systems, n_chains, length], Nose-Hoover variables and their momenta.
     """
@@ -58,6 +58,7 @@ class Conditions:
         timestep: ASE time.
         friction: of Langevin dynamics, 1/ASE time.
         tdamp, pdamp: time constants of chains and barostat, ASE time.
+        shear: amplitude of a cosine acceleration (`Sheared`), Angstrom/ASE time^2.
     """
 
     batch: AtomsBatch
@@ -68,6 +69,7 @@ class Conditions:
     friction: float
     tdamp: float
     pdamp: float
+    shear: float = 0.0
 
     def __post_init__(self) -> None:
         _ = self.batch.max_count, self.batch.index_in_system  # known before the first step

@@ -181,7 +181,8 @@ class StepLoop:
         row, harmless = measure(
             self.integrator, self._state, new, evaluation, self._limits, self._tensor
         )
-        self._columns = self._columns or column_names(list(evaluation.energy_terms), self._tensor)
+        terms, flows = list(evaluation.energy_terms), self.integrator.has_flow
+        self._columns = self._columns or column_names(terms, self._tensor, flows)
         return row, harmless
 
     def _store(self, new: State, taken: Tensor | None) -> None:

@@ -12,7 +12,7 @@ from hff_ase.dynamics.config import MDConfig
 from hff_ase.dynamics.engine.interface import Arrays, Sample
 from hff_ase.dynamics.engine.momenta import temperature
 from hff_ase.dynamics.engine.torch.batch_engine import BatchEngine
-from hff_ase.dynamics.engine.torch.record import COLUMNS, TENSOR
+from hff_ase.dynamics.engine.torch.record import COLUMNS, FLOW, TENSOR
 
 
 class TorchEngine(BatchEngine):
@@ -86,7 +86,7 @@ def sample_of(
         atoms: for the number of atoms.
         periodic: whether the volume means anything.
     """
-    n_known = len(COLUMNS) + (len(TENSOR) if TENSOR[0] in columns else 0)
+    n_known = len(COLUMNS) + (len(TENSOR) if TENSOR[0] in columns else 0) + (FLOW in columns)
     known = dict(zip(columns[:n_known], values, strict=False))
     return Sample(
         potential=known["potential"],
@@ -99,5 +99,6 @@ def sample_of(
         displacement=known["displacement"],
         farthest=int(known["farthest"]),
         harmless=bool(known["harmless"]),
+        flow=known.get(FLOW, float("nan")),
         terms=dict(zip(columns[n_known:], values[n_known:], strict=True)),
     )

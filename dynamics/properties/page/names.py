@@ -13,6 +13,7 @@ TITLES = {
     "viscosity/green_kubo": "Shear viscosity, Green-Kubo",
     "conductivity": "Ionic conductivity",
     "conductivity/nernst_einstein": "Ionic conductivity, Nernst-Einstein",
+    "driven_viscosity": "Shear viscosity, flow under a cosine acceleration",
     "driven_conductivity": "Ionic conductivity, current in a field",
     "ionicity": "Ionicity",
     "permittivity": "Relative permittivity",

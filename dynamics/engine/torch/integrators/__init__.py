@@ -6,6 +6,7 @@ from hff_ase.dynamics.engine.torch.integrators.cell_rescaling import CellRescali
 from hff_ase.dynamics.engine.torch.integrators.langevin import Langevin
 from hff_ase.dynamics.engine.torch.integrators.mtk import MTK
 from hff_ase.dynamics.engine.torch.integrators.nose_hoover import NoseHoover
+from hff_ase.dynamics.engine.torch.integrators.sheared import Sheared
 from hff_ase.dynamics.engine.torch.integrators.velocity_verlet import Integrator
 
 INTEGRATORS: dict[str, type[Integrator]] = {
@@ -15,3 +16,4 @@ INTEGRATORS: dict[str, type[Integrator]] = {
     "npt": MTK,
     "npt-scr": CellRescaling,
 }
+SHEARED: dict[str, type[Integrator]] = {"nvt-nhc": Sheared}  # the same of liquids that flow

@@ -39,6 +39,7 @@ class Integrator:
         noise_width: how many of them per atom and draw.
         moves_cell: whether the cell changes.
         thermostatted: whether `middle` sets the reported ``kinetic`` energy.
+        has_flow: whether the atoms flow, with the amplitude `flow`.
         draws: how often `middle` runs per step, each time with its own random numbers.
     """
 
@@ -46,6 +47,7 @@ class Integrator:
     noise_width = 3
     thermostatted = False
     moves_cell = False
+    has_flow = False
     draws = 1
 
     def __init__(self, conditions: Conditions) -> None:
@@ -124,6 +126,10 @@ class Integrator:
             noise: as for `first`.
         """
         return state
+
+    def flow(self, state: State) -> Tensor:
+        """Amplitude of the flow where there is one (`has_flow`), [n_systems], ASE velocity."""
+        return torch.zeros_like(state.energy)
 
     def conserved(self, state: State) -> Tensor:
         """The quantity that exact dynamics conserves, float64 [n_systems], eV: here potential and
