@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from ase import Atoms
 from ase.io import read
 from distorted import distorted
@@ -33,13 +34,14 @@ from teacher import label, largest_force, load_teacher
 
 from hff_ase.calculators import HybridFF
 from hff_ase.calculators.committee import Committee
+from hff_ase.checkpoint import save_model
 from hff_ase.data import read_frames, write_database
 from hff_ase.data.frames import frames_text
 from hff_ase.errors import StructureError
 from hff_ase.files import write_whole
 from hff_ase.labels.clusters import cut_clusters
-from hff_ase.models import model_path
 from hff_ase.training.config import TrainConfig
+from hff_ase.training.model import changed
 
 CONFIG = Path(__file__).with_name("config.yaml")
 MEMBERS = 2
@@ -51,6 +53,19 @@ CONTINUED = {
 WIDE = "wide-{}.db"
 CLUSTERS = {"min_atoms": 8, "max_atoms": 48}  # one molecule and up
 TOO_FAR = 50.0  # eV/Angstrom; frames beyond it tell nothing about liquids
+
+
+def first_model(args: argparse.Namespace) -> Path:
+    """The start with the dispersion of the configuration."""
+    target: Path = args.work / "start.hff"
+    if not target.exists():
+        calc = HybridFF.load(args.start)
+        terms = dict(calc.potential.named_terms())
+        entry = yaml.safe_load(CONFIG.read_text())["model"]["terms"]["dispersion"]
+        terms["dispersion"] = changed("dispersion", terms["dispersion"], entry)
+        frames = read_frames(args.work / "validation.db")[:2]
+        save_model(target, calc.potential.with_terms(terms), calc.info, frames)
+    return target
 
 
 def train_members(args: argparse.Namespace, number: int, hours: float, members: int) -> list[Path]:
@@ -70,9 +85,9 @@ def train_members(args: argparse.Namespace, number: int, hours: float, members: 
             "data.validation": [str(args.work / "validation.db")],
             "limits.cpu_hours": hours,
         }
-        before = args.start
-        if number > 0:
-            before = args.work / f"round-{number - 1}-seed-{seed}" / "model.hff"
+        before = args.work / f"round-{number - 1}-seed-{seed}" / "model.hff"
+        if number == 0:
+            before = None if args.start is None else first_model(args)
         if before is not None:
             settings |= {"model.start": str(before), **CONTINUED}
         asked = args.work / f"{output.name}.yaml"
@@ -211,7 +226,7 @@ def main() -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     teacher = load_teacher(args.teacher)
     make_sets(args.boxes, teacher, args.work)
-    models = [] if args.start is None else [model_path(args.start)]
+    models = [] if args.start is None else [first_model(args)]
     for number, hours in enumerate(args.hours):
         of_a_round = number < args.rounds
         if not of_a_round:
