@@ -155,7 +155,12 @@ class BambooDispersion(ElementPairTerm):
             return None
         key = (present.key, batch.device)
         table = _TABLES.of(self, lambda: self._tabulate(present), key)
-        return KernelInput(ElementTables(present.kind, table, len(present.key)))
+        switch, n = None, len(present.key)
+        if self.switch_width:  # by the kernel: a table would blur its short end
+            cutoff = self.pair_request.cutoff
+            ends = self.c6.new_tensor([cutoff - self.switch_width, cutoff], dtype=torch.float64)
+            switch = ends.expand(n, n, 2).contiguous()
+        return KernelInput(ElementTables(present.kind, table, n, switch))
 
     def _tabulate(self, present: PresentElements) -> Table:
         """The pair energy of each two of the given elements."""
@@ -169,12 +174,9 @@ class BambooDispersion(ElementPairTerm):
         return present.tabulate(energy, self.pair_request.cutoff)
 
     def _shape(self, r: Tensor, reach: Tensor) -> Tensor:
-        """E_ij/C_ij at distances below the cutoff, Angstrom^-6."""
-        cutoff, width = self.pair_request.cutoff, self.switch_width
+        """E_ij/C_ij at distances below the cutoff, before a switch, Angstrom^-6."""
         damped = (self.s6 + self.a1 * torch.sigmoid(reach - r)) / ((r * r) ** 3 + self.a4**6)
-        if width:
-            return -damped * switch_off(r, cutoff - width, cutoff)
-        return cutoff**-6 - damped
+        return (0.0 if self.switch_width else self.pair_request.cutoff**-6) - damped
 
     def pair_energies(self, batch: AtomsBatch, neighbors: Neighborhood) -> Tensor:
         """Atomic energies [n_atoms], eV."""
@@ -184,6 +186,9 @@ class BambooDispersion(ElementPairTerm):
         r = pairs.distance
         c6 = root[pairs.i] * root[pairs.j]
         shape = self._shape(r, reach[pairs.i] + reach[pairs.j])
+        if self.switch_width:
+            cutoff = self.pair_request.cutoff
+            shape = shape * switch_off(r, cutoff - self.switch_width, cutoff)
         # The list may hold pairs farther than the cutoff, and a bare cut does not vanish there.
         within = r < self.pair_request.cutoff
         return share_pairs(torch.where(within, c6 * shape, 0.0), pairs, batch.n_atoms)
