@@ -679,9 +679,9 @@ def test_reader_that_leaves(tmp_path):
 
 
 INTERRUPTED = """
-import os, signal, sys
+import signal, sys
 import hff_ase.cli
-sys.modules['hff_ase.cli.info'].gather = lambda: os.kill(os.getpid(), signal.SIGINT)
+sys.modules['hff_ase.cli.info'].gather = lambda: signal.raise_signal(signal.SIGINT)
 sys.argv = ['hff', 'info']
 hff_ase.cli.main()
 """
