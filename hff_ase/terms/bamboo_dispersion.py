@@ -28,7 +28,7 @@ from hff_ase.terms.pairwise import (
 )
 from hff_ase.terms.species import SpeciesIndex
 
-_TABLES: Kept[Table] = Kept()
+_TABLES: Kept[tuple[Table, Tensor | None]] = Kept()
 
 
 class BambooDispersion(ElementPairTerm):
@@ -154,16 +154,11 @@ class BambooDispersion(ElementPairTerm):
         if not present.few:
             return None
         key = (present.key, batch.device)
-        table = _TABLES.of(self, lambda: self._tabulate(present), key)
-        switch, n = None, len(present.key)
-        if self.switch_width:  # by the kernel: a table would blur its short end
-            cutoff = self.pair_request.cutoff
-            ends = self.c6.new_tensor([cutoff - self.switch_width, cutoff], dtype=torch.float64)
-            switch = ends.expand(n, n, 2).contiguous()
-        return KernelInput(ElementTables(present.kind, table, n, switch))
+        table, switch = _TABLES.of(self, lambda: self._tabulate(present), key)
+        return KernelInput(ElementTables(present.kind, table, len(present.key), switch))
 
-    def _tabulate(self, present: PresentElements) -> Table:
-        """The pair energy of each two of the given elements."""
+    def _tabulate(self, present: PresentElements) -> tuple[Table, Tensor | None]:
+        """The pair energy of each two of the given elements, and where it is switched off."""
 
         def energy(r: Tensor) -> Tensor:
             i, j = present.each_pair()
@@ -171,7 +166,13 @@ class BambooDispersion(ElementPairTerm):
             reach = (0.5 * self.a2) * (radius[i] + radius[j])
             return root[i] * root[j] * self._shape(r, reach)
 
-        return present.tabulate(energy, self.pair_request.cutoff)
+        cutoff, n = self.pair_request.cutoff, len(present.key)
+        table = present.tabulate(energy, cutoff)
+        if not self.switch_width:
+            return table, None
+        # by the kernel: a table would blur the short end
+        ends = table.coefficients.new_tensor([cutoff - self.switch_width, cutoff])
+        return table, ends.expand(n, n, 2).contiguous()
 
     def _shape(self, r: Tensor, reach: Tensor) -> Tensor:
         """E_ij/C_ij at distances below the cutoff, before a switch, Angstrom^-6."""
