@@ -96,7 +96,12 @@ class NoseHoover(Integrator):
     def __init__(self, conditions: Conditions) -> None:
         super().__init__(conditions)
         damping = conditions.masses.new_tensor([conditions.tdamp])
-        self._chains = Chains.make(conditions.thermal[:, None], conditions.kt, damping)
+        self._chains = Chains.make(self.n_held[:, None], conditions.kt, damping)
+
+    @property
+    def n_held(self) -> Tensor:
+        """Number of momenta that the chain holds at the temperature, [n_systems]."""
+        return self.conditions.thermal
 
     def start(self, state: State) -> State:
         """The state at the start of a stage, the chain at rest."""

@@ -21,8 +21,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from hff_ase.dynamics.engine.torch.integrators.nose_hoover import Chains, NoseHoover
-from hff_ase.dynamics.engine.torch.state import Conditions, State
+from hff_ase.dynamics.engine.torch.integrators.nose_hoover import NoseHoover
+from hff_ase.dynamics.engine.torch.state import State
 
 
 class Sheared(NoseHoover):
@@ -34,11 +34,10 @@ class Sheared(NoseHoover):
 
     has_flow = True
 
-    def __init__(self, conditions: Conditions) -> None:
-        super().__init__(conditions)
-        damping = conditions.masses.new_tensor([conditions.tdamp])
-        numbers = conditions.thermal[:, None] - 1.0
-        self._chains = Chains.make(numbers, conditions.kt, damping)
+    @property
+    def n_held(self) -> Tensor:
+        """One less: the flow."""
+        return super().n_held - 1.0
 
     def kick(self, state: State) -> State:
         """Half a time step of the forces and of the acceleration."""
@@ -52,19 +51,23 @@ class Sheared(NoseHoover):
     def middle(self, state: State, noise: Tensor | None) -> State:
         """A time step of the chain, which scales all momenta beside the flow by one factor."""
         conditions, cosine = self.conditions, self._cosine(state)
-        flow = conditions.masses[:, 0] * cosine * conditions.spread(self.flow(state))[:, 0]
+        amplitude = conditions.spread(self._amplitude(state, cosine))[:, 0]
+        flow = conditions.masses[:, 0] * cosine * amplitude
         rest = super().middle(replace(state, momenta=_along_x(state.momenta, -flow)), noise)
         return replace(rest, momenta=_along_x(rest.momenta, flow))
 
     def flow(self, state: State) -> Tensor:
         """Amplitude v of the flow, [n_systems], ASE velocity."""
-        cosine, masses = self._cosine(state), self.conditions.masses[:, 0]
-        moving = self.conditions.sum(state.momenta[:, 0] * cosine)
-        return moving / self.conditions.sum(masses * cosine.square())
+        return self._amplitude(state, self._cosine(state))
 
     def conserved(self, state: State) -> Tensor:
         """Energy of the atoms and of the chain less the work of the acceleration, eV."""
         return super().conserved(state) - state.heat
+
+    def _amplitude(self, state: State, cosine: Tensor) -> Tensor:
+        """v of the module, [n_systems], for c of every atom."""
+        moving = self.conditions.sum(state.momenta[:, 0] * cosine)
+        return moving / self.conditions.sum(self.conditions.masses[:, 0] * cosine.square())
 
     def _cosine(self, state: State) -> Tensor:
         """c of every atom, [n_atoms]."""
