@@ -40,15 +40,12 @@ class Turn(NamedTuple):
 
 def turns(name: str, atoms: Atoms) -> Iterator[Turn]:
     """The angles of a molecule, one of each kind (elements of the three and of what moves)."""
-    neighbours: list[list[int]] = [[] for _ in range(len(atoms))]
-    for i, j in perceive(atoms).bonds.tolist():
-        neighbours[i].append(j)
-        neighbours[j].append(i)
+    topology = perceive(atoms)
     seen: set[tuple[object, ...]] = set()
     symbols = atoms.get_chemical_symbols()
-    for j, around in enumerate(neighbours):
+    for j, around in enumerate(topology.neighbors):
         for i in around:
-            moved = beyond(neighbours, j, i)
+            moved = topology.beyond(j, i)
             for k in around:
                 environment = tuple(sorted(symbols[n] for n in around))
                 kind = symbols[i], symbols[j], symbols[k], len(moved), environment
@@ -68,16 +65,6 @@ def turns(name: str, atoms: Atoms) -> Iterator[Turn]:
                     if len(frames) > 2:
                         label = "-".join((symbols[i], symbols[j], symbols[k]))
                         yield Turn(f"{name} {label}", angles, frames)
-
-
-def beyond(neighbours: list[list[int]], j: int, i: int) -> list[int]:
-    """The atoms that can be reached from j over its bond to i."""
-    found, ahead = {i}, [i]
-    while ahead:
-        new = [n for n in neighbours[ahead.pop()] if n != j and n not in found]
-        found.update(new)
-        ahead += new
-    return sorted(found)
 
 
 def apart(atoms: Atoms, moved: list[int]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -76,9 +77,10 @@ def _mixed(values: np.ndarray) -> np.ndarray:
     return z ^ (z >> np.uint64(31))
 
 
-def _neighbors(graph: MoleculeGraph) -> list[set[int]]:
-    found: list[set[int]] = [set() for _ in graph.numbers]
-    for i, j in graph.bonds:
+def bonded(n_atoms: int, bonds: Iterable[tuple[int, int]]) -> list[set[int]]:
+    """The atoms that each atom is bonded to."""
+    found: list[set[int]] = [set() for _ in range(n_atoms)]
+    for i, j in bonds:
         found[i].add(j)
         found[j].add(i)
     return found
@@ -98,7 +100,7 @@ def _isomorphism(a: MoleculeGraph, b: MoleculeGraph) -> dict[int, int] | None:
     )
     if sorted(colors_a) != sorted(colors_b):
         return None
-    near_a, near_b = _neighbors(a), _neighbors(b)
+    near_a, near_b = (bonded(len(g.numbers), g.bonds) for g in (a, b))
     order = _along_bonds(colors_a, near_a)
     mapping: dict[int, int] = {}
     used: set[int] = set()

@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from hff_ase.errors import StructureError
-from hff_ase.molecule_graph import MoleculeGraph, hash_of_each, refined
+from hff_ase.molecule_graph import MoleculeGraph, bonded, hash_of_each, refined
 
 # A bond is shorter than this times the sum of covalent radii (Cordero et al., Dalton Trans. 2008,
 # 2832). Molecules hold together at 1.15 in liquids up to 600 K; what is packed without touching
@@ -73,6 +73,20 @@ class Topology:
         """Atoms of each molecule, ascending."""
         order = np.argsort(self.molecule, kind="stable")
         return np.split(order, np.cumsum(np.bincount(self.molecule))[:-1])
+
+    @cached_property
+    def neighbors(self) -> list[list[int]]:
+        """The atoms that each atom is bonded to, ascending."""
+        return [sorted(of) for of in bonded(len(self.numbers), self.bonds.tolist())]
+
+    def beyond(self, j: int, i: int) -> list[int]:
+        """The atoms that are reached from j over its bond to i, ascending."""
+        found, ahead = {i}, [i]
+        while ahead:
+            new = [n for n in self.neighbors[ahead.pop()] if n != j and n not in found]
+            found.update(new)
+            ahead += new
+        return sorted(found)
 
     @cached_property
     def hashes(self) -> np.ndarray:

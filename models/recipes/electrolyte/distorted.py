@@ -14,7 +14,7 @@ from ase.data import covalent_radii
 from ase.geometry import find_mic
 from scipy.spatial.transform import Rotation
 
-from hff_ase.topology import perceive
+from hff_ase.topology import Topology, perceive
 
 SHARE = 0.3  # of the molecules of a frame, and at least one
 CLOSED, OPENED = (25.0, 105.0), (115.0, 175.0)  # degrees
@@ -32,25 +32,20 @@ def distorted(frames: Sequence[Atoms], number: int, seed: int) -> list[Atoms]:
         topology = perceive(atoms)
         large = [members for members in topology.members if len(members) > 2]
         chosen = [members for members in large if rng.random() < SHARE] or large[:1]
-        neighbours = [list[int]() for _ in range(len(atoms))]
-        for i, j in topology.bonds:
-            neighbours[i].append(int(j))
-            neighbours[j].append(int(i))
-        if sum(bend(atoms, members, neighbours, rng) for members in chosen):
+        if sum(bend(atoms, members, topology, rng) for members in chosen):
             atoms.info |= {"weight": WEIGHT, "distorted": True}
             found.append(atoms)
     return found
 
 
-def bend(
-    atoms: Atoms, members: np.ndarray, neighbours: list[list[int]], rng: np.random.Generator
-) -> bool:
+def bend(atoms: Atoms, members: np.ndarray, topology: Topology, rng: np.random.Generator) -> bool:
     """Turn what hangs on one bond of a molecule about the atom at the vertex, in place."""
-    vertices = [j for j in members if len(neighbours[j]) > 1]
+    neighbors = topology.neighbors
+    vertices = [j for j in members if len(neighbors[j]) > 1]
     for _ in range(TRIES):
         j = int(rng.choice(vertices))
-        i, k = (int(a) for a in rng.choice(neighbours[j], 2, replace=False))
-        moved = beyond(neighbours, j, i)
+        i, k = (int(a) for a in rng.choice(neighbors[j], 2, replace=False))
+        moved = topology.beyond(j, i)
         if k in moved:  # a ring
             continue
         vectors = displacements(atoms, atoms.positions - atoms.positions[j])
@@ -66,17 +61,6 @@ def bend(
             atoms.positions[moved] = place
             return True
     return False
-
-
-def beyond(neighbours: list[list[int]], j: int, i: int) -> list[int]:
-    """The atoms that can be reached from j over its bond to i."""
-    found, ahead = {i}, [i]
-    while ahead:
-        for n in neighbours[ahead.pop()]:
-            if n != j and n not in found:
-                found.add(n)
-                ahead.append(n)
-    return sorted(found)
 
 
 def room(atoms: Atoms, moved: Sequence[int], place: np.ndarray) -> bool:
