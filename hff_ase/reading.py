@@ -37,6 +37,19 @@ def read_structure(path: str | Path) -> Atoms:
     return with_own_names(atoms, f" in {path}")
 
 
+def read_all(path: str | Path, every: int = 1) -> list[Atoms]:
+    """Every n-th frame of a file that ASE reads, as they are.
+
+    Raises:
+        StructureError: ASE cannot read it.
+    """
+    try:
+        return list(read(path, index=f"::{every}"))
+    except Exception as error:  # ASE's readers raise whatever their format trips over
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise StructureError(f"expected structures in {path}, got: {reason}") from error
+
+
 def with_own_names(atoms: Atoms, place: str = "") -> Atoms:
     """The structure with its masses and its total charge where ASE and this package look for them.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import typer
 
@@ -49,22 +48,14 @@ class FitPhysicsSettings(OutputFile):
 @command(FitPhysicsSettings, PhysicsSettings)
 def fit_physics(config: FitPhysicsSettings, settings: PhysicsSettings) -> None:
     """Fit a molecule's physical terms to decomposed interaction energies of dimers."""
-    from ase.io import read
-
     from hff_ase.calculators.finetune import fit_physics
     from hff_ase.calculators.hybrid import HybridFF
     from hff_ase.dynamics.build.naming import name_of
-    from hff_ase.errors import StructureError
     from hff_ase.files import write_whole
+    from hff_ase.reading import read_all
 
     output = config.target()
-    frames: list[Any] = []
-    for path in config.labels:
-        try:
-            frames += read(path, ":")
-        except Exception as error:  # ASE's readers raise whatever their format trips over
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise StructureError(f"expected structures in {path}, got: {reason}") from error
+    frames = [atoms for path in config.labels for atoms in read_all(path)]
     prior = HybridFF.load(config.prior, dtype="float64")
     made, report = fit_physics(
         prior,

@@ -161,20 +161,13 @@ def _labeller(config: LabelSettings, method: PySCFSettings) -> Labeller:
 
 
 def _read(config: LabelSettings) -> list[Atoms]:
-    from ase.io import read
-
     from hff_ase.errors import StructureError
-    from hff_ase.reading import with_own_names
+    from hff_ase.reading import read_all, with_own_names
 
     sources, every = [Path(file) for file in config.structure], config.every
     structures: list[Atoms] = []
     for path in sources:
-        try:
-            found = read(path, index=f"::{every}")
-        except Exception as error:  # ASE's readers raise whatever their format trips over
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise StructureError(f"expected structures in {path}, got: {reason}") from error
-        for number, atoms in enumerate(found):
+        for number, atoms in enumerate(read_all(path, every)):
             atoms.info.setdefault("source", f"{path.name.split('.')[0]}:{number * every}")
             atoms.calc = None
             structures.append(with_own_names(atoms, f" in {path}"))

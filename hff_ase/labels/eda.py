@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 
-from hff_ase.errors import ConfigError, StructureError
+from hff_ase.errors import StructureError
 from hff_ase.labels.almo import Complex, Energy, NotConvergedError
 from hff_ase.labels.electrons import check_electrons, closed_shell_charge
 from hff_ase.labels.ferf import response_space
@@ -23,8 +22,11 @@ from hff_ase.labels.labeller import Label, check_threads, failed
 from hff_ase.labels.molecules import find_molecules, formal_charge
 from hff_ase.labels.quantum import (
     check_functional,
+    check_program,
     converge,
     has_nonlocal_correlation,
+    level_facts,
+    level_given,
     quantum_molecule,
 )
 from hff_ase.labels.quantum_config import EDASettings
@@ -60,11 +62,8 @@ class EDALabeller(EDASettings):
     def __init__(
         self, functional: str | None = None, basis: str | None = None, **settings: Any
     ) -> None:
-        by_place = {"functional": functional, "basis": basis}
-        given: dict[str, Any] = {name: one for name, one in by_place.items() if one is not None}
-        super().__init__(**given, **settings)
-        if find_spec("pyscf") is None:
-            raise ConfigError("expected PySCF for these labels: pip install 'hff-ase[labels]'")
+        super().__init__(**level_given(functional, basis), **settings)
+        check_program()
         check_functional(self.functional)
 
     @property
@@ -215,22 +214,10 @@ class EDALabeller(EDASettings):
         return mean_field
 
     def _facts(self, fragments: Fragments) -> dict[str, Any]:
-        import pyscf
-
-        functional = self.functional.upper()
-        return {
-            "method": f"{functional}/{self.basis}",
-            "method_dispersion": "vv10" if has_nonlocal_correlation(self.functional) else "none",
+        return level_facts(self, "none") | {
             "decomposition": "ALMO-EDA 2, polarisation in FERF nDQ, dispersion beyond HF exchange, "
             "no counterpoise",
-            "code": "pyscf",
-            "code_version": pyscf.__version__,
-            "functional": self.functional,
-            "basis": self.basis,
-            "density_fitting": self.density_fitting,
-            "dft_grid_level": None if functional == "HF" else self.grid,
             "nonlocal_grid_level": self.nonlocal_grid,
-            "scf_tolerance_hartree": self.tolerance,
             "molecules": " ".join(fragments.formulas),
             "molecule_charges": " ".join(str(charge) for charge in fragments.charges),
         }

@@ -16,7 +16,7 @@ from hff_ase.labels.chelpg import MARGIN, chelpg_charges, chelpg_points, chelpg_
 from hff_ase.labels.dispersion import d3_dispersion
 from hff_ase.labels.electrons import closed_shell_charge
 from hff_ase.labels.labeller import Label, check_threads, failed
-from hff_ase.labels.quantum_config import PySCFSettings
+from hff_ase.labels.quantum_config import MeanFieldSettings, PySCFSettings
 from hff_ase.structures import check_structure
 from hff_ase.units import BOHR, HARTREE
 
@@ -37,11 +37,8 @@ class PySCFLabeller(PySCFSettings):
     def __init__(
         self, functional: str | None = None, basis: str | None = None, **settings: Any
     ) -> None:
-        by_place = {"functional": functional, "basis": basis}
-        given: dict[str, Any] = {name: one for name, one in by_place.items() if one is not None}
-        super().__init__(**given, **settings)
-        if find_spec("pyscf") is None:
-            raise ConfigError("expected PySCF for these labels: pip install 'hff-ase[labels]'")
+        super().__init__(**level_given(functional, basis), **settings)
+        check_program()
         check_functional(self.functional)
         if self.device == "cuda" and find_spec("gpu4pyscf") is None:
             raise ConfigError("expected GPU4PySCF for device='cuda', but it is not installed")
@@ -136,22 +133,8 @@ class PySCFLabeller(PySCFSettings):
 
     def _facts(self) -> dict[str, Any]:
         """What every label says about how it was made."""
-        import pyscf
-
-        functional = self.functional.upper()
-        facts: dict[str, Any] = {
-            "method": f"{functional}/{self.basis}",
-            "method_dispersion": "vv10"
-            if has_nonlocal_correlation(self.functional)
-            else self.dispersion,
-            "code": "pyscf",
-            "code_version": pyscf.__version__,
-            "functional": self.functional,
-            "basis": self.basis,
-            "density_fitting": self.density_fitting,
-            "dft_grid_level": None if functional == "HF" else self.grid,
+        facts = level_facts(self, self.dispersion) | {
             "charges_kind": self.charges,
-            "scf_tolerance_hartree": self.tolerance,
             "esp_grid": f"cubic {self.esp_spacing:g} A, within {MARGIN:g} A of nuclei",
             "device": "cuda" if self._on_gpu() else "cpu",
         }
@@ -160,6 +143,46 @@ class PySCFLabeller(PySCFSettings):
 
             facts["gpu4pyscf_version"] = gpu4pyscf.__version__
         return facts
+
+
+def level_given(functional: str | None, basis: str | None) -> dict[str, Any]:
+    """Those of the two that are given, as settings by name."""
+    by_place = {"functional": functional, "basis": basis}
+    return {name: one for name, one in by_place.items() if one is not None}
+
+
+def check_program() -> None:
+    """Refuse labels where PySCF is not installed.
+
+    Raises:
+        ConfigError: says how to install it.
+    """
+    if find_spec("pyscf") is None:
+        raise ConfigError("expected PySCF for these labels: pip install 'hff-ase[labels]'")
+
+
+def level_facts(settings: MeanFieldSettings, dispersion: str) -> dict[str, Any]:
+    """What every label says about its level of theory.
+
+    Args:
+        settings: of the mean field.
+        dispersion: what the energy contains where the functional has no nonlocal correlation.
+    """
+    import pyscf
+
+    functional = settings.functional.upper()
+    nonlocal_correlation = has_nonlocal_correlation(settings.functional)
+    return {
+        "method": f"{functional}/{settings.basis}",
+        "method_dispersion": "vv10" if nonlocal_correlation else dispersion,
+        "code": "pyscf",
+        "code_version": pyscf.__version__,
+        "functional": settings.functional,
+        "basis": settings.basis,
+        "density_fitting": settings.density_fitting,
+        "dft_grid_level": None if functional == "HF" else settings.grid,
+        "scf_tolerance_hartree": settings.tolerance,
+    }
 
 
 def quantum_molecule(atoms: Atoms, basis: str, charge: int, memory: int) -> Any:
