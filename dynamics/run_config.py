@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import field_validator
 
-from hff_ase.settings import Duration, TimeConstant, TimeStep, setting
+from hff_ase.settings import Duration, TimeConstant, TimeStep, absolute, setting
 from hff_ase.settings.common import MODEL, OUTPUT, ModelSettings
 
 DYNAMICS, START, SAFETY = "Dynamics", "Start", "What stops a run"
@@ -90,8 +90,7 @@ class RunSettings(ModelSettings):
     @field_validator("structure", "model", "inner_model")
     @classmethod
     def _absolute(cls, value: str | None) -> str | None:
-        # a run may be resumed from another working directory
-        return str(Path(value).resolve()) if value and Path(value).is_file() else value
+        return absolute(value, Path.is_file) if value else value
 
     @field_validator("committee")
     @classmethod

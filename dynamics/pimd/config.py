@@ -10,7 +10,7 @@ from pydantic import field_validator, model_validator
 
 from hff_ase.dynamics.run_config import DYNAMICS, INNER, START, RunSettings
 from hff_ase.errors import ConfigError
-from hff_ase.settings import parse_time, setting
+from hff_ase.settings import absolute, parse_time, setting
 from hff_ase.settings.common import OUTPUT
 
 TRANSPORT = "How it runs"
@@ -85,7 +85,7 @@ class PIMDConfig(RunSettings):
     @field_validator("classical")
     @classmethod
     def _absolute_folder(cls, value: str | None) -> str | None:
-        return None if value is None else str(Path(value).resolve())
+        return None if value is None else absolute(value)
 
     @model_validator(mode="after")
     def _together(self) -> PIMDConfig:

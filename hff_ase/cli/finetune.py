@@ -11,7 +11,7 @@ from pydantic import field_validator
 
 from hff_ase.cli.command import command_of_run
 from hff_ase.cli.train import ResumeSwitch, taken_up
-from hff_ase.settings import Given, setting
+from hff_ase.settings import Given, absolute, setting
 from hff_ase.settings.common import OUTPUT
 from hff_ase.settings.declare import REQUIRED
 from hff_ase.training.adapt_config import AdaptConfig
@@ -51,13 +51,12 @@ class FinetuneConfig(TrainingSettings):
     @field_validator("start")
     @classmethod
     def _absolute_start(cls, value: str) -> str:
-        # a run may be resumed from another working directory
-        return str(Path(value).resolve()) if Path(value).is_file() else value
+        return absolute(value, Path.is_file)
 
     @field_validator("frames", "test", "validation")
     @classmethod
     def _absolute(cls, value: str | None) -> str | None:
-        return str(Path(value).resolve()) if value and Path(value).exists() else value
+        return absolute(value, Path.exists) if value else value
 
 
 @command_of_run(FinetuneConfig, switches=ResumeSwitch)

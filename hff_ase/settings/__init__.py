@@ -16,6 +16,7 @@ from hff_ase.settings.base import Section, Settings
 from hff_ase.settings.declare import Declared, declared, setting
 from hff_ase.settings.given import Given
 from hff_ase.settings.kelvin import Kelvin
+from hff_ase.settings.paths import absolute
 from hff_ase.settings.times import Duration, TimeConstant, TimeStep, parse_time
 from hff_ase.settings.yaml_text import to_yaml
 
@@ -28,6 +29,7 @@ __all__ = [
     "Settings",
     "TimeConstant",
     "TimeStep",
+    "absolute",
     "declared",
     "parse_time",
     "setting",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import field_validator
 
-from hff_ase.settings import Section, setting
+from hff_ase.settings import Section, absolute, setting
 from hff_ase.settings.declare import REQUIRED
 
 
@@ -65,8 +64,7 @@ class ReplayConfig(Section):
     @field_validator("frames")
     @classmethod
     def _absolute(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        # a run may be resumed from another working directory
-        return tuple(str(Path(entry).resolve()) for entry in value)
+        return tuple(absolute(entry) for entry in value)
 
 
 class AdaptConfig(Section):

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
 
-from hff_ase.settings import Section, setting
+from hff_ase.settings import Section, absolute, setting
 from hff_ase.settings.declare import REQUIRED
 from hff_ase.training.adapt_config import AdaptConfig
 
@@ -51,8 +51,7 @@ class ModelSection(AboutSection):
     @field_validator("start")
     @classmethod
     def _absolute(cls, value: str | None) -> str | None:
-        # a run may be resumed from another working directory
-        return str(Path(value).resolve()) if value and Path(value).is_file() else value
+        return absolute(value, Path.is_file) if value else value
 
     @model_validator(mode="after")
     def _one_source(self) -> ModelSection:
@@ -128,8 +127,7 @@ class DataSection(Section):
     @field_validator("train", "validation")
     @classmethod
     def _absolute(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        # a run may be resumed from another working directory
-        return tuple(str(Path(entry).resolve()) for entry in value)
+        return tuple(absolute(entry) for entry in value)
 
     @model_validator(mode="after")
     def _consistent(self) -> DataSection:
