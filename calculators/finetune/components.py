@@ -70,13 +70,14 @@ class InteractionEnergies:
             "polarization": [induction],
             "charge_transfer": [transfer],
         }
-        self.charge_name, self.induction_name = fixed, induction
+        self._fixed, self._induction = terms[fixed], terms[induction]
         self.frames = list(frames)
         if any(a.pbc.any() or "molecule" not in a.arrays for a in self.frames):
             raise StructureError("expected dimers without a cell and with ids of their molecules")
         systems, self._rows = self._distinct(charges)
         self.batch = AtomsBatch.from_atoms(systems)
         self.evaluator = Evaluator(potential, trajectory=False)
+        self._geometries = [self._geometry(atoms) for atoms in self.frames]
 
     def _distinct(self, charges: Sequence[dict[int, int]]) -> tuple[list[Atoms], Array]:
         """Frames and their different molecules, and what is taken of each for a frame's energy.
@@ -130,23 +131,27 @@ class InteractionEnergies:
         stacked = {name: torch.stack([row[name] for row in rows]) for name in leaves}
         return _moved(np.stack(found, axis=1), theta.gradients(stacked))
 
+    def _geometry(self, atoms: Atoms) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Positions and sites of a frame's atoms, factors of the field between each two, and which
+        two are of one molecule: what no parameter changes."""
+        induction = self._induction
+        assert isinstance(induction, InducedDipoles)
+        batch = AtomsBatch.from_atoms(atoms)
+        site = Assigner(induction.templates)(batch).site
+        ids = torch.as_tensor(atoms.arrays["molecule"])
+        bonds = _bonds_apart(induction)[site[:, None], site].clamp(max=len(induction.factors) + 1)
+        scale = torch.tensor([0.0, *induction.factors, 1.0], dtype=torch.float64)[bonds]
+        return batch.positions.double(), site, scale, ids[:, None] == ids
+
     def _induced_permanent(self) -> list[Tensor]:
         """Interaction of the dipoles that molecules' own charges induce, eV, per frame."""
-        terms = dict(self.potential.named_terms())
-        fixed, induction = terms[self.charge_name], terms[self.induction_name]
+        fixed, induction = self._fixed, self._induction
         assert isinstance(fixed, FixedCharges)
         assert isinstance(induction, InducedDipoles)
-        assign, energies = Assigner(induction.templates), []
-        apart = _bonds_apart(induction)
-        for atoms in self.frames:
-            batch = AtomsBatch.from_atoms(atoms)
-            site = assign(batch).site
-            ids = torch.as_tensor(atoms.arrays["molecule"])
-            same = ids[:, None] == ids
-            bonds = apart[site[:, None], site].clamp(max=len(induction.factors) + 1)
-            scale = torch.tensor([0.0, *induction.factors, 1.0], dtype=torch.float64)[bonds]
+        energies = []
+        for positions, site, scale, same in self._geometries:
             energies.append(_interaction(
-                batch.positions.double(), fixed.charge()[site],
+                positions, fixed.charge()[site],
                 induction.polarizability()[site], induction.damping()[site],
                 induction.thole, scale, same) * induction.prefactor)  # fmt: skip
         return energies

@@ -39,6 +39,7 @@ class Scan:
         atoms: the frame.
         molecules: name -> graph.
         charges: of its molecules by id, e.
+        formal: the same by name.
         labels: components, eV, in the order of `LABELS`.
     """
 
@@ -46,6 +47,7 @@ class Scan:
     atoms: Atoms
     molecules: Mapping[str, MoleculeGraph]
     charges: dict[int, int]
+    formal: dict[str, int]
     labels: list[float]
 
 
@@ -66,19 +68,20 @@ def scans_of(frames: Sequence[Atoms], prior: HybridFF, naming: Naming | None) ->
             raise StructureError(f"expected labels of hff label eda in frame {number}, no {what}")
         charges = np.asarray(atoms.info["molecule_charges"])
         charges = np.array(str(charges).split(), int) if charges.ndim == 0 else charges.astype(int)
+        ids = atoms.arrays["molecule"]
+        of = dict(zip(np.unique(ids).tolist(), charges.tolist(), strict=True))
         topology, names = perceive(atoms), dict[str, MoleculeGraph]()
-        called = []
-        for molecule in range(topology.n_molecules):
+        called, formal = [], dict[str, int]()
+        for molecule, members in enumerate(topology.members):
             graph = topology.graph(molecule)
             own = next((one.name for one in known if one.graph.is_same(graph)), None)
             name = own or (naming(graph) if naming else None) or graph.formula
             names[name] = graph
+            formal[name] = of[int(ids[members[0]])]
             called.append(name)
         labels = [sum(float(atoms.info[n]) for n in parts) for parts in LABELS.values()]
         scan = str(atoms.info.get("scan", "+".join(sorted(called))))
-        ids = np.unique(atoms.arrays["molecule"]).tolist()
-        of = dict(zip(ids, charges.tolist(), strict=True))
-        found.append(Scan(scan, atoms, names, of, labels))
+        found.append(Scan(scan, atoms, names, of, formal, labels))
     return found
 
 
@@ -107,11 +110,7 @@ def with_molecules(
     charges: dict[str, int] = {}
     for scan in scans:
         graphs |= scan.molecules
-        topology, ids = perceive(scan.atoms), scan.atoms.arrays["molecule"]
-        for molecule, members in enumerate(topology.members):
-            for name, graph in scan.molecules.items():
-                if graph.is_same(topology.graph(molecule)):
-                    charges[name] = scan.charges[int(ids[members[0]])]
+        charges |= scan.formal
     wanted = {name.casefold() for name in fitted}
     missing = wanted - {name.casefold() for name in graphs}
     if missing:
