@@ -32,7 +32,9 @@ from hff_ase.dynamics.properties.analysis import analyse
 from hff_ase.dynamics.properties.folders import read_folder
 from hff_ase.dynamics.replicas.config import ReplicaConfig
 from hff_ase.dynamics.replicas.replica_run import ReplicaRun
+from hff_ase.kept import Kept
 from hff_ase.kernels.pair import ElementTables
+from hff_ase.kernels.pair.tables import Table
 from hff_ase.neighborhood import Neighborhood
 from hff_ase.pairs import PairRequest
 from hff_ase.potential import HybridPotential
@@ -52,6 +54,7 @@ STEP = 0.004 * TAU * 1000  # fs
 VISCOSITY = EPSILON * TAU / SIGMA**3 * 160.21766
 DIFFUSION = SIGMA**2 / TAU * 10.0  # 1e-9 m^2/s
 SETTLE = 20.0  # tau
+_TABLES: Kept[Table] = Kept()
 
 
 class LennardJones(ElementPairTerm):
@@ -68,7 +71,7 @@ class LennardJones(ElementPairTerm):
 
     def kernel_input(self, batch: AtomsBatch, neighbors: Neighborhood) -> KernelInput | None:
         present: PresentElements = neighbors.plan(self)
-        table = present.tabulate(lambda r: energy(r)[None], CUT)
+        table = _TABLES.of(self, lambda: present.tabulate(energy, CUT), present.key)
         return KernelInput(ElementTables(present.kind, table, len(present.key)))
 
     def pair_energies(self, batch: AtomsBatch, neighbors: Neighborhood) -> Tensor:
