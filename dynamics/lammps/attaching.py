@@ -22,6 +22,7 @@ from hff_ase.dynamics.lammps.box import (
 from hff_ase.dynamics.lammps.domain import Domain
 from hff_ase.dynamics.lammps.long_range import LongRange, OwnMesh
 from hff_ase.dynamics.lammps.pppm import PPPM
+from hff_ase.dynamics.lammps.settings import DEFAULTS
 from hff_ase.dynamics.lammps.stopping import stop
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.potential import HybridPotential
@@ -33,15 +34,15 @@ MOST_CHARGE = 0.01  # e, by which charges that are there may differ from the tot
 
 def attach(
     lmp: Any,
-    model: str | Path | HybridFF = "electrolyte",
+    model: str | Path | HybridFF = DEFAULTS["model"],
     types: Sequence[str] | None = None,
     *,
-    charge: float = 0.0,
-    dtype: str = "float32",
-    device: str = "cpu",
-    skin: float = 1.0,
-    long_range: str = "mesh",
-    pppm_accuracy: float = 2e-7,
+    charge: float = DEFAULTS["charge"],
+    dtype: str = DEFAULTS["dtype"],
+    device: str = DEFAULTS["device"],
+    skin: float = DEFAULTS["skin"],
+    long_range: str = DEFAULTS["long_range"],
+    pppm_accuracy: float = DEFAULTS["pppm_accuracy"],
     fix: str = "hff",
 ) -> Attached:
     """Give a LAMMPS its forces from a model, on every MPI process that it runs on.

@@ -13,7 +13,8 @@ from threading import Thread
 from typing import IO
 
 from hff_ase.dynamics.lammps.input_file import read_input
-from hff_ase.dynamics.lammps.run import LammpsSettings, run_input
+from hff_ase.dynamics.lammps.run import run_input
+from hff_ase.dynamics.lammps.settings import LammpsSettings
 from hff_ase.dynamics.lammps.stopping import FILE
 from hff_ase.errors import ConfigError, SimulationError
 

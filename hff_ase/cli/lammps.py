@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hff_ase.cli.command import command
-from hff_ase.dynamics.lammps.run import LammpsSettings
+from hff_ase.dynamics.lammps.settings import LammpsSettings
 from hff_ase.settings import Section, setting
 
 
