@@ -15,7 +15,6 @@ from hff_ase.batch import AtomsBatch
 from hff_ase.calculators.arguments import device_of, precision_of, refuse_settings, without_terms
 from hff_ase.calculators.domain_watch import DomainWatch
 from hff_ase.calculators.results import split_results
-from hff_ase.chain import check_chain
 from hff_ase.checkpoint import ModelInfo, load_model, save_model
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.evaluator import Evaluator
@@ -123,8 +122,7 @@ class HybridFF(Calculator):
         device_of(device)  # what is wrong there is reported before the file is read
         potential, info = load_model(model_path(name_or_path), precision_of(dtype))
         if further:
-            potential.terms.update(further)
-            check_chain(dict(potential.named_terms()))
+            potential = potential.with_terms({**dict(potential.named_terms()), **further})
         return cls(
             potential,
             info,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from hff_ase.halo import Halo
 from hff_ase.kept import LiveParameters
 from hff_ase.memory import Memory
 from hff_ase.pairs import PairIndex, PairRequest, Pairs, Rows
+
+if TYPE_CHECKING:  # the sums themselves know nothing of neighbours
+    from hff_ase.longrange.mesh_sum import MeshSum
 
 __all__ = ["Neighborhood"]
 
@@ -60,8 +63,8 @@ class Neighborhood:
         halo: to the processes that own the other atoms.
         left_out: parts of terms that are not wanted.
         computed_ahead: energies [n_atoms] of later terms that an earlier one has computed along.
-        mesh_sums: each a `hff_ase.longrange.mesh_sum.MeshSum` of all systems that a term has made,
-            with what it knows of charges, for later terms.
+        mesh_sums: of all systems that a term has made, with what it knows of charges, for later
+            terms.
     """
 
     source: Source
@@ -74,7 +77,7 @@ class Neighborhood:
     halo: Halo | None = None
     left_out: frozenset[tuple[nn.Module, str]] = frozenset()
     computed_ahead: dict[nn.Module, Tensor] = field(default_factory=dict)
-    mesh_sums: list[Any] = field(default_factory=list)
+    mesh_sums: list[MeshSum] = field(default_factory=list)
     _pairs: dict[PairRequest, Pairs] = field(default_factory=dict)
 
     @property

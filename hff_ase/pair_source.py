@@ -58,6 +58,7 @@ class PairSource(ABC):
         self.trims, self.divided = True, False
         self._planners = tuple(planners)
         self._plans: dict[Planner, Any] = {}
+        self._n_plans = 0  # how often one came out differently
         self._views: dict[PairRequest, PairIndex] = {}
         self._rows: dict[PairRequest, Rows] = {}
         self._closest: tuple[float, int, int] | Literal["unknown"] | None = None
@@ -149,7 +150,9 @@ class PairSource(ABC):
         self._remember(batch)
         for planner in self._planners:
             plan, last = planner.prepare(batch), plans.get(planner)
-            self._plans[planner] = last if last is not None and same(last, plan) else plan
+            if last is None or not same(last, plan):
+                last, self._n_plans = plan, self._n_plans + 1
+            self._plans[planner] = last
         for request in asked:  # at once: a captured graph may read the same buffers
             self.rows(request)
         self.n_builds += 1
@@ -163,8 +166,7 @@ class PairSource(ABC):
         """Which memory an evaluation reads: a recorded one is valid while this stays the same."""
         rows = [getattr(rows, name) for rows in self._rows.values() for name in ROW_PARTS]
         views = [index.i for index in self._views.values()]
-        plans = [id(plan) for plan in self._plans.values()]
-        return (*(tensor.data_ptr() for tensor in rows + views), *plans)
+        return (*(tensor.data_ptr() for tensor in rows + views), self._n_plans)
 
     @property
     def _farthest(self) -> float:

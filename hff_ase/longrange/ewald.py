@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +21,7 @@ from hff_ase.longrange.lattice import (
     reciprocal_lattice,
     refuse_huge,
 )
+from hff_ase.longrange.mesh_sum import MeshSum
 
 
 def splitting_parameter(cutoff: float, tolerance: float) -> float:
@@ -142,7 +142,7 @@ class ReciprocalEwald:
         charges: Tensor,
         plan: EwaldPlan,
         halo: Halo | None = None,
-        made: list[Any] | None = None,
+        made: list[MeshSum] | None = None,
     ) -> SmoothSum:
         """phi, and the derivatives of E = 1/2 sum_i q_i phi_i; zero for molecules. With a halo the
         batch is the own atoms of one process, and the virial its equal share.

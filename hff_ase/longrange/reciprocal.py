@@ -11,6 +11,7 @@ from hff_ase.errors import ConfigError
 from hff_ase.halo import Halo
 from hff_ase.longrange.ewald import ReciprocalEwald
 from hff_ase.longrange.lattice import SmoothSum
+from hff_ase.longrange.mesh_sum import MeshSum
 from hff_ase.longrange.pme import ReciprocalPME
 
 
@@ -29,7 +30,7 @@ class ReciprocalSum(Protocol):
         charges: Tensor,
         plan: Any,
         halo: Halo | None = None,
-        made: list[Any] | None = None,
+        made: list[MeshSum] | None = None,
     ) -> SmoothSum:
         """The same with the derivatives of its energy, without a graph; with a halo of the own
         atoms of one process among the charges of all. A sum over meshes is added to ``made``."""
