@@ -218,6 +218,15 @@ class AtomsBatch:
         moved["system"] = self.system
         return AtomsBatch.of(moved, order, self.layout)
 
+    def in_given_order(self) -> AtomsBatch:
+        """The same systems with their atoms in the order in which they were given."""
+        if self.order is None:
+            return self
+        rows = inverse(self.order, self.n_atoms)
+        moved = pick(self.arrays, {"atom": rows}, {"atom": self.order})
+        moved["system"] = self.system
+        return AtomsBatch.of(moved, layout=self.layout)
+
     def as_given(self, per_atom: Tensor) -> Tensor:
         """A per-atom quantity [n_atoms, ...] in the order in which the atoms were given."""
         if self.order is None:

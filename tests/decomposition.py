@@ -42,12 +42,16 @@ class Domain:
         return torch.arange(len(self.origin)) < self.n_own
 
 
-def divide(atoms: Atoms, n_domains: int, depth: float, reach: float) -> list[Domain]:
+def divide(
+    atoms: Atoms, n_domains: int, depth: float, reach: float, bonds: np.ndarray | None = None
+) -> list[Domain]:
     """Slabs along the third lattice vector.
 
     Args:
         depth: how far from own atoms ghosts are kept, Angstrom.
         reach: of the pairs.
+        bonds: int64 [n_bonds, 2]; molecules (``arrays["molecule"]``, not wrapped) are then kept
+            whole, by ghosts from farther away, and batches have their bonds and charges.
     """
     cell = np.asarray(atoms.cell)
     slab = np.minimum((atoms.get_scaled_positions()[:, 2] * n_domains).astype(int), n_domains - 1)
@@ -63,12 +67,25 @@ def divide(atoms: Atoms, n_domains: int, depth: float, reach: float) -> list[Dom
         own = np.flatnonzero(home & (slab[index] == rank))
         others = np.flatnonzero(~(home & (slab[index] == rank)))
         near = _near(images[others], images[own], depth)
+        if bonds is not None:
+            copy = np.repeat(np.arange(len(shifts)), len(atoms)) * len(atoms)
+            copy += atoms.arrays["molecule"][index]
+            near = np.isin(copy[others], copy[np.concatenate([own, others[near]])])
         chosen = np.concatenate([own, others[near]])
         part = Atoms(
             atoms.numbers[index[chosen]], images[chosen], cell=cell, pbc=True, info=atoms.info
         )
         pairs = _pairs(images[chosen], reach)
         batch = AtomsBatch.from_atoms(part)
+        if bonds is not None:
+            place = np.full(len(images), -1)
+            place[chosen] = np.arange(len(chosen))
+            of_copies = place[(np.arange(len(shifts)) * len(atoms))[:, None, None] + bonds[None]]
+            kept = of_copies.reshape(-1, 2)
+            charge = batch.charge.new_tensor([atoms.get_initial_charges()[index[chosen]].sum()])
+            batch = batch.replace(
+                bonds=torch.from_numpy(kept[(kept >= 0).all(1)]).long(), charge=charge
+            )
         domains.append(Domain(batch, torch.from_numpy(index[chosen]), len(own), pairs, reach))
     return domains
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from hff_ase.batch import AtomsBatch
 from hff_ase.checkpoint import load_model
 from hff_ase.derivatives import masses_of
+from hff_ase.dynamics.build import build_box
 from hff_ase.errors import ConfigError
 from hff_ase.evaluator import Evaluator
 from hff_ase.models import model_path
@@ -23,6 +24,7 @@ from hff_ase.passes import Evaluation, Wanted
 from hff_ase.potential import HybridPotential
 from hff_ase.terms.coulomb import Coulomb
 from hff_ase.testing import ionic_box
+from hff_ase.topology import perceive
 
 
 def shipped(name: str) -> HybridPotential:
@@ -56,7 +58,7 @@ def put_together(
     return sum(float(r.energy) for r in results), forces, stress
 
 
-# of the shipped models with a network; molecular force fields need their molecules whole
+# of the shipped models with a network
 WITHOUT_CHARGES = {
     "ecemc-dft": ["short_range"],
     "electrolyte": ["short_range", "dispersion", "wall"],
@@ -83,6 +85,39 @@ def test_owned_energies_of_two_halves_add_up(name: str) -> None:
     assert energy == pytest.approx(float(whole.energy), abs=1e-10)
     torch.testing.assert_close(forces, whole.forces, rtol=0, atol=1e-10)
     torch.testing.assert_close(stress, whole.stress, rtol=0, atol=1e-10)
+
+
+def test_owned_energies_of_whole_molecules_add_up() -> None:
+    """The polarizable model: its bonded terms and all its pairs, with molecules kept whole."""
+    potential = shipped("ec-dmc-lipf6-pol")
+    terms = {n: t for n, t in potential.named_terms() if n != "induction"}
+    for name in ("exp6", "charge_transfer"):  # the tail is no sum over pairs
+        terms[name] = type(terms[name])(**{**terms[name].config(), "tail": False})
+    kept = potential.with_terms(terms)
+    parts = ["bonded", "coulomb.real", "excluded", "exp6", "charge_transfer"]
+    atoms = build_box("1 M LiPF6 in EC:DMC 1:1 mol/mol", n_atoms=98, seed=0)
+    batch = AtomsBatch.from_atoms(atoms)
+    whole = Evaluator(kept).evaluate(batch, parts=parts)
+    atoms.set_initial_charges(whole.fields["charges"].detach().numpy())
+    bonds = perceive(atoms).bonds
+    domains = divide(atoms, 2, kept.cutoff, kept.cutoff, bonds)
+    results = [
+        Evaluator(kept).evaluate(d.batch, pairs=d.pairs, reach=d.reach, owned=d.owned, parts=parts)
+        for d in domains
+    ]
+    energy, forces, stress = put_together(results, [d.origin for d in domains], len(atoms))
+    assert energy == pytest.approx(float(whole.energy), abs=1e-10)
+    torch.testing.assert_close(forces, whole.forces, rtol=0, atol=1e-10)
+    torch.testing.assert_close(stress, whole.stress, rtol=0, atol=1e-10)
+    d = domains[0]
+    wanted = {"pairs": d.pairs, "reach": d.reach, "owned": d.owned}
+    with pytest.raises(ConfigError, match=r"'exp6' \(exp6\): its tail sums over all atoms"):
+        Evaluator(potential).evaluate(d.batch, parts=["exp6"], **wanted)
+    with pytest.raises(ConfigError, match=r"'induction'.*solved for the whole system"):
+        Evaluator(potential.subset(["charges", "induction"])).evaluate(d.batch, **wanted)
+    unbonded = AtomsBatch.from_atoms(atoms)
+    with pytest.raises(ConfigError, match=r"'bonded'.*whole, with their bonds given"):
+        Evaluator(kept.subset(["bonded"])).evaluate(unbonded, owned=torch.ones(98) > 0)
 
 
 @pytest.mark.parametrize("n_domains", [2, 3])
@@ -265,14 +300,17 @@ def test_molecular_stress_without_molecules_is_refused() -> None:
 
 
 def last_layers(potential: HybridPotential) -> list[str]:
-    names = [n for n in parameter_names(potential) if n.startswith("short_range.energy.")]
-    last = names[-1].rsplit(".", 1)[0]
-    return [f"{last}.*"]
+    """Of the heads that give energies and, where a network does, charges."""
+    found = []
+    for head in ("short_range.energy.", "charges.charge."):
+        names = [name for name in parameter_names(potential) if name.startswith(head)]
+        found += [f"{names[-1].rsplit('.', 1)[0]}.*"] if names else []
+    return found
 
 
 @pytest.mark.parametrize("name", ["electrolyte", "electrolyte-e3", "ecemc-dft"])
 def test_parameter_gradients_are_those_of_each_frame(name: str) -> None:
-    """Scales of all terms and the last layer of the network's head, against finite differences."""
+    """Scales of all terms and the last layer of each head, against finite differences."""
     potential = shipped(name)
     elements = set(potential.elements or ())
     frames = [dense_box(12), dense_box(14, seed=2), dense_box(10, seed=3)[:4]]

@@ -16,9 +16,11 @@ from hff_ase.errors import StructureError
 from hff_ase.molecular.octahedra import in_opposite_pairs
 from hff_ase.molecular.templates import Templates
 from hff_ase.molecule_graph import MoleculeGraph
+from hff_ase.neighborhood import Neighborhood
 from hff_ase.topology import Topology, from_bonds, perceive
 
 JUMP = 1.0  # Angstrom between two searches for neighbours: an atom that went farther was put there
+DECIDING = ("numbers", "system", "periodic", "molecule", "bonds")  # on what molecules there are
 STRETCHED = 1.8  # times the sum of covalent radii: a known bond this long is broken
 
 
@@ -88,9 +90,10 @@ class Assigner:
 
     def _assign(self, batch: AtomsBatch) -> Assignment:
         """Every molecule of every system, one by one: on the host, when systems are met."""
-        numbers = batch.as_given(batch.numbers).cpu().numpy()
-        ids = None if batch.molecule is None else batch.as_given(batch.molecule).cpu().numpy()
-        positions = batch.as_given(batch.positions).detach().cpu().numpy()
+        given = batch.in_given_order()
+        numbers = given.numbers.cpu().numpy()
+        ids = None if given.molecule is None else given.molecule.cpu().numpy()
+        positions = given.positions.detach().cpu().numpy()
         site = np.empty(batch.n_atoms, dtype=np.int64)
         instances: list[list[np.ndarray]] = [[] for _ in self.templates.molecules]
         first = 0
@@ -100,14 +103,14 @@ class Assigner:
             atoms = Atoms(numbers[mine], positions[mine], cell=cell, pbc=periodic)
             if ids is not None:
                 atoms.set_array("molecule", ids[mine])
-            topology = self._topology(batch, atoms, first)
+            topology = self._topology(given, atoms, first)
             for molecule, members in enumerate(topology.members):
                 graph = topology.graph(molecule)
                 index = self.templates.find(graph)
                 if index is None:
                     raise StructureError(
                         f"expected molecules with parameters ({', '.join(self.templates.names)}), "
-                        f"got {graph.formula} (atom {batch.place(first + int(members[0]))})"
+                        f"got {graph.formula} (atom {given.place(first + int(members[0]))})"
                     )
                 places = self._match(index, graph, atoms, members)
                 ordered = np.empty(len(members), dtype=np.int64)
@@ -128,8 +131,7 @@ class Assigner:
     def _topology(self, batch: AtomsBatch, atoms: Atoms, first: int) -> Topology:
         if batch.bonds is None:
             return perceive(atoms)
-        bonds = batch.bonds if batch.order is None else batch.order[batch.bonds]
-        own = bonds.cpu().numpy() - first
+        own = batch.bonds.cpu().numpy() - first
         inside = ((own >= 0) & (own < len(atoms))).all(axis=1)
         return from_bonds(atoms.numbers.tolist(), own[inside].tolist())
 
@@ -163,27 +165,21 @@ class Assigner:
 
 
 def _as_given(batch: AtomsBatch) -> AtomsBatch:
-    """The batch with copies of positions and cell, in the order in which atoms were given."""
-    positions = batch.as_given(batch.positions.detach()).clone()
-    arrays = {name: batch.as_given(batch.arrays[name]) for name in ("numbers", "system")}
-    arrays |= {"positions": positions, "cell": batch.cell.detach().clone()}
-    arrays |= {"periodic": batch.periodic, "charge": batch.charge}
-    if batch.molecule is not None:
-        arrays["molecule"] = batch.as_given(batch.molecule)
-    if batch.bonds is not None:
-        arrays["bonds"] = batch.bonds if batch.order is None else batch.order[batch.bonds]
-    return AtomsBatch.of(arrays)
+    """The batch in the order in which atoms were given, with copies of positions and cell: a host
+    may go on and write there."""
+    given = batch.in_given_order().detached()
+    return given.moved(given.positions.clone(), given.cell.clone())
 
 
 def _follows(last: AtomsBatch, now: AtomsBatch) -> bool:
     """Whether these are the systems of the last call, their atoms nearby (or by whole cells)."""
-    if last.arrays.keys() != now.arrays.keys() or last.device != now.device:
+    if last.device != now.device or last.positions.shape != now.positions.shape:
         return False
-    for name, array in now.arrays.items():
-        other = last.arrays[name]
-        if array.shape != other.shape:
+    before, after = last.arrays, now.arrays
+    for name in DECIDING:
+        if (name in before) != (name in after):
             return False
-        if name not in ("positions", "cell", "charge") and not torch.equal(array, other):
+        if name in after and not torch.equal(before[name], after[name]):
             return False
     moved = now.positions - last.positions
     if now.any_periodic:
@@ -192,6 +188,14 @@ def _follows(last: AtomsBatch, now: AtomsBatch) -> bool:
         whole = fraction.round() * now.periodic[now.system, None]
         moved = moved - (whole[:, None] @ now.cell[now.system])[:, 0]
     return bool(moved.square().sum(1).max() < JUMP**2)
+
+
+def refuses_cut_molecules(neighbors: Neighborhood) -> str | None:
+    """Why a term of whole molecules cannot give the energies of some atoms only; None where the
+    host says which bonds there are: a molecule that is not whole is then none with parameters."""
+    if neighbors.halo is None and neighbors.batch.bonds is not None:
+        return None
+    return "its molecules must be whole, with their bonds given (AtomsBatch.bonds), and no halo"
 
 
 def nearest_vectors(batch: AtomsBatch, i: Tensor, j: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hff_ase.batch import AtomsBatch
 from hff_ase.declared import Declared
 from hff_ase.errors import ConfigError
-from hff_ase.molecular.assignment import Assigner, nearest_vectors
+from hff_ase.molecular.assignment import Assigner, nearest_vectors, refuses_cut_molecules
 from hff_ase.molecular.parameters import numbered
 from hff_ase.molecular.templates import Templates
 from hff_ase.neighborhood import Neighborhood
@@ -113,7 +113,7 @@ class Bonded(Term):
 
     def refuses_owned(self, neighbors: Neighborhood) -> str | None:
         """Molecules are found as a whole."""
-        return "its molecules must be whole"
+        return refuses_cut_molecules(neighbors)
 
     def prepare(self, batch: AtomsBatch) -> Lists:
         """The lists of the batch's molecules.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hff_ase.batch import AtomsBatch
-from hff_ase.molecular.assignment import Assigner, nearest_vectors
+from hff_ase.molecular.assignment import Assigner, nearest_vectors, refuses_cut_molecules
 from hff_ase.molecular.templates import Templates
 from hff_ase.neighborhood import Neighborhood
 from hff_ase.terms.exp6 import FACTORS
@@ -54,7 +54,7 @@ class ExcludedCoulomb(Term):
 
     def refuses_owned(self, neighbors: Neighborhood) -> str | None:
         """Molecules are found as a whole."""
-        return "its molecules must be whole"
+        return refuses_cut_molecules(neighbors)
 
     def prepare(self, batch: AtomsBatch) -> tuple[Tensor, Tensor]:
         """Atoms of the pairs [n_pairs, 2], and 1 - s [n_pairs].

@@ -11,7 +11,7 @@ from torch import Tensor
 from hff_ase.batch import AtomsBatch
 from hff_ase.declared import Declared
 from hff_ase.errors import StructureError
-from hff_ase.molecular.assignment import Assigner, Assignment
+from hff_ase.molecular.assignment import Assigner, Assignment, refuses_cut_molecules
 from hff_ase.molecular.parameters import SiteValues, site_values, with_values
 from hff_ase.molecular.templates import Templates
 from hff_ase.neighborhood import Neighborhood
@@ -49,7 +49,7 @@ class FixedCharges(Term):
 
     def refuses_owned(self, neighbors: Neighborhood) -> str | None:
         """Molecules are found as a whole."""
-        return "its molecules must be whole"
+        return refuses_cut_molecules(neighbors)
 
     def allowed_mismatch(self, batch: AtomsBatch, found: Assignment) -> Tensor:
         """Allowed difference of the sum of charges from the total, [n_systems], e."""

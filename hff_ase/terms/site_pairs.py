@@ -16,7 +16,12 @@ from hff_ase.errors import ConfigError
 from hff_ase.kept import Kept
 from hff_ase.kernels.pair import MOST_KINDS, ElementTables
 from hff_ase.kernels.pair.tables import Table, interpolated, tabulate
-from hff_ase.molecular.assignment import Assigner, Assignment, nearest_vectors
+from hff_ase.molecular.assignment import (
+    Assigner,
+    Assignment,
+    nearest_vectors,
+    refuses_cut_molecules,
+)
 from hff_ase.molecular.parameters import SiteValues, numbered, site_values, with_values
 from hff_ase.molecular.templates import Templates
 from hff_ase.neighborhood import Neighborhood
@@ -137,8 +142,10 @@ class SitePairTerm(ElementPairTerm):
         return tuple(part for part in self.parts if not neighbors.leaves_out(self, part))
 
     def refuses_owned(self, neighbors: Neighborhood) -> str | None:
-        """Molecules are found as a whole."""
-        return "its molecules must be whole"
+        """Molecules are found as a whole, and a tail is that of the whole box."""
+        if self.tail:
+            return "its tail sums over all atoms"
+        return refuses_cut_molecules(neighbors)
 
     def prepare(self, batch: AtomsBatch) -> SitePlan:
         """Sites and excluded pairs.
