@@ -62,9 +62,49 @@ def peers(report: dict[str, Any]) -> Figure:
     return figure
 
 
+def conditioning(report: dict[str, Any]) -> Figure:
+    """What the same targets determine of several sets of parameters.
+
+    Args:
+        report: what `calibration_conditioning.py` writes.
+    """
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    values, samples, liquids = figure.subplots(1, 3)
+    for k, rows in enumerate(report["families"].values()):
+        first, color = rows[0], f"C{k}"
+        number = np.arange(1, len(first["singular_values"]) + 1) + 0.06 * k
+        values.errorbar(
+            number, first["singular_values"], first["singular_errors"], fmt="o-", color=color,
+            capsize=2, ms=3, lw=0.8, label=first["title"],
+        )  # fmt: skip
+        left = first["samples_left"]
+        samples.plot([float(x) for x in left], [100.0 * v for v in left.values()], color=color)
+        measured = np.array(first["measured"])
+        after = np.array([np.nan if v is None else v for v in first["fitted_to_other_liquids"]])
+        place = np.arange(len(measured)) + 0.1 * k
+        liquids.plot(place, 1e3 * (after - measured), "s", color=color, ms=4)
+        if k == 0:
+            before = 1e3 * (np.array(first["model"]) - measured)
+            liquids.errorbar(
+                place - 0.1, before, 1e3 * np.array(first["model_errors"]), fmt="ko", ms=4,
+                capsize=2, label="before",
+            )  # fmt: skip
+            liquids.set_xticks(place, [name.split(",")[0].split()[-1] for name in first["targets"]])
+    values.axhline(1.0, color="0.6", lw=0.8)
+    values.set(yscale="log", xlabel="direction", ylabel="singular value")
+    values.legend(fontsize=6)
+    samples.set(xlabel="part of a step", ylabel="effective samples (%)", ylim=(0, 105))
+    liquids.axhline(0.0, color="0.6", lw=0.8)
+    liquids.set(ylabel="density less measured (mg/cm$^3$)", title="fitted to the other liquids")
+    liquids.tick_params(axis="x", rotation=30)
+    liquids.legend(fontsize=6)
+    return figure
+
+
 FIGURES: dict[str, Callable[[dict[str, Any]], Figure]] = {
     "uncertainty": uncertainty,
     "peers": peers,
+    "conditioning": conditioning,
 }
 
 

@@ -1,10 +1,11 @@
-"""The tables of docs/performance.md, made from what `hff bench` and benchmarks/peers wrote.
+"""The tables of pages of the documentation, made from what was measured.
 
     python benchmarks/performance_page.py
 
 Text is written in the document; between ``<!-- table KIND FILE ... -->`` and ``<!-- end -->``
 stands what this script makes of benchmarks/results/FILE.json. Kinds: ``machine``, ``steps``,
-``terms`` and ``roofline`` (of hff bench), ``peers CASE THREADS`` (of peers/run.py).
+``terms`` and ``roofline`` (of hff bench), ``peers CASE THREADS`` (of peers/run.py), ``families``,
+``liquids`` and ``samples`` (of calibration_conditioning.py).
 """
 
 from __future__ import annotations
@@ -20,17 +21,18 @@ from hff_ase.bench.report import number
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PAGE = ROOT / "docs" / "performance.md"
+PAGES = [ROOT / "docs" / name for name in ("performance.md", "calibration-conditioning.md")]
 BLOCK = re.compile(r"(<!-- table (.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def main() -> None:
     """Replace the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--pages", type=Path, nargs="+", default=PAGES)
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
-    args.page.write_text(filled(args.page.read_text(), args.results))
+    for page in args.pages:
+        page.write_text(filled(page.read_text(), args.results))
 
 
 def filled(text: str, results: Path) -> str:
@@ -157,12 +159,85 @@ def peers(result: dict[str, Any], case: str, threads: str) -> str:
     return "\n\n".join([markdown(header, rows), *failed])
 
 
+def samples(report: dict[str, Any]) -> str:
+    """What the targets were averaged over."""
+    header = ["liquid", "K", "atoms", "boxes", "samples", "ps in all"]
+    rows = [
+        [
+            one["liquid"],
+            f"{one['temperature']:g}",
+            str(one["atoms"]),
+            str(one["replicas"]),
+            str(one["samples"]),
+            f"{one['samples'] * one['interval_ps']:.0f}",
+        ]
+        for one in report["samples"]
+    ]
+    return markdown(header, rows)
+
+
+def families(report: dict[str, Any]) -> str:
+    """What the targets determine of each set of parameters."""
+    header = ["parameters", "number", "largest, least singular value", "effective dimension"]
+    header += ["condition", "samples left (%)", "meV/A per chi^2", "scatter of the step (%)"]
+    header += ["left out: before, after (mg/cm^3)"]
+    rows = []
+    for found in report["families"].values():
+        first = found[0]
+        values, errors = first["singular_values"], first["singular_errors"]
+        condition = first["condition_of_informed"]
+        left = [100 * min(one["samples_left"].values()) for one in found]
+        rows.append(
+            [
+                first["title"],
+                f"{first['n_parameters']:,}",
+                f"{values[0]:.1f}({errors[0]:.1f}), {values[-1]:.2f}({errors[-1]:.2f})",
+                f"{first['effective_dimension']:.1f}({first['effective_dimension_error']:.1f})",
+                number(condition) if condition == condition else "-",
+                over_seeds(left, "{:.0f}"),
+                over_seeds([1e3 * one["force_rmse_change_per_chi2"] for one in found], "{:+.2f}"),
+                over_seeds([100 * one["step_scatter"] for one in found], "{:.0f}"),
+                f"{1e3 * first['before_rms']:.0f}, "
+                + over_seeds([1e3 * one["transfer_rms"] for one in found], "{:.0f}"),
+            ]
+        )
+    return markdown(header, rows)
+
+
+def over_seeds(values: list[float], shown: str) -> str:
+    """A value, or the range over seeds."""
+    low, high = shown.format(min(values)), shown.format(max(values))
+    return low if low == high else f"{low} to {high}"
+
+
+def liquids(report: dict[str, Any]) -> str:
+    """Each target, before and fitted to the other liquids."""
+    found = {name: rows[0] for name, rows in report["families"].items()}
+    first = next(iter(found.values()))
+    header = ["target", "measured", "before", *(one["title"] for one in found.values())]
+    rows = []
+    for k, target in enumerate(first["targets"]):
+        after = [one["fitted_to_other_liquids"][k] for one in found.values()]
+        rows.append(
+            [
+                target,
+                f"{first['measured'][k]:.4f}",
+                f"{first['model'][k]:.3f} +- {first['model_errors'][k]:.3f}",
+                *("-" if value is None else f"{value:.3f}" for value in after),
+            ]
+        )
+    return markdown(header, rows)
+
+
 KINDS: dict[str, Callable[..., str]] = {
     "machine": machine,
     "steps": steps,
     "terms": terms,
     "roofline": roofline,
     "peers": peers,
+    "samples": samples,
+    "families": families,
+    "liquids": liquids,
 }
 
 if __name__ == "__main__":

@@ -288,6 +288,14 @@ def test_page_holds_what_the_results_say(
     assert page.filled(filled, tmp_path) == filled
 
 
+@pytest.mark.parametrize("name", ["performance", "calibration-conditioning"])
+def test_tables_of_pages_are_those_of_the_results(script: Any, name: str) -> None:
+    page = script("benchmarks", "performance_page")
+    text = (ROOT / "docs" / f"{name}.md").read_text()
+    assert len(page.BLOCK.findall(text)) > 2
+    assert page.filled(text, page.RESULTS) == text
+
+
 def _reference(folder: Path) -> dict[str, dict[str, np.ndarray]]:
     table: dict[str, dict[str, np.ndarray]] = {}
     with np.load(folder / "reference.npz") as file:

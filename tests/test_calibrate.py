@@ -132,6 +132,22 @@ def test_conditioning_finds_what_cannot_be_told_apart(
     assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
+def test_what_other_liquids_say_of_a_target(samples: Ensemble, wanted: list[Target]) -> None:
+    """The same samples under two names: each follows the other as far as the prior lets it."""
+    both = [samples, replace(samples, liquid="krypton")]
+    targets = [wanted[0], replace(wanted[0], liquid="krypton")]
+    found = conditioning(calculator(), both, targets, ["attraction.scale"], n_draws=20)
+    determined = found.jacobian[:, 0] ** 2 / (1.0 + found.jacobian[:, 0] ** 2)
+    measured = np.array([target.value for target in targets])
+    expected = found.values - (found.values - measured) * determined
+    np.testing.assert_allclose(found.left_out, expected, rtol=1e-9)
+    assert (np.abs(found.left_out - measured) < np.abs(found.values - measured)).all()
+    assert 0.0 < found.scatter < 2.0
+    alone = conditioning(calculator(), [samples], wanted, ["attraction.scale"], n_draws=5)
+    assert np.isnan(alone.left_out).all()
+    assert alone.as_dict()["fitted_to_other_liquids"] == [None, None]
+
+
 def test_a_step_is_the_minimum_of_a_linear_problem() -> None:
     rng = np.random.default_rng(2)
     residuals, jacobian, width = (

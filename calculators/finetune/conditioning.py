@@ -22,10 +22,10 @@ from hff_ase.calculators.finetune.ab_initio import LabelledForces
 from hff_ase.calculators.finetune.align import pools_of
 from hff_ase.calculators.finetune.calibrate import samples_left
 from hff_ase.calculators.finetune.ensembles import Ensemble
-from hff_ase.calculators.finetune.gauss_newton import Problem, basis_of
 from hff_ase.calculators.finetune.pool import Pool
-from hff_ase.calculators.finetune.quantities import Prediction, predict
+from hff_ase.calculators.finetune.quantities import predict
 from hff_ase.calculators.finetune.targets import Target
+from hff_ase.calculators.finetune.transfer import least_squares, scatter, without_own_liquid
 from hff_ase.calculators.hybrid import HybridFF
 from hff_ase.errors import ConfigError
 from hff_ase.parameter_vector import ParameterVector
@@ -55,6 +55,10 @@ class Conditioning:
         left: part of the effective samples along the step, at `ALONG`.
         force_change: change of the force error along the whole step, eV/A, and its share per unit
             of chi^2; nan without labelled frames.
+        values, errors: of the targets as the model has them, [K].
+        left_out: [K], each target after a step fitted to those of all other liquids, to first
+            order; nan where there is no other liquid.
+        scatter: standard deviation of the step over redrawn samples, over its length.
     """
 
     parameters: tuple[str, ...]
@@ -72,6 +76,10 @@ class Conditioning:
     left: list[float]
     force_change: float
     force_rmse: float
+    values: Array
+    errors: Array
+    left_out: Array
+    scatter: float
 
     @property
     def collateral(self) -> float:
@@ -102,6 +110,11 @@ class Conditioning:
             "force_rmse": self.force_rmse,
             "force_rmse_change": self.force_change,
             "force_rmse_change_per_chi2": self.collateral,
+            "measured": [target.value for target in self.targets],
+            "model": self.values.tolist(),
+            "model_errors": self.errors.tolist(),
+            "fitted_to_other_liquids": [None if np.isnan(v) else v for v in self.left_out.tolist()],
+            "step_scatter": self.scatter,
         }
 
     def markdown(self) -> str:
@@ -124,7 +137,19 @@ class Conditioning:
                 f"{1e3 * self.force_change:+.2g} meV/A, per unit of chi^2 "
                 f"{1e3 * self.collateral:+.2g} meV/A"
             )
-        return table + "\n\n" + "\n".join(numbers) + "\n"
+        numbers.append(
+            f"- the step scatters by {100 * self.scatter:.0f} % of its length over the samples"
+        )
+        return f"{table}\n\n" + "\n".join(numbers) + f"\n\n{self._transfer()}\n"
+
+    def _transfer(self) -> str:
+        """The targets, with and without the others."""
+        lines = ["target | measured | model | fitted to other liquids", "--- | --- | --- | ---"]
+        for k, target in enumerate(self.targets):
+            other = "-" if np.isnan(self.left_out[k]) else f"{self.left_out[k]:.4g}"
+            model = f"{self.values[k]:.4g} +- {self.errors[k]:.1g}"
+            lines.append(f"{target} | {target.value:.4g} | {model} | {other}")
+        return "\n".join(f"| {line} |" for line in lines)
 
 
 def conditioning(
@@ -159,18 +184,13 @@ def conditioning(
     pools = [pool.with_model(potential, theta, pressure) for pool in pools]
     found = [predict(target, pools, n_draws, seed) for target in targets]
     width = theta.prior_width
-    sigma = np.array([np.hypot(one.target.uncertainty, one.error) for one in found])
-    rows = np.stack([one.gradient for one in found if one.gradient is not None])
-    draws = np.stack([one.gradient_draws for one in found if one.gradient_draws is not None])
-    jacobian = rows * width / sigma[:, None]
+    problem = least_squares(found, width)
+    jacobian = problem.jacobian * width
     _, singular, vectors = np.linalg.svd(jacobian, full_matrices=False)
-    several = np.stack(
-        [
-            np.linalg.svd(draws[:, d] * width / sigma[:, None], compute_uv=False)
-            for d in range(draws.shape[1])
-        ]
-    )
-    problem = _problem(found, jacobian / width, sigma, width)
+    several: list[Array] = [
+        np.asarray(np.linalg.svd(least_squares(found, width, d).jacobian * width, compute_uv=False))
+        for d in range(n_draws)
+    ]
     step = problem.step()
     gain = float((problem.residuals**2).sum())
     gain -= float(((problem.residuals + problem.jacobian @ step) ** 2).sum())
@@ -183,7 +203,7 @@ def conditioning(
         list(targets),
         jacobian,
         singular,
-        several.std(axis=0, ddof=1),
+        np.std(several, axis=0, ddof=1),
         vectors,
         _dimension(singular),
         float(np.std([_dimension(one) for one in several], ddof=1)),
@@ -193,13 +213,11 @@ def conditioning(
         _left(pools, step),
         float(after - before),
         float(before),
+        np.array([one.value for one in found]),
+        np.array([one.error for one in found]),
+        without_own_liquid(found, width),
+        scatter(found, width),
     )
-
-
-def _problem(found: Sequence[Prediction], jacobian: Array, sigma: Array, width: Array) -> Problem:
-    residuals = np.array([one.value - one.target.value for one in found]) / sigma
-    zero = np.zeros(len(width))
-    return Problem(residuals, jacobian, zero, width, basis_of(jacobian, width))
 
 
 def _left(pools: Sequence[Pool], step: Array) -> list[float]:
