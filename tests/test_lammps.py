@@ -29,11 +29,14 @@ from hff_ase.dynamics.lammps.attaching import card_of
 from hff_ase.dynamics.lammps.box import (
     about_narrow_domains,
     check_box,
+    check_copies,
     check_exchange,
     energy_unit,
+    images_within,
     numbers_of_types,
 )
 from hff_ase.dynamics.lammps.data import write_data
+from hff_ase.dynamics.lammps.domain import Frame
 from hff_ase.dynamics.lammps.input_file import read_input
 from hff_ase.dynamics.lammps.launch import mpiexec
 from hff_ase.dynamics.lammps.owners import owners_of
@@ -255,6 +258,9 @@ class Alone:
     def alltoall(self, values: list[Any]) -> list[Any]:
         return values
 
+    def allgather(self, own: Any) -> list[Any]:
+        return [own]
+
     def Alltoallv(self, sent: list[Any], received: list[Any]) -> None:  # noqa: N802
         received[0][...] = sent[0]
 
@@ -364,6 +370,43 @@ def test_what_cannot_be_right_ends_all_ranks_with_one_message(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("comm_modify cutoff 10.5", "copies of all atoms within 11 Angstrom .* leave comm_modify"),
+        ("neighbor 6.0 bin", "before one has moved 0.5 Angstrom, got 0.5.*: leave neighbor and"),
+        ("neigh_modify once yes", "before one has moved 0.5 Angstrom, got 0.5.*: leave neighbor"),
+    ],
+)
+def test_lines_that_lose_pairs_end_all_ranks(line: str, message: str, tmp_path: Path) -> None:
+    """What LAMMPS does not tell is seen by its effect: before, forces were wrong in silence."""
+    write_data(tmp_path / "box.data", liquid())
+    text = INPUT.replace("create 300", "create 1500").replace("fix move", f"{line}\nfix move")
+    done = command(tmp_path, text, "--ranks", "2", "--variable", "steps=200")
+    assert done.returncode == 2
+    said = [line for line in done.stderr.splitlines() if line.startswith("hff:")]
+    assert len(said) == 1
+    assert re.search(message, said[0])
+
+
+@pytest.mark.slow
+def test_balanced_ranks_give_the_same_trajectory(tmp_path: Path) -> None:
+    """Parts of the box that move while atoms do, of a grid or of bricks (`comm_style tiled`)."""
+    write_data(tmp_path / "box.data", liquid(240))
+    hot = INPUT.replace("create 300", "create 900")
+    balanced = hot.replace("thermo 5", "fix even all balance 5 1.0 shift xyz 5 1.0\nthermo 5")
+    tiled = balanced.replace("shift xyz 5 1.0", "rcb").replace("full\n", "full\ncomm_style tiled\n")
+    ends = []
+    for text in (hot, balanced, tiled):
+        done = command(tmp_path, text, "--ranks", "3", "--variable", "steps=30")
+        assert done.returncode == 0, done.stderr
+        rows = [line.split() for line in done.stdout.splitlines() if re.match(r"\s+30\s", line)]
+        ends.append(np.array(rows[0], float))
+    assert ends[1] == pytest.approx(ends[0], rel=1e-6)
+    assert ends[2] == pytest.approx(ends[0], rel=1e-6)
+
+
+@pytest.mark.slow
 def test_narrow_parts_of_the_box_are_said_once(tmp_path: Path) -> None:
     write_data(tmp_path / "box.data", dense_box(40))
     done = command(tmp_path, INPUT, "--ranks", "2", "--variable", "steps=1")
@@ -451,13 +494,43 @@ def test_settings_that_lose_copies_of_atoms_are_refused() -> None:
         check_exchange(FakeLammps(**kept), np.zeros(2, int))
 
 
+@pytest.mark.parametrize("tilt", [0.0, 4.0])
+def test_copies_that_must_be_there_are_counted(tilt: float) -> None:
+    """Against all images one by one, by their distances from faces; two ranks, of which one is
+    narrower than the reach, which is longer than the box."""
+    cell = np.array([[9.0, 0.0, 0.0], [tilt, 10.0, 0.0], [0.5 * tilt, -tilt, 12.0]])
+    x = np.random.default_rng(3).uniform(size=(80, 3)) @ cell
+    parts = np.array([[[0.0, 0.0, 0.0], [1.0, 1.0, 0.3]], [[0.0, 0.0, 0.3], [1.0, 1.0, 1.0]]])
+    reach, images = 11.0, np.array(list(itertools.product(range(-5, 6), repeat=3))) @ cell
+    normals = np.stack([np.cross(cell[k - 2], cell[k - 1]) for k in range(3)])
+    normals /= np.linalg.norm(normals, axis=1)[:, None]
+    height = (cell * normals).sum(1)
+    by_hand = []
+    for low, high in parts * height:
+        along = (x[:, None] + images) @ normals.T
+        by_hand.append(int(((along > low - reach) & (along < high + reach)).all(2).sum()))
+    assert images_within(x, cell, parts, reach).tolist() == by_hand
+    # of one rank: copies of its own atoms
+    n_copies = int(images_within(x, cell, np.array([[[0.0] * 3, [1.0] * 3]]), reach)[0]) - len(x)
+    lmp = FakeLammps(
+        triclinic=1, sublo_lambda=[0.0] * 3, subhi_lambda=[1.0] * 3, box=([0.0] * 3, [9.0] * 3)
+    )
+    there = np.vstack([x, np.zeros((n_copies, 3))])
+    tags = np.ones(len(there), int)
+    check_copies(lmp, Alone(), Frame(there, tags, tags, len(x), cell), reach)
+    with pytest.raises(ConfigError, match=f"{n_copies}, got {n_copies - 1}: leave comm_modify as"):
+        check_copies(lmp, Alone(), Frame(there[:-1], tags, tags, len(x), cell), reach)
+
+
 def test_ghosts_from_beyond_the_next_rank_are_said() -> None:
     box = {"sublo": [0.0, 0.0, 0.0], "subhi": [30.0, 12.0, 5.0], "procgrid": [1, 2, 3]}
+    box["box"] = ([0.0] * 3, [30.0, 24.0, 15.0], 0.0, 0.0, 0.0)
     said = about_narrow_domains(FakeLammps(**box), FakeLammps(), 11.0)
     assert said is not None
     assert "ghosts reach 11 Angstrom, farther than the narrowest part of a rank (5 along z)" in said
     assert about_narrow_domains(FakeLammps(**box), FakeLammps(), 4.9) is None
-    said = about_narrow_domains(FakeLammps(**box), FakeLammps(other=[30.0, 9.0, 8.0]), 11.0)
+    other = FakeLammps(other=[30.0, 9.0, 8.0])
+    said = about_narrow_domains(FakeLammps(**box), other, 11.0)
     assert said is not None
     assert "(9 along y, 5 along z)" in said  # the narrowest of all
     # a skewed box counts from face to face: 20 Angstrom and a tilt of 45 degrees

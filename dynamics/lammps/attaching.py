@@ -14,6 +14,7 @@ from hff_ase.calculators import HybridFF
 from hff_ase.dynamics.lammps.box import (
     about_narrow_domains,
     check_box,
+    check_copies,
     check_exchange,
     energy_unit,
     frame_of,
@@ -133,8 +134,13 @@ class Attached:
     def _answer(self, forces: np.ndarray) -> None:
         domain, world = self.domain, self.domain.world
         frame = frame_of(self.lmp)
-        if world.allreduce(int(domain.outdated(frame))):
+        age = self.lmp.extract_setting("neigh_ago")  # steps since atoms were exchanged
+        if age == 0 or world.allreduce(int(domain.outdated(frame))):
             check_exchange(self.lmp, frame.tag[: frame.n_own])
+            if age == 0:
+                check_copies(self.lmp, world, frame, domain.reach)
+            elif age > 0:
+                domain.refuse_strayed(frame)
             domain.build(frame)
         result = domain.evaluate(frame)
         assert result.forces is not None

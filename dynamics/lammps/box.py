@@ -84,6 +84,55 @@ def check_exchange(lmp: Any, tag: np.ndarray) -> None:
         raise ConfigError("expected atoms with IDs, got some without")
 
 
+def check_copies(lmp: Any, world: Any, frame: Frame, reach: float) -> None:
+    """Refuse too few copies of atoms, as after another ``comm_modify cutoff``, which LAMMPS does
+    not tell.
+
+    Called by all processes of a step in which LAMMPS has exchanged atoms: it then has a copy of
+    whatever lies in a process's part of the box extended by its cutoff, images included.
+
+    Args:
+        world: an mpi4py communicator.
+        reach: Angstrom, of copies that must be there.
+
+    Raises:
+        ConfigError: too few.
+    """
+    parts = np.array(world.allgather(_part_of(lmp)))
+    needed = images_within(frame.x[: frame.n_own], frame.cell, parts, reach)
+    needed[world.rank] -= frame.n_own
+    expected, found = sum(world.alltoall(needed.tolist())), len(frame.x) - frame.n_own
+    if found < expected:
+        raise ConfigError(
+            f"expected copies of all atoms within {reach:g} Angstrom of a rank's part of the box, "
+            f"{expected}, got {found}: leave comm_modify as the force field set it"
+        )
+
+
+def images_within(x: np.ndarray, cell: np.ndarray, parts: np.ndarray, reach: float) -> np.ndarray:
+    """How many images of atoms lie in parts of a box whose faces are moved outwards, int64 [P].
+
+    Args:
+        x: [n, 3], Angstrom from the box's origin; cell: [3, 3], rows.
+        parts: [P, 2, 3], where they begin and end, in units of the box.
+        reach: Angstrom, of the faces.
+    """
+    inverse = np.linalg.inv(cell)
+    beyond = reach * np.linalg.norm(inverse, axis=0)
+    inside, low, high = (x @ inverse)[:, None], parts[:, 0] - beyond, parts[:, 1] + beyond
+    along = np.floor(high - inside) - np.ceil(low - inside) + 1.0  # [n, P, 3]
+    return along.prod(2).sum(0).astype(np.int64)
+
+
+def _part_of(lmp: Any) -> np.ndarray:
+    """Where this process's part of the box begins and ends, [2, 3], in units of the box."""
+    if lmp.extract_setting("triclinic"):
+        return np.array([lmp.extract_global(f"sub{end}_lambda") for end in ("lo", "hi")])
+    low, cell = box_of(lmp)
+    part = np.array([lmp.extract_global(f"sub{end}") for end in ("lo", "hi")])
+    return (part - low) / np.diag(cell)
+
+
 def about_narrow_domains(lmp: Any, world: Any, reach: float) -> str | None:
     """What to say where ghosts come from farther than the next process; None where they do not.
 
@@ -93,11 +142,8 @@ def about_narrow_domains(lmp: Any, world: Any, reach: float) -> str | None:
         world: an mpi4py communicator.
         reach: Angstrom, of ghosts.
     """
-    name = "_lambda" if lmp.extract_setting("triclinic") else ""
-    part = np.subtract(*(lmp.extract_global(f"sub{end}{name}") for end in ("hi", "lo")))
-    if name:  # in units of the box: to the distances between its faces
-        cell = box_of(lmp)[1]
-        part = part / np.linalg.norm(np.linalg.inv(cell), axis=0)
+    low, high = _part_of(lmp)
+    part = (high - low) / np.linalg.norm(np.linalg.inv(box_of(lmp)[1]), axis=0)  # between faces
     smallest = np.min(world.allgather(part.tolist()), axis=0)
     grid = lmp.extract_global("procgrid")
     narrow = [

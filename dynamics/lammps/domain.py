@@ -17,9 +17,12 @@ from hff_ase.domain_pairs import DomainPairs, Points, points_of
 from hff_ase.dynamics.lammps.exchange import Link, MPIHalo
 from hff_ase.dynamics.lammps.long_range import LongRange
 from hff_ase.dynamics.lammps.owners import owners_of
+from hff_ase.errors import ConfigError
 from hff_ase.evaluator import Evaluator
 from hff_ase.passes import Evaluation
 from hff_ase.potential import HybridPotential
+
+SLACK = 1.01  # of a comparison of distances that two programs have measured
 
 
 @dataclass(frozen=True)
@@ -89,16 +92,35 @@ class Domain:
         batch = AtomsBatch.from_atoms(Atoms("H", cell=[1.0, 1.0, 1.0], pbc=True))
         refuse_whole_system_terms(terms, self.evaluator.neighbors.bind(batch, halo=halo))
 
+    def refuse_strayed(self, frame: Frame) -> None:
+        """Refuse that atoms have moved farther since pairs were searched than copies allow: the
+        host then exchanges atoms less often than it was told to.
+
+        Raises:
+            ConfigError: they have.
+        """
+        farthest = self.moved(frame)[1]
+        if 2.0 * farthest > SLACK * self.skin:
+            raise ConfigError(
+                f"expected an exchange of atoms before one has moved {0.5 * self.skin:g} Angstrom, "
+                f"got {farthest:.3g}: leave neighbor and neigh_modify as the force field set them"
+            )
+
     def outdated(self, frame: Frame) -> bool:
         """Whether atoms came or went, or a pair within a cutoff may be missing."""
         if self.points is None or not np.array_equal(frame.tag, self._tag):
             return True
-        deformation = self._inverse @ frame.cell  # rows: x_new = x_old F
-        strain = float(np.linalg.norm(deformation - np.eye(3)))
-        moved = self._positions(frame) - self._reference @ deformation
-        farthest = float(np.sqrt((moved**2).sum(1).max(initial=0.0)))
+        strain, farthest = self.moved(frame)
         cutoff = self.potential.cutoff
         return self.reach * (1.0 - strain) - 2.0 * farthest < cutoff or strain > 0.5 * self.skin
+
+    def moved(self, frame: Frame) -> tuple[float, float]:
+        """The strain of the box since pairs were searched, and how far an atom has moved at most
+        beside it, Angstrom."""
+        deformation = self._inverse @ frame.cell  # rows: x_new = x_old F
+        moved = self._positions(frame) - self._reference @ deformation
+        farthest = float(np.sqrt((moved**2).sum(1).max(initial=0.0)))
+        return float(np.linalg.norm(deformation - np.eye(3))), farthest
 
     def build(self, frame: Frame) -> None:
         """Find pairs and owners again; called by all processes."""
