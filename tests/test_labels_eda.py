@@ -18,7 +18,9 @@ from hff_ase.cli.label import app
 from hff_ase.errors import ConfigError, StructureError
 from hff_ase.labels import EDALabeller, Label
 from hff_ase.labels.almo import Complex, NotConvergedError
+from hff_ase.labels.determinants import determinant_energy
 from hff_ase.labels.ferf import response_space
+from hff_ase.labels.response import FockResponse
 from hff_ase.units import BOHR, HARTREE
 
 pytest.importorskip("pyscf", reason="PySCF is an extra (labels)")
@@ -276,6 +278,67 @@ def test_li_and_water_against_published_labels(number: int) -> None:
     for ours, theirs in published.items():
         found = component(label, ours) / KCAL
         assert found == pytest.approx(float(row[theirs]) / 4.184, abs=0.1), ours
+
+
+@pytest.mark.parametrize("functional", ["hf", "svwn", "pbe0", "wb97m-v"])
+@pytest.mark.parametrize("fitted", [True, False])
+def test_response_of_few_orbitals_is_that_of_the_whole_density(
+    functional: str, fitted: bool
+) -> None:
+    """PySCF's response of density matrices, and energies of determinants without Fock matrices."""
+    from pyscf import dft
+
+    water = molecules_of(water_dimer(), "6-31g**")[0]
+    mean_field = dft.RKS(water, xc=functional)
+    mean_field.grids.level, mean_field.nlcgrids.level, mean_field.nlc = 0, 0, 0
+    if fitted:
+        mean_field = mean_field.density_fit()
+    mean_field.kernel()
+    response = FockResponse(mean_field)
+    occupied, virtual = response.occupied, response.virtual
+    kappa = np.random.default_rng(1).normal(size=(2, virtual.shape[1], occupied.shape[1]))
+    density = 2.0 * np.einsum("pa,xai,qi->xpq", virtual, kappa, occupied)
+    whole = mean_field.gen_response(hermi=1)(density + density.transpose(0, 2, 1))
+    expected = np.einsum("pa,xpq,qi->xai", virtual, whole, occupied)
+    np.testing.assert_allclose(response(kappa), expected, rtol=0, atol=1e-10)
+    energy = determinant_energy(
+        mean_field, occupied, mean_field.get_hcore(), float(water.energy_nuc())
+    )
+    beyond = 0.0
+    if functional == "wb97m-v":  # not in the mean field
+        beyond = mean_field._numint.nr_nlc_vxc(
+            water, mean_field.nlcgrids.build(), functional, mean_field.make_rdm1()
+        )[1]
+    assert energy.total == pytest.approx(mean_field.e_tot + beyond, abs=1e-8)
+    exchange = mean_field.get_k(water, mean_field.make_rdm1())
+    expected_exchange = -0.25 * float(np.vdot(exchange, mean_field.make_rdm1()))
+    assert energy.exact_exchange == pytest.approx(expected_exchange, abs=1e-8)
+
+
+def test_orbitals_of_a_coarse_grid_hardly_change_energies() -> None:
+    """Second order in their error: components of a functional to 0.01 kcal/mol."""
+    found = {
+        level: labeller("svwn", grid=2, orbital_grid=level, tolerance=1e-9).label(water_dimer())
+        for level in (1, 2)
+    }
+    assert found[1].info["orbital_grid_level"] == 1
+    for name in (*COMPONENTS, "total"):
+        assert component(found[1], name) == pytest.approx(component(found[2], name), abs=4e-4)
+
+
+def test_a_molecule_that_is_only_moved_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hff_ase.labels import eda
+
+    done: list[Any] = []
+    monkeypatch.setattr(eda, "response_space", lambda m: (done.append(m), response_space(m))[1])
+    scan, fresh = labeller("hf", "sto-3g"), labeller("hf", "sto-3g")
+    scan.label(water_dimer(2.9))
+    assert len(done) == 2
+    moved = scan.label(water_dimer(3.1))
+    assert len(done) == 2
+    for name in COMPONENTS:
+        expected = component(fresh.label(water_dimer(3.1)), name)
+        assert component(moved, name) == pytest.approx(expected, abs=1e-7), name
 
 
 def test_what_cannot_be_decomposed_is_said() -> None:

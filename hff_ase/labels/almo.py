@@ -9,13 +9,13 @@ and their relaxed complex (Horn, Mao and Head-Gordon, Phys. Chem. Chem. Phys. 18
   (J. Chem. Phys. 144, 114107 (2016));
 - polarised: each fragment's orbitals relaxed within a space of its own (`hff_ase.labels.ferf`).
 
+Orbitals are found on a coarse grid; their energies on the fine one depend on it in second order.
 Energies are in Hartree, matrices over the basis functions of the complex, fragment by fragment.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -23,9 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import block_diag, eigh
 
+from hff_ase.labels.determinants import Energy, determinant_energy, on_grid, tagged
 from hff_ase.labels.extrapolation import DIIS
 
-__all__ = ["Complex", "Energy", "NotConvergedError"]
+__all__ = ["Complex", "NotConvergedError"]
 
 Array = NDArray[np.float64]
 SWEEPS = 200  # of fragments at one Fock matrix: products of small matrices
@@ -33,26 +34,6 @@ SWEEPS = 200  # of fragments at one Fock matrix: products of small matrices
 
 class NotConvergedError(Exception):
     """Orbitals that do not converge."""
-
-
-@dataclass(frozen=True)
-class Energy:
-    """Of one determinant: its orbitals, Fock matrix, energy with its nuclei, and parts."""
-
-    orbitals: Array
-    fock: Array
-    total: float
-    exchange_correlation: float
-
-    @property
-    def density(self) -> Array:
-        """Density matrix [n, n]."""
-        return 2.0 * self.orbitals @ self.orbitals.T
-
-    def plus(self, extra: float) -> Energy:
-        """With more exchange and correlation."""
-        xc = self.exchange_correlation + extra
-        return Energy(self.orbitals, self.fock, self.total + extra, xc)
 
 
 class Complex:
@@ -63,12 +44,20 @@ class Complex:
         fragments: converged mean fields of the fragments.
         tolerance: of energies, Hartree; orbital gradients go to its root.
         max_cycles: Fock matrices per state.
+        orbital_grid: PySCF's level of the grid on which orbitals are found, where that of
+            ``whole`` is finer.
     """
 
     def __init__(
-        self, whole: Any, fragments: Sequence[Any], tolerance: float, max_cycles: int
+        self,
+        whole: Any,
+        fragments: Sequence[Any],
+        tolerance: float,
+        max_cycles: int,
+        orbital_grid: int = 9,
     ) -> None:
         self.whole, self.fragments = whole, list(fragments)
+        self.coarse = on_grid(whole, orbital_grid)
         self.tolerance, self.max_cycles = tolerance, max_cycles
         molecule = whole.mol
         self.overlap: Array = molecule.intor("int1e_ovlp")
@@ -89,20 +78,18 @@ class Complex:
 
     def energy(self, orbitals: Array, fragment: int | None = None) -> Energy:
         """Of orthonormal orbitals [n, n_occupied] with all nuclei, or with those of a fragment."""
-        of = slice(None) if fragment is None else slice(fragment, fragment + 1)
-        core = self.kinetic + sum(self.attraction[of])
         molecule = self.whole.mol if fragment is None else self.fragments[fragment].mol
-        density = tagged(orbitals)
-        potential = self.whole.get_veff(self.whole.mol, density)
-        xc = float(np.real(potential.exc))
-        total = float(np.vdot(core, density)) + float(np.real(potential.ecoul)) + xc
-        fock = core + np.asarray(potential)
-        return Energy(orbitals, fock, total + float(molecule.energy_nuc()), xc)
+        nuclei = float(molecule.energy_nuc())
+        return determinant_energy(self.whole, orbitals, self._core(fragment), nuclei)
 
-    def exact_exchange(self, orbitals: Array) -> float:
-        """Exchange of a closed shell, over the full range of distances."""
-        density = tagged(orbitals)
-        return -0.25 * float(np.vdot(self.whole.get_k(self.whole.mol, density), density))
+    def _core(self, fragment: int | None) -> Array:
+        of = slice(None) if fragment is None else slice(fragment, fragment + 1)
+        return np.asarray(self.kinetic + sum(self.attraction[of]))
+
+    def fock(self, orbitals: Array, fragment: int | None = None) -> Array:
+        """Fock matrix [n, n] on the coarse grid, with all nuclei or with those of a fragment."""
+        potential = self.coarse.get_veff(self.whole.mol, tagged(orbitals))
+        return np.asarray(self._core(fragment) + np.asarray(potential))
 
     def coulomb(self, i: int, first: Array, j: int, second: Array) -> float:
         """Between fragments i and j with densities in the basis of the complex."""
@@ -162,14 +149,15 @@ class Complex:
         diis = DIIS()
         for _ in range(self.max_cycles):
             parts = [rotation[:, c] for c in columns]
-            energies = [self.energy(basis @ p, k) for k, p in enumerate(parts)]
-            focks = np.stack([basis.T @ one.fock @ basis for one in energies])
+            focks = np.stack(
+                [basis.T @ self.fock(basis @ p, k) @ basis for k, p in enumerate(parts)]
+            )
             error = sum(
                 (m @ p @ p.T - p @ p.T @ m for m, p in zip(focks, parts, strict=True)),
                 np.zeros_like(rotation),
             )
             if np.abs(error).max(initial=0.0) < np.sqrt(self.tolerance):
-                return energies
+                return [self.energy(basis @ p, k) for k, p in enumerate(parts)]
             rotation = _divided(rotation, columns, diis(focks, error))
         raise NotConvergedError("fragments of the frozen determinant")
 
@@ -181,13 +169,12 @@ class Complex:
         """
         orbitals, diis = list(self.orbitals), DIIS()
         for _ in range(self.max_cycles):
-            energy = self.energy(self.determinant(orbitals))
-            error = np.concatenate(
-                [e.ravel() for e in self._gradients(orbitals, spaces, energy.fock)]
-            )
+            together = self.determinant(orbitals)
+            fock = self.fock(together)
+            error = np.concatenate([e.ravel() for e in self._gradients(orbitals, spaces, fock)])
             if np.abs(error).max(initial=0.0) < np.sqrt(self.tolerance):
-                return energy
-            orbitals = self._relaxed(orbitals, spaces, diis(energy.fock, error))
+                return self.energy(together)
+            orbitals = self._relaxed(orbitals, spaces, diis(fock, error))
         raise NotConvergedError("polarised fragments")
 
     def _gradients(
@@ -224,15 +211,6 @@ class Complex:
             if np.abs(self._projector(block_diag(*found)) - before).max() < 1e-10:
                 break
         return found
-
-
-def tagged(orbitals: Array) -> Any:
-    """The density of orthonormal orbitals with them attached: PySCF is faster where it has them."""
-    from pyscf import lib
-
-    return lib.tag_array(
-        2.0 * orbitals @ orbitals.T, mo_coeff=orbitals, mo_occ=np.full(orbitals.shape[1], 2.0)
-    )
 
 
 def _divided(rotation: Array, columns: Sequence[slice], focks: Array) -> Array:

@@ -8,14 +8,15 @@ polarisation and charge transfer (Horn, Mao and Head-Gordon, Phys. Chem. Chem. P
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 
 from hff_ase.errors import StructureError
-from hff_ase.labels.almo import Complex, Energy, NotConvergedError
+from hff_ase.labels.almo import Complex, NotConvergedError
+from hff_ase.labels.determinants import Energy, determinant_energy, on_grid
 from hff_ase.labels.electrons import check_electrons, closed_shell_charge
 from hff_ase.labels.ferf import response_space
 from hff_ase.labels.labeller import Label, check_threads, failed
@@ -24,7 +25,6 @@ from hff_ase.labels.quantum import (
     check_functional,
     check_program,
     converge,
-    has_nonlocal_correlation,
     level_facts,
     level_given,
     quantum_molecule,
@@ -34,6 +34,8 @@ from hff_ase.structures import check_structure
 from hff_ase.units import HARTREE
 
 __all__ = ["EDALabeller"]
+
+KNOWN = 4  # molecules by themselves that are kept: those of a scan
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,23 @@ class Fragments:
     ids: np.ndarray
 
 
+@dataclass(frozen=True)
+class Alone:
+    """A molecule by itself.
+
+    Attributes:
+        mean_field: converged.
+        space: in which it polarises [n, d].
+        energy: Hartree.
+        strategy: how it converged.
+    """
+
+    mean_field: Any
+    space: np.ndarray
+    energy: float
+    strategy: str
+
+
 class EDALabeller(EDASettings):
     """Decomposes the interaction energy of closed-shell molecules.
 
@@ -65,6 +84,7 @@ class EDALabeller(EDASettings):
         super().__init__(**level_given(functional, basis), **settings)
         check_program()
         check_functional(self.functional)
+        self._known: dict[Any, Alone] = {}
 
     @property
     def method(self) -> dict[str, Any]:
@@ -142,62 +162,70 @@ class EDALabeller(EDASettings):
     def _decompose(self, atoms: Atoms, fragments: Fragments) -> tuple[dict[str, float], list[str]]:
         """Energies in Hartree, and how the SCFs converged."""
         order = np.concatenate(fragments.members)
-        parts, spaces, how = [], [], []
-        for k, (members, charge) in enumerate(
-            zip(fragments.members, fragments.charges, strict=True)
-        ):
-            molecule = quantum_molecule(atoms[members], self.basis, charge, self.memory)
-            part, strategy = self._converged(molecule, fragments.formulas[k])
-            spaces.append(response_space(part))
-            part.with_df = None  # its integrals are not needed any more
-            parts.append(part)
-            how.append(strategy)
+        alone = [
+            self._alone(atoms[members], charge, formula)
+            for members, charge, formula in zip(
+                fragments.members, fragments.charges, fragments.formulas, strict=True
+            )
+        ]
         molecule = quantum_molecule(atoms[order], self.basis, sum(fragments.charges), self.memory)
-        both = Complex(self._mean_field(molecule), parts, self.tolerance, self.max_cycles)
-        extra = [self._afterwards(part, part.make_rdm1()) for part in parts]
-        separate = sum(float(part.e_tot) for part in parts) + sum(extra)
-        frozen = self._with_nonlocal(both, both.frozen())
-        split = [self._with_nonlocal(both, one) for one in both.split()]
-        electrostatics = both.electrostatics([one.density for one in split])
-        dispersion = _beyond_exchange(both, frozen) - sum(
-            _beyond_exchange(both, one) for one in split
+        both = Complex(
+            self._mean_field(molecule),
+            [one.mean_field for one in alone],
+            self.tolerance,
+            self.max_cycles,
+            self.orbital_grid,
         )
-        polarised = self._with_nonlocal(both, both.polarised(spaces))
-        relaxed, strategy = self._converged(molecule, "the complex", polarised.density)
-        total = float(relaxed.e_tot) + self._afterwards(relaxed, relaxed.make_rdm1())
+        separate = sum(one.energy for one in alone)
+        frozen = both.frozen()
+        split = both.split()
+        electrostatics = both.electrostatics([one.density for one in split])
+        dispersion = _beyond_exchange(frozen) - sum(_beyond_exchange(one) for one in split)
+        polarised = both.polarised([one.space for one in alone])
+        found, strategy = self._converged(both.coarse, "the complex", polarised.density)
+        relaxed = both.energy(found.mo_coeff[:, found.mo_occ > 0])
         arrays = {
-            "energy": total,
+            "energy": relaxed.total,
             "eda_electrostatics": electrostatics,
             "eda_pauli": frozen.total - separate - electrostatics - dispersion,
             "eda_dispersion": dispersion,
             "eda_polarization": polarised.total - frozen.total,
-            "eda_charge_transfer": total - polarised.total,
-            "eda_total": total - separate,
+            "eda_charge_transfer": relaxed.total - polarised.total,
+            "eda_total": relaxed.total - separate,
             "eda_classical_electrostatics": both.electrostatics(both.fragment_densities()),
         }
-        return arrays, [*how, strategy]
+        return arrays, [*(one.strategy for one in alone), strategy]
+
+    def _alone(self, atoms: Atoms, charge: int, formula: str) -> Alone:
+        """A molecule by itself; one of the last that was only moved is not computed again."""
+        molecule = quantum_molecule(atoms, self.basis, charge, self.memory)
+        place = np.round(atoms.positions - atoms.positions[0], 7) + 0.0
+        key = atoms.numbers.tobytes(), charge, place.tobytes(), repr(self.method)
+        known = self._known.get(key)
+        if known is None:
+            fine = self._mean_field(molecule)
+            found, strategy = self._converged(on_grid(fine, self.orbital_grid), formula)
+            occupied = found.mo_coeff[:, found.mo_occ > 0]
+            energy = determinant_energy(
+                fine, occupied, fine.get_hcore(), float(molecule.energy_nuc())
+            ).total
+            space = response_space(found)
+            found.with_df = None  # its integrals are not needed any more
+            known = self._known[key] = Alone(found, space, energy, strategy)
+            while len(self._known) > KNOWN:
+                del self._known[next(iter(self._known))]
+        moved = known.mean_field.copy()
+        moved.mol = molecule
+        return replace(known, mean_field=moved)
 
     def _converged(
-        self, molecule: Any, what: str, density: np.ndarray | None = None
+        self, mean_field: Any, what: str, density: np.ndarray | None = None
     ) -> tuple[Any, str]:
-        found, strategy, _ = converge(lambda: self._mean_field(molecule), density)
+        """A converged copy of a mean field, and how it got there."""
+        found, strategy, _ = converge(mean_field.copy, density)
         if found is None:
             raise NotConvergedError(f"SCF of {what}")
         return found, strategy
-
-    def _afterwards(self, mean_field: Any, density: np.ndarray) -> float:
-        """Energy of nonlocal correlation that a mean field does not have itself, Hartree."""
-        if mean_field.do_nlc() or not has_nonlocal_correlation(self.functional):
-            return 0.0
-        if mean_field.nlcgrids.coords is None:
-            mean_field.nlcgrids.build()
-        energy = mean_field._numint.nr_nlc_vxc(
-            mean_field.mol, mean_field.nlcgrids, self.functional, density
-        )[1]
-        return float(energy)
-
-    def _with_nonlocal(self, both: Complex, energy: Energy) -> Energy:
-        return energy.plus(self._afterwards(both.whole, energy.density))
 
     def _mean_field(self, molecule: Any) -> Any:
         from pyscf import df, dft
@@ -218,11 +246,12 @@ class EDALabeller(EDASettings):
             "decomposition": "ALMO-EDA 2, polarisation in FERF nDQ, dispersion beyond HF exchange, "
             "no counterpoise",
             "nonlocal_grid_level": self.nonlocal_grid,
+            "orbital_grid_level": min(self.orbital_grid, self.grid),
             "molecules": " ".join(fragments.formulas),
             "molecule_charges": " ".join(str(charge) for charge in fragments.charges),
         }
 
 
-def _beyond_exchange(both: Complex, energy: Energy) -> float:
+def _beyond_exchange(energy: Energy) -> float:
     """Exchange and correlation of the functional less exact exchange, Hartree."""
-    return energy.exchange_correlation - both.exact_exchange(energy.orbitals)
+    return energy.exchange_correlation - energy.exact_exchange

@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hff_ase.labels.determinants import on_grid
+from hff_ase.labels.response import FockResponse
+
 __all__ = ["response_space"]
 
 Array = NDArray[np.float64]
@@ -21,6 +24,7 @@ NEGLIGIBLE = (
     1e-4  # singular values of the response (atomic units) below which a virtual is left out
 )
 RESPONSE_GRID = 1  # PySCF's level
+ACCURACY = 1e-6  # of the response
 ROOT3 = float(np.sqrt(3.0))
 
 
@@ -38,20 +42,14 @@ def response_space(mean_field: Any) -> Array:
         return np.asarray(occupied)
     fields = np.einsum("pa,xpq,qi->xai", virtual, _multipoles(mean_field.mol), occupied)
     # the space hardly depends on the grid, nor on the response of nonlocal correlation
-    coarse = mean_field.copy()
-    coarse.grids = coarse.grids.copy().reset()
-    coarse.grids.level, coarse.nlc = min(mean_field.grids.level, RESPONSE_GRID), 0
-    response = coarse.gen_response(hermi=1)
+    response = FockResponse(on_grid(mean_field, RESPONSE_GRID))
 
     def induced(kappa: Array) -> Array:
         """Fock matrix by the response of orbitals, over virtual and occupied ones."""
-        kappa = kappa.reshape(-1, virtual.shape[1], occupied.shape[1])
-        density = 2.0 * np.einsum("pa,xai,qi->xpq", virtual, kappa, occupied)
-        potential = response(density + density.transpose(0, 2, 1))
-        return np.asarray(np.einsum("pa,xpq,qi->xai", virtual, potential, occupied)).ravel()
+        return response(kappa.reshape(-1, *fields.shape[1:])).ravel()
 
     kappa = cphf.solve(
-        induced, mean_field.mo_energy, mean_field.mo_occ, -2.0 * fields, max_cycle=60, tol=1e-6
+        induced, mean_field.mo_energy, mean_field.mo_occ, -2.0 * fields, max_cycle=60, tol=ACCURACY
     )[0].reshape(fields.shape)
     found = []
     for component in kappa:

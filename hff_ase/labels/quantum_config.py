@@ -72,6 +72,14 @@ class EDASettings(MeanFieldSettings):
         "the time.",
         panel=METHOD,
     )
+    orbital_grid: int = setting(
+        1,
+        "PySCF's level of the grid on which orbitals are found, where --grid is finer; energies "
+        "are of --grid.",
+        panel=METHOD,
+        ge=0,
+        le=9,
+    )
     formal_charges: dict[str, int] = setting(
         {}, "Formal charge of a molecule, e.g. BF4=-1.", panel=METHOD, metavar="FORMULA=CHARGE"
     )
