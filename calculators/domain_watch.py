@@ -11,7 +11,7 @@ from hff_ase.domain import Domain, Outside, names_in, not_trained_on
 from hff_ase.errors import HFFWarning, OutsideDomainWarning
 from hff_ase.stated import charge_doubt, other_doubts
 from hff_ase.structures import total_charge
-from hff_ase.topology import Topology, perceive
+from hff_ase.topology import Connectivity, perceive
 
 
 class DomainWatch:
@@ -40,7 +40,7 @@ class DomainWatch:
                         self._said.add(message)
                         warnings.warn(message, HFFWarning, stacklevel=4)
 
-    def _molecules(self, atoms: Atoms, topology: Topology, domain: Domain) -> None:
+    def _molecules(self, atoms: Atoms, topology: Connectivity, domain: Domain) -> None:
         unknown = unknown_molecules(domain, atoms, topology)
         kinds = frozenset(outside.formula for outside in unknown)
         if unknown and kinds not in self._said:
@@ -56,7 +56,7 @@ class DomainWatch:
         return new
 
 
-def unknown_molecules(domain: Domain, atoms: Atoms, topology: Topology) -> list[Outside]:
+def unknown_molecules(domain: Domain, atoms: Atoms, topology: Connectivity) -> list[Outside]:
     """Molecules of a structure that a domain does not hold, each kind once."""
     found = domain.check(topology, names_in(atoms))
     return [outside for outside in found if outside.kind == "molecule"]

@@ -16,7 +16,7 @@ from ase.data import chemical_symbols
 
 from hff_ase.errors import ConfigError
 from hff_ase.molecule_graph import MoleculeGraph
-from hff_ase.topology import Kind, Topology, perceive
+from hff_ase.topology import Connectivity, Kind, perceive
 
 # A share of molecules may exceed the largest of training by this factor before it is said.
 SHARE_SLACK = 1.1
@@ -177,7 +177,7 @@ class Domain:
             tuple(dict.fromkeys((*self.compositions, *other.compositions))),
         )
 
-    def check(self, structure: Atoms | Topology, names: Naming | None = None) -> list[Outside]:
+    def check(self, structure: Atoms | Connectivity, names: Naming | None = None) -> list[Outside]:
         """What lies outside of the domain: each kind of molecule once, then unusual shares.
 
         ``names`` says what a molecule that is not in the domain is called, where it knows.

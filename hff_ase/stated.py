@@ -15,13 +15,13 @@ from ase import Atoms
 from hff_ase.domain import Domain
 from hff_ase.labels.molecules import IONS, formal_charge
 from hff_ase.structures import stated_charges, total_charge
-from hff_ase.topology import Kind, Topology, perceive
+from hff_ase.topology import Connectivity, Kind, perceive
 
 ROUNDING = 0.5  # e: the initial charges of a large box do not sum to a whole number
 SPINS = ("spin", "multiplicity", "spin_multiplicity")  # 1, or 0, for no unpaired electron
 
 
-def charge_of_molecules(topology: Topology, domain: Domain | None = None) -> int | None:
+def charge_of_molecules(topology: Connectivity, domain: Domain | None = None) -> int | None:
     """Sum of the formal charges of the molecules, e; None if one is unknown.
 
     Known are those of a domain and of a table of ions; what else has an even number of electrons
@@ -34,7 +34,7 @@ def charge_of_molecules(topology: Topology, domain: Domain | None = None) -> int
 
 
 def charge_doubt(
-    atoms: Atoms, domain: Domain | None = None, topology: Topology | None = None
+    atoms: Atoms, domain: Domain | None = None, topology: Connectivity | None = None
 ) -> str | None:
     """How the total charge of a structure differs from that of its molecules; None if it does not.
 
@@ -78,7 +78,7 @@ def other_doubts(atoms: Atoms) -> list[str]:
     return doubts
 
 
-def _knows(domain: Domain | None, topology: Topology) -> bool:
+def _knows(domain: Domain | None, topology: Connectivity) -> bool:
     """Whether a domain has the charge of every molecule."""
     if domain is None or not any(molecule.charge for molecule in domain.molecules):
         return False

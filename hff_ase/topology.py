@@ -49,7 +49,7 @@ class Kind:
 
 
 @dataclass(frozen=True, eq=False)
-class Topology:
+class Connectivity:
     """The bonds and molecules of one structure.
 
     Attributes:
@@ -111,7 +111,7 @@ class Topology:
         ]
 
 
-def perceive(atoms: Atoms, tolerance: float = BOND_TOLERANCE) -> Topology:
+def perceive(atoms: Atoms, tolerance: float = BOND_TOLERANCE) -> Connectivity:
     """Bonds and molecules of a structure, through periodic boundaries.
 
     Atoms nearer than ``tolerance`` times the sum of their covalent radii are bonded (1.15 times at
@@ -133,14 +133,14 @@ def perceive(atoms: Atoms, tolerance: float = BOND_TOLERANCE) -> Topology:
     first, second, shift = first[keep], second[keep], shift[keep]
     order = np.lexsort((*shift.T, second, first))
     bonds = np.stack([first, second], axis=1)[order]
-    return Topology(atoms.numbers.copy(), bonds, shift[order], _components(len(atoms), bonds))
+    return Connectivity(atoms.numbers.copy(), bonds, shift[order], _components(len(atoms), bonds))
 
 
-def from_bonds(numbers: Sequence[int], bonds: Sequence[Sequence[int]]) -> Topology:
+def from_bonds(numbers: Sequence[int], bonds: Sequence[Sequence[int]]) -> Connectivity:
     """A topology whose bonds are known, without a cell."""
     pairs = np.sort(np.array(bonds, dtype=np.int64).reshape(-1, 2), axis=1)
     pairs = pairs[np.lexsort(pairs.T[::-1])]
-    return Topology(
+    return Connectivity(
         np.array(numbers), pairs, np.zeros((len(pairs), 3), int), _components(len(numbers), pairs)
     )
 

@@ -21,7 +21,7 @@ from hff_ase.dynamics.observables.topology import topology_of
 from hff_ase.dynamics.properties.expectations import Sizes, expect, expect_again
 from hff_ase.dynamics.properties.fits import GAS, arrhenius, fits_of, vogel
 from hff_ase.dynamics.properties.planning import (
-    Plan,
+    RunPlan,
     expectations,
     lengths_of,
     measure_speed,
@@ -157,7 +157,7 @@ def test_a_budget_becomes_lengths_that_cost_it(tmp_path):
     assert measure_speed(calculator(), [box, box]) > 0
     found = expectations(asked, box, lengths)
     assert [one.quantity for one in found] == ["density", "viscosity", "diffusion"]
-    text = "\n".join(table(Plan(asked, 32, 0.01, lengths, tuple(found))))
+    text = "\n".join(table(RunPlan(asked, 32, 0.01, lengths, tuple(found))))
     assert "takes" in text
     assert lengths.nvt in text
     for wrong in ({"temperature": (300.0, 300.0)}, {"budget": "-1h"}, {"property": ("colour",)}):

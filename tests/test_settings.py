@@ -14,7 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 from hff_ase.cli import app
 from hff_ase.cli.reference import commands
 from hff_ase.errors import ConfigError
-from hff_ase.settings import Declared, Given, Section, Settings, declared, setting
+from hff_ase.settings import DeclaredSetting, Given, Section, Settings, declared, setting
 from hff_ase.settings.declare import REQUIRED, section_in
 from hff_ase.settings.given import nested
 from hff_ase.settings.reference import table
@@ -89,7 +89,7 @@ def test_every_option_says_what_it_is_and_its_default(command: str) -> None:
 
 @each_setting
 def test_wrong_types_are_refused_with_file_and_line(
-    command: str, one: Declared, tmp_path: Path
+    command: str, one: DeclaredSetting, tmp_path: Path
 ) -> None:
     settings = {**needed(command, one.name), one.name: WRONG[one.kind]}
     message = refused(command, settings, tmp_path)
@@ -98,7 +98,7 @@ def test_wrong_types_are_refused_with_file_and_line(
     assert "expected" in message
 
 
-def beyond(one: Declared) -> str | None:
+def beyond(one: DeclaredSetting) -> str | None:
     """A number out of the bounds of a setting."""
     if one.kind == "time":
         return "1e9"
@@ -113,7 +113,7 @@ def beyond(one: Declared) -> str | None:
 
 @each_setting
 def test_options_out_of_bounds_are_refused_by_their_flag(
-    command: str, one: Declared, tmp_path: Path
+    command: str, one: DeclaredSetting, tmp_path: Path
 ) -> None:
     wrong = WRONG[one.kind if one.kind != "list" else one.item] if one.kind != "switch" else None
     value = beyond(one) or (wrong if isinstance(wrong, str) and not one.positional else None)
@@ -166,7 +166,7 @@ def callback_of(command: str) -> Any:
     raise AssertionError(command)
 
 
-def sample(one: Declared) -> tuple[Any, list[str]]:
+def sample(one: DeclaredSetting) -> tuple[Any, list[str]]:
     """A value in yaml, and the same on the command line."""
     number = 0.5 if "below 1" in one.bounds or "at most 1" in one.bounds else 2.0
     if "at least 1.00784" in one.bounds or "above 1" in one.bounds:
@@ -189,7 +189,7 @@ def sample(one: Declared) -> tuple[Any, list[str]]:
 
 
 @each_setting
-def test_yaml_and_option_say_the_same(command: str, one: Declared, tmp_path: Path) -> None:
+def test_yaml_and_option_say_the_same(command: str, one: DeclaredSetting, tmp_path: Path) -> None:
     value, words = sample(one)
     file = tmp_path / "settings.yaml"
     file.write_text(to_yaml(nested({one.name: value})))

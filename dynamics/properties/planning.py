@@ -40,7 +40,7 @@ class Lengths:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """A plan for a budget: lengths and expected errors.
 
     Attributes:
@@ -143,7 +143,7 @@ def expectations(
     return found
 
 
-def make_plan(request: Request, folder: Path | None = None) -> Plan:
+def make_plan(request: Request, folder: Path | None = None) -> RunPlan:
     """Time a few steps and make a plan for the budget.
 
     Args:
@@ -158,7 +158,7 @@ def make_plan(request: Request, folder: Path | None = None) -> Plan:
     box = build(request.recipes[0], request.atoms, request.seed)
     speed = measure_speed(load(request), [box] * request.replicas)
     lengths = lengths_of(request, (request.hours or 1.0) / len(request.points), speed)
-    return Plan(
+    return RunPlan(
         request, len(box), speed, lengths, tuple(expectations(request, box, lengths, folder))
     )
 
@@ -170,7 +170,7 @@ def load(request: Request) -> Any:
     return HybridFF.load(str(request.model), dtype=request.dtype, device=request.device)
 
 
-def table(plan: Plan) -> list[str]:
+def table(plan: RunPlan) -> list[str]:
     """The plan as lines of text."""
     request, lengths = plan.request, plan.lengths
     rows = [("quantity", "error to expect", "wanted", "takes", "from")]
@@ -190,7 +190,7 @@ def table(plan: Plan) -> list[str]:
     return told + ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
-def as_dict(plan: Plan) -> dict[str, Any]:
+def as_dict(plan: RunPlan) -> dict[str, Any]:
     """As a dict for JSON."""
     rows = [
         {**vars(one), "error": None if math.isnan(one.error) else one.error}

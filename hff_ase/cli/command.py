@@ -24,7 +24,7 @@ from typing import Annotated, Any
 import typer
 
 from hff_ase.settings.base import Section
-from hff_ase.settings.declare import Declared, declared
+from hff_ase.settings.declare import DeclaredSetting, declared
 from hff_ase.settings.given import Given, nested
 
 CONFIG = "config"
@@ -53,7 +53,7 @@ class Part:
     several: Sequence[str] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
-    def settings(self) -> list[Declared]:
+    def settings(self) -> list[DeclaredSetting]:
         """The declarations."""
         found = declared(self.model, without=self.without, defaults=self.defaults)
         return [
@@ -101,7 +101,7 @@ def _parts(given: Sequence[type[Section] | Part]) -> list[Part]:
     return [part if isinstance(part, Part) else Part(part) for part in given]
 
 
-def settings_of(callback: Any) -> list[Declared]:
+def settings_of(callback: Any) -> list[DeclaredSetting]:
     """The settings of a command."""
     return list(getattr(callback, "settings", ()))
 
@@ -141,12 +141,12 @@ def _typer_function(
     return call
 
 
-def by_positional(setting: Declared | None) -> bool:
+def by_positional(setting: DeclaredSetting | None) -> bool:
     """Whether a setting is a positional argument."""
     return setting is not None and setting.positional
 
 
-def _parameter(setting: Declared) -> str:
+def _parameter(setting: DeclaredSetting) -> str:
     """A name that Python allows."""
     name = setting.name.replace(".", "__")
     return f"{name}_" if keyword.iskeyword(name) else name
@@ -168,7 +168,7 @@ def _config_option() -> inspect.Parameter:
     )
 
 
-def _signature(name: str, setting: Declared) -> inspect.Parameter:
+def _signature(name: str, setting: DeclaredSetting) -> inspect.Parameter:
     """How typer takes a setting: as text, which the model of the setting checks."""
     several = setting.kind in ("list", "mapping")
     options: dict[str, Any] = {"help": help_of(setting), "show_default": False}
@@ -194,7 +194,7 @@ def _signature(name: str, setting: Declared) -> inspect.Parameter:
     )
 
 
-def help_of(setting: Declared) -> str:
+def help_of(setting: DeclaredSetting) -> str:
     """The help of an option."""
     text, default = setting.help, setting.shown_default
     if default:
@@ -206,7 +206,7 @@ def help_of(setting: Declared) -> str:
     return text
 
 
-def metavar_of(setting: Declared) -> str:
+def metavar_of(setting: DeclaredSetting) -> str:
     """The name of a value in the help."""
     if setting.metavar:
         return setting.metavar
@@ -216,7 +216,7 @@ def metavar_of(setting: Declared) -> str:
     return METAVARS.get(kind, "TEXT")
 
 
-def value_of(setting: Declared, texts: Any) -> Any:
+def value_of(setting: DeclaredSetting, texts: Any) -> Any:
     """A value of the command line, as it would be in yaml."""
     if setting.kind == "switch":
         return texts
@@ -234,7 +234,7 @@ def value_of(setting: Declared, texts: Any) -> Any:
     return texts
 
 
-def _structured(setting: Declared, text: str) -> Any:
+def _structured(setting: DeclaredSetting, text: str) -> Any:
     from hff_ase.errors import ConfigError
     from hff_ase.settings.yaml_text import yaml_value
 
@@ -244,7 +244,7 @@ def _structured(setting: Declared, text: str) -> Any:
         raise ConfigError(f"{setting.flag}: {error}") from None
 
 
-def _mapping(setting: Declared, texts: Sequence[str]) -> Any:
+def _mapping(setting: DeclaredSetting, texts: Sequence[str]) -> Any:
     """``A=1`` and ``B.C=2`` as a mapping; or one as yaml has it, or one of its choices."""
     if len(texts) == 1 and (texts[0].startswith("{") or texts[0] in setting.choices):
         return _structured(setting, texts[0])

@@ -17,7 +17,7 @@ from hff_ase.molecular.octahedra import in_opposite_pairs
 from hff_ase.molecular.templates import Templates
 from hff_ase.molecule_graph import MoleculeGraph
 from hff_ase.neighborhood import Neighborhood
-from hff_ase.topology import Topology, from_bonds, perceive
+from hff_ase.topology import Connectivity, from_bonds, perceive
 
 JUMP = 1.0  # Angstrom between two searches for neighbours: an atom that went farther was put there
 DECIDING = ("numbers", "system", "periodic", "molecule", "bonds")  # on what molecules there are
@@ -128,7 +128,7 @@ class Assigner:
             tuple(torch.as_tensor(row, device=device) for row in rows),
         )
 
-    def _topology(self, batch: AtomsBatch, atoms: Atoms, first: int) -> Topology:
+    def _topology(self, batch: AtomsBatch, atoms: Atoms, first: int) -> Connectivity:
         if batch.bonds is None:
             return perceive(atoms)
         own = batch.bonds.cpu().numpy() - first

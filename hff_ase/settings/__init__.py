@@ -13,7 +13,7 @@ and the line that says what was wrong, and where.
 from __future__ import annotations
 
 from hff_ase.settings.base import Section, Settings
-from hff_ase.settings.declare import Declared, declared, setting
+from hff_ase.settings.declare import DeclaredSetting, declared, setting
 from hff_ase.settings.given import Given
 from hff_ase.settings.kelvin import Kelvin
 from hff_ase.settings.paths import absolute
@@ -21,7 +21,7 @@ from hff_ase.settings.times import Duration, TimeConstant, TimeStep, parse_time
 from hff_ase.settings.yaml_text import to_yaml
 
 __all__ = [
-    "Declared",
+    "DeclaredSetting",
     "Duration",
     "Given",
     "Kelvin",

@@ -57,7 +57,7 @@ def setting(
 
 
 @dataclass(frozen=True)
-class Declared:
+class DeclaredSetting:
     """The contents of a declaration.
 
     Attributes:
@@ -118,7 +118,7 @@ def declared(
     defaults: Mapping[str, Any] | None = None,
     prefix: str = "",
     panel: str = "",
-) -> list[Declared]:
+) -> list[DeclaredSetting]:
     """The settings of a model and of its sections, in order.
 
     Args:
@@ -126,7 +126,7 @@ def declared(
         defaults: instead of those of the declarations.
     """
     defaults = {**getattr(model, "defaults", {}), **(defaults or {})}
-    found: list[Declared] = []
+    found: list[DeclaredSetting] = []
     for attribute, field in model.model_fields.items():
         name = field.alias or attribute
         if name in without:
@@ -141,7 +141,7 @@ def declared(
     return found
 
 
-def _declared(name: str, field: FieldInfo, panel: str, replaced: Any) -> Declared:
+def _declared(name: str, field: FieldInfo, panel: str, replaced: Any) -> DeclaredSetting:
     extra = field.json_schema_extra
     about: dict[str, Any] = dict(extra) if isinstance(extra, dict) else {}
     about["panel"] = about.get("panel") or panel
@@ -151,7 +151,7 @@ def _declared(name: str, field: FieldInfo, panel: str, replaced: Any) -> Declare
     default = None if field.is_required() else field.get_default(call_default_factory=True)
     if replaced is not REQUIRED:
         default = replaced
-    return Declared(
+    return DeclaredSetting(
         name=name,
         help=field.description or "",
         kind=kind,

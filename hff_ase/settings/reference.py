@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hff_ase.settings.declare import Declared
+from hff_ase.settings.declare import DeclaredSetting
 
 HEADER = ("setting", "default", "unit", "values", "meaning")
 
 
-def table(settings: Sequence[Declared]) -> str:
+def table(settings: Sequence[DeclaredSetting]) -> str:
     """A row for each setting: name, default, unit, what is possible, meaning."""
     rows = [HEADER, ("---",) * len(HEADER), *map(row, settings)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
 
 
-def row(setting: Declared) -> tuple[str, ...]:
+def row(setting: DeclaredSetting) -> tuple[str, ...]:
     """The cells of a setting."""
     default = "required" if setting.required else setting.shown_default
     unit = setting.unit
@@ -24,7 +24,7 @@ def row(setting: Declared) -> tuple[str, ...]:
     return tuple(cell.replace("|", "\\|").replace("\n", " ") for cell in cells)
 
 
-def values_of(setting: Declared) -> str:
+def values_of(setting: DeclaredSetting) -> str:
     """The allowed values, in words."""
     if setting.choices and setting.kind != "mapping":
         words = ", ".join(f"`{choice}`" for choice in setting.choices)

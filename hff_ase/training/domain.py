@@ -13,7 +13,7 @@ from hff_ase.data.dataset import Dataset
 from hff_ase.domain import Domain, KnownMolecule
 from hff_ase.molecule_graph import MoleculeGraph
 from hff_ase.structures import mass_density
-from hff_ase.topology import Topology, perceive
+from hff_ase.topology import Connectivity, perceive
 
 LOOKED_AT = 3  # frames of each list of elements: first, middle, last
 MOST_READ = 2000  # frames of a database, evenly spaced
@@ -78,7 +78,7 @@ def _spaced(number: int, most: int) -> list[int]:
     return sorted({round(x) for x in np.linspace(0, number - 1, min(number, most))})
 
 
-def _common(topologies: Sequence[Topology]) -> list[tuple[MoleculeGraph, float]]:
+def _common(topologies: Sequence[Connectivity]) -> list[tuple[MoleculeGraph, float]]:
     """Kinds of molecules in at least two of the topologies (in the one), with largest shares."""
     seen: dict[str, list[tuple[MoleculeGraph, float]]] = defaultdict(list)
     for topology in topologies:

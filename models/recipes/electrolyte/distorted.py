@@ -14,7 +14,7 @@ from ase.data import covalent_radii
 from ase.geometry import find_mic
 from scipy.spatial.transform import Rotation
 
-from hff_ase.topology import Topology, perceive
+from hff_ase.topology import Connectivity, perceive
 
 SHARE = 0.3  # of the molecules of a frame, and at least one
 CLOSED, OPENED = (25.0, 105.0), (115.0, 175.0)  # degrees
@@ -38,7 +38,9 @@ def distorted(frames: Sequence[Atoms], number: int, seed: int) -> list[Atoms]:
     return found
 
 
-def bend(atoms: Atoms, members: np.ndarray, topology: Topology, rng: np.random.Generator) -> bool:
+def bend(
+    atoms: Atoms, members: np.ndarray, topology: Connectivity, rng: np.random.Generator
+) -> bool:
     """Turn what hangs on one bond of a molecule about the atom at the vertex, in place."""
     neighbors = topology.neighbors
     vertices = [j for j in members if len(neighbors[j]) > 1]
