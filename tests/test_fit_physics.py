@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from core_models import molecular, toy_molecules
 from golden import golden_structure
@@ -17,8 +18,11 @@ from typer.testing import CliRunner
 from hff_ase.batch import AtomsBatch
 from hff_ase.calculators.finetune import fit_physics
 from hff_ase.calculators.finetune.components import COMPONENTS, InteractionEnergies
+from hff_ase.calculators.finetune.ensembles import Ensemble
 from hff_ase.calculators.finetune.fit_directions import directions
 from hff_ase.calculators.finetune.fit_physics import FITTED
+from hff_ase.calculators.finetune.physics_report import frame_weights
+from hff_ase.calculators.finetune.targets import Target
 from hff_ase.calculators.hybrid import HybridFF
 from hff_ase.checkpoint import load_model
 from hff_ase.cli import app
@@ -170,6 +174,92 @@ def test_the_fit_recovers_known_parameters_within_its_widths() -> None:
         assert after.max() < 3 * error
     assert report.objective[-1] < 0.01 * report.objective[0]
     assert fitted.info.details["fit_physics"]["errors_kcal_per_mol"]["held_out"]["n_frames"] == 2
+
+
+def test_forces_between_molecules_are_slopes_of_interaction_energies() -> None:
+    frames, charges = dimers()
+    potential = toy()
+    energies = InteractionEnergies(potential, frames[:2], charges[:2])
+    evaluator, found = Evaluator(potential, trajectory=False), []
+    for atoms, of in zip(frames[:2], charges, strict=False):
+        systems = []
+        for k in range(3 * len(atoms)):
+            for sign in (1.0, -1.0):
+                moved = atoms.copy()
+                moved.positions[k // 3, k % 3] += sign * 1e-4
+                parts = [moved[moved.arrays["molecule"] == m] for m in (0, 1)]
+                for m, part in enumerate(parts):
+                    part.info = {"charge": of[m]}
+                systems += [moved, *parts]
+        energy = evaluator.evaluate(AtomsBatch.from_atoms(systems)).energy.detach().numpy()
+        between = energy.reshape(-1, 2, 3) @ [1.0, -1.0, -1.0]
+        found.append(np.abs(between[:, 0] - between[:, 1]).max() / 2e-4)
+    np.testing.assert_allclose(energies.largest_forces(), found, rtol=1e-5)
+
+
+def test_frames_weigh_as_published() -> None:
+    """exp(-(min(E, E') - 10)/2) above 10 kcal/mol; half a cosine from 50 to 80 kcal/mol/A."""
+    wanted, values = np.zeros((5, 5)), np.zeros((5, 5))
+    values[:, -1] = np.array([12.0, 12.0, 30.0, -5.0, -5.0]) * KCAL
+    wanted[:, -1] = np.array([14.0, 8.0, 13.0, -9.0, -9.0]) * KCAL
+    forces = np.array([0.0, 49.0, 65.0, 65.0, 81.0]) * KCAL
+    expected = [np.exp(-1.0), 1.0, 0.5 * np.exp(-1.5), 0.5, 0.0]
+    np.testing.assert_allclose(frame_weights(values, wanted, forces), expected, rtol=1e-6)
+
+
+def waters(n: int = 20) -> Ensemble:
+    """Eight rigid waters on a lattice, turned and moved at random, in cells of several volumes."""
+    rng, positions, cells = np.random.default_rng(8), [], []
+    sites = np.stack(np.meshgrid(*[[0.25, 0.75]] * 3), axis=-1).reshape(-1, 3)
+    for _ in range(n):
+        length = 6.6 * (1.0 + 0.04 * rng.normal())
+        own = []
+        for site in sites:
+            turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+            centre = site * length + 0.1 * rng.normal(size=3)
+            own.append(WATER.positions @ (turn * np.linalg.det(turn)) + centre)
+        positions.append(np.concatenate(own))
+        cells.append(length * np.eye(3))
+    every = sum([WATER] * 8, Atoms())
+    return Ensemble(
+        "water", 3000.0, 1.0, every.numbers, every.get_masses(), np.repeat(np.arange(8), 3),
+        np.stack(positions), np.stack(cells), np.zeros(n, dtype=np.int64),
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_forces_and_measured_values_join_the_objective() -> None:
+    """Labels of energies ask for nothing: what moves is what the others pull at."""
+    frames, charges = dimers()
+    calc = HybridFF(molecular(1e-6).set_dtype(torch.float64), dtype="float64")
+    labels = labelled(InteractionEnergies(calc.potential, frames, charges).energies())
+    other = molecular(1e-6).set_dtype(torch.float64)
+    theta = ParameterVector(other, FITTED)
+    moves = directions(theta, {"water"}, 1.0)
+    step = np.random.default_rng(9).normal(size=moves.basis.shape[1])
+    theta.set(theta.get() + 0.3 * moves.basis @ step)
+    samples = waters()
+    box = samples.atoms(0)
+    box.calc = HybridFF(other, dtype="float64")
+    box.calc = SinglePointCalculator(box, energy=0.0, forces=box.get_forces())
+    target = Target("water", "density", 3000.0, 0.86, 0.001)
+    _, both = fit_physics(
+        calc, labels, ["water"], forces=[box], ensembles=[samples], targets=[target],
+        settings={"error": 0.05, "iterations": 1, "n_draws": 4, "weight": 1e3},
+    )  # fmt: skip
+    assert both.force_rmse[1] < 0.7 * both.force_rmse[0]
+    before, after = (predictions[0].value for predictions in both.experiment)
+    assert abs(after - target.value) < abs(before - target.value)
+    assert both.objective[1] < both.objective[0]
+    assert both.as_dict()["targets"][0]["after"] == after
+
+
+def test_what_joins_a_fit_is_complete() -> None:
+    calc, labels = HybridFF(toy(), dtype="float64"), labelled(np.zeros((6, len(COMPONENTS))))
+    with pytest.raises(ConfigError, match="weight of forces"):
+        fit_physics(calc, labels, ["water"], settings={"weight": 1.0})
+    with pytest.raises(ConfigError, match="targets with the samples"):
+        fit_physics(calc, labels, ["water"], ensembles=[waters()])
 
 
 def renumbered(entry: dict[str, Any], order: list[int]) -> dict[str, Any]:

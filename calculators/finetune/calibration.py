@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,20 +54,7 @@ class Calibration:
             if listed
             else {},
             "largest_step": float(np.max(np.abs(self.theta - self.start) / self.width)),
-            "targets": [
-                {
-                    "target": str(b.target),
-                    "wanted": b.target.value,
-                    "uncertainty": b.target.uncertainty,
-                    "before": b.value,
-                    "after": a.value,
-                    "error": a.error,
-                    "n_eff": a.n_eff,
-                    "n_samples": a.n_samples,
-                    "kept_out": b.target.kept_out,
-                }
-                for b, a in zip(self.before, self.after, strict=True)
-            ],
+            "targets": compared(self.before, self.after),
             "chi2": self.chi2,
             "force_rmse": self.force_rmse,
             "needs_samples": self.needs_samples,
@@ -74,10 +62,33 @@ class Calibration:
 
     def markdown(self) -> str:
         """Targets before and after, as a table."""
-        lines = ["target | wanted | before | after | N_eff of N", "--- | --- | --- | --- | ---"]
-        for b, a in zip(self.before, self.after, strict=True):
-            kept = " (kept out)" if b.target.kept_out else ""
-            wanted = f"{b.target.value:.4g} +- {b.target.uncertainty:.2g} {b.target.unit}"
-            values = f"{b.value:.4g} +- {b.error:.2g} | {a.value:.4g} +- {a.error:.2g}"
-            lines.append(f"{b.target}{kept} | {wanted} | {values} | {a.n_eff:.0f} of {a.n_samples}")
-        return "\n".join(f"| {line} |" for line in lines) + "\n"
+        return table(self.before, self.after)
+
+
+def compared(before: Sequence[Prediction], after: Sequence[Prediction]) -> list[dict[str, Any]]:
+    """Targets with what a model gives before and after, for JSON."""
+    return [
+        {
+            "target": str(b.target),
+            "wanted": b.target.value,
+            "uncertainty": b.target.uncertainty,
+            "before": b.value,
+            "after": a.value,
+            "error": a.error,
+            "n_eff": a.n_eff,
+            "n_samples": a.n_samples,
+            "kept_out": b.target.kept_out,
+        }
+        for b, a in zip(before, after, strict=True)
+    ]
+
+
+def table(before: Sequence[Prediction], after: Sequence[Prediction]) -> str:
+    """The same as a table."""
+    lines = ["target | wanted | before | after | N_eff of N", "--- | --- | --- | --- | ---"]
+    for b, a in zip(before, after, strict=True):
+        kept = " (kept out)" if b.target.kept_out else ""
+        wanted = f"{b.target.value:.4g} +- {b.target.uncertainty:.2g} {b.target.unit}"
+        values = f"{b.value:.4g} +- {b.error:.2g} | {a.value:.4g} +- {a.error:.2g}"
+        lines.append(f"{b.target}{kept} | {wanted} | {values} | {a.n_eff:.0f} of {a.n_samples}")
+    return "\n".join(f"| {line} |" for line in lines) + "\n"

@@ -78,6 +78,7 @@ class InteractionEnergies:
         self.batch = AtomsBatch.from_atoms(systems)
         self.evaluator = Evaluator(potential, trajectory=False)
         self._geometries = [self._geometry(atoms) for atoms in self.frames]
+        self._whole, self._alone, self._order = self._taken_apart(charges)
 
     def _distinct(self, charges: Sequence[dict[int, int]]) -> tuple[list[Atoms], Array]:
         """Frames and their different molecules, and what is taken of each for a frame's energy.
@@ -104,6 +105,34 @@ class InteractionEnergies:
             for place in mine:
                 taken[k, place] -= 1.0
         return systems, taken
+
+    def _taken_apart(
+        self, charges: Sequence[dict[int, int]]
+    ) -> tuple[AtomsBatch, AtomsBatch, Tensor]:
+        """All frames, their molecules where they are, and the atom of the frames each atom is."""
+        alone, order, first = [], list[np.ndarray](), 0
+        for atoms, of in zip(self.frames, charges, strict=True):
+            ids = atoms.arrays["molecule"]
+            for number in np.unique(ids):
+                part = atoms[ids == number]
+                part.info = {"charge": of[int(number)]}
+                alone.append(part)
+                order.append(first + np.flatnonzero(ids == number))
+            first += len(atoms)
+        rows = torch.as_tensor(np.concatenate(order))
+        return AtomsBatch.from_atoms(self.frames), AtomsBatch.from_atoms(alone), rows
+
+    def largest_forces(self) -> Array:
+        """The largest component of a force between molecules, [n_frames], eV/Angstrom."""
+        found = [
+            self.evaluator.evaluate(batch, derivatives=["positions"]).forces
+            for batch in (self._whole, self._alone)
+        ]
+        frames, alone = (one.detach().double().cpu() for one in found if one is not None)
+        size = (frames[self._order] - alone).abs().amax(1)
+        largest = torch.zeros(len(self.frames), dtype=torch.float64)
+        system = self._whole.system[self._order]
+        return largest.scatter_reduce(0, system, size, "amax").numpy()
 
     def energies(self) -> Array:
         """[n_frames, n_components], eV."""

@@ -91,3 +91,11 @@ class PhysicsSettings(Settings):
         10.0, "Weight of the square of the total beside that of a component.", panel=FITTING, ge=0
     )
     prior_widths: float = setting(1.0, "Factor of all prior widths.", panel=FITTING, gt=0)
+    weight: float = setting(
+        0.0,
+        "Weight of the forces of --frames: squared error relative to its initial value.",
+        panel=FITTING,
+        ge=0,
+    )
+    n_draws: int = setting(100, "Of bootstraps of measured values.", panel=FITTING, ge=1)
+    seed: int = setting(0, "Of bootstraps.", panel=FITTING, ge=0)
