@@ -23,7 +23,7 @@ from ipi.utils.units import unit_to_internal, unit_to_user
 from hff_ase.allocator import keep_memory
 from hff_ase.calculators import HybridFF
 from hff_ase.dynamics.pimd.beads import Array, BeadForces, BeadResults
-from hff_ase.errors import ConfigError, StructureError
+from hff_ase.errors import ConfigError, StructureError, in_one_line
 
 __DRIVER_NAME__ = "hff"
 __DRIVER_CLASS__ = "HFFDriver"
@@ -189,7 +189,7 @@ def _template(path: str) -> Atoms:
     try:
         atoms = read(path)
     except Exception as error:  # ASE's readers raise whatever their format makes them
-        reason = " ".join(str(error).split())
+        reason = in_one_line(error)
         raise ConfigError(f"expected a template that ASE reads, got {path}: {reason}") from error
     if not isinstance(atoms, Atoms):
         raise ConfigError(f"expected one structure as template, got several in {path}")

@@ -21,7 +21,7 @@ from hff_ase.arrays import ALWAYS
 from hff_ase.batch import AtomsBatch
 from hff_ase.domain import Domain
 from hff_ase.domain_json import domain_to_dict
-from hff_ase.errors import CheckpointError
+from hff_ase.errors import CheckpointError, in_one_line
 from hff_ase.model_file import FORMAT_VERSION, domain_in, read_file, write_file
 from hff_ase.potential import HybridPotential
 from hff_ase.precision import on_usual_device
@@ -128,7 +128,7 @@ def load_model(
         model_info = ModelInfo(**info, domain=domain)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointError(
-            f"expected terms that hff_ase {__version__} knows, got {path} with {shortened(error)}"
+            f"expected terms that hff_ase {__version__} knows, got {path} with {in_one_line(error)}"
         ) from error
     prefix = "weights."
     weights = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
@@ -137,7 +137,7 @@ def load_model(
         potential.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(
-            f"expected weights that fit the terms of {path}, got {shortened(error)}"
+            f"expected weights that fit the terms of {path}, got {in_one_line(error)}"
         ) from None
     potential.set_dtype(dtype).requires_grad_(False).eval()
     if verify:
@@ -178,7 +178,7 @@ def _check_references(
         except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
             raise CheckpointError(
                 f"expected to evaluate reference structure {index} in {path}, got "
-                f"{shortened(error)}"
+                f"{in_one_line(error)}"
             ) from error
         if not (energy <= ENERGY_TOLERANCE and force <= FORCE_TOLERANCE):
             raise CheckpointError(
@@ -195,8 +195,3 @@ def _differences(potential: HybridPotential, stored: dict[str, Tensor]) -> tuple
     result = potential(batch, stress=False)
     energy = float((result.energy - stored["energy"]).abs().max()) / batch.n_atoms
     return energy, float((result.forces - stored["forces"]).abs().max())
-
-
-def shortened(error: Exception) -> str:
-    """An error of a library as a part of one line."""
-    return " ".join(str(error).split())[:200]

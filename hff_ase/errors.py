@@ -7,6 +7,13 @@ from __future__ import annotations
 
 from signal import Signals
 
+LONGEST = 200  # characters of another library's message that a message of ours holds
+
+
+def in_one_line(error: BaseException) -> str:
+    """What another library's error says, as a part of one line; its kind where it says nothing."""
+    return " ".join(str(error).split())[:LONGEST] or type(error).__name__
+
 
 class HFFError(Exception):
     """Base class of every error that user input can cause; `exit_code` is the command line's."""

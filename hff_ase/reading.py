@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms
 from ase.io import read
 
-from hff_ase.errors import StructureError
+from hff_ase.errors import StructureError, in_one_line
 from hff_ase.structures import one_charge, stated_charges
 
 MASSES = ("mass", "masses")  # of columns, in any case; ASE itself reads "masses" alone
@@ -30,7 +30,7 @@ def read_structure(path: str | Path) -> Atoms:
     try:
         atoms = read(path, index=-1)
     except Exception as error:  # ASE's readers raise whatever they meet
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        reason = in_one_line(error)
         raise StructureError(f"cannot read a structure from {path}: {reason}") from error
     if not isinstance(atoms, Atoms):
         raise StructureError(f"expected one structure in {path}, got {type(atoms).__name__}")
@@ -46,7 +46,7 @@ def read_all(path: str | Path, every: int = 1) -> list[Atoms]:
     try:
         return list(read(path, index=f"::{every}"))
     except Exception as error:  # ASE's readers raise whatever their format trips over
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = in_one_line(error)
         raise StructureError(f"expected structures in {path}, got: {reason}") from error
 
 

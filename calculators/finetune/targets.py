@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from hff_ase.errors import ConfigError
+from hff_ase.errors import ConfigError, in_one_line
 from hff_ase.settings.kelvin import check_kelvin
 
 __all__ = ["Target"]
@@ -134,7 +134,7 @@ def read_targets(path: str | Path) -> list[Target]:
         try:
             rows = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            problem = " ".join(str(error).split())
+            problem = in_one_line(error)
             raise ConfigError(f"expected yaml in {path}, got: {problem}") from None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise ConfigError(f"expected a list of targets in {path}, got {type(rows).__name__}")

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 from ase import Atoms
 
-from hff_ase.errors import RecipeError, StructureError
+from hff_ase.errors import RecipeError, StructureError, in_one_line
 from hff_ase.topology import perceive
 
 from .library import FILE_PREFIX, Molecule
@@ -31,7 +31,7 @@ def molecule_from_file(path: str) -> Molecule:
     try:
         frames: list[Atoms] = list(cast(Any, read)(path, index=":"))
     except Exception as error:  # ASE's readers raise anything
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = in_one_line(error)
         raise RecipeError(
             f"expected a structure file that ASE reads, got {path}: {reason}"
         ) from None

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from hff_ase.checkpoint import ModelInfo
 from hff_ase.domain import Domain
 from hff_ase.domain_json import domain_from_dict
-from hff_ase.errors import CheckpointError
+from hff_ase.errors import CheckpointError, in_one_line
 from hff_ase.nets.get import GET
 from hff_ase.nets.mlp import mlp
 from hff_ase.potential import HybridPotential
@@ -59,7 +59,7 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
         module = torch.jit.load(str(path), map_location="cpu")
         return {name: value.numpy() for name, value in module.state_dict().items()}
     except (RuntimeError, ValueError, OSError, EOFError, BadZipFile) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = in_one_line(error)
         raise CheckpointError(
             f"expected a BAMBOO checkpoint (TorchScript .pt or .npz of its arrays), got {path}, "
             f"which cannot be read: {reason}"

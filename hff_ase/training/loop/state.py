@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from hff_ase.errors import CheckpointError
+from hff_ase.errors import CheckpointError, in_one_line
 from hff_ase.files import write_whole
 
 VERSION = 1
@@ -39,7 +39,7 @@ def load_state(path: Path, device: torch.device) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = in_one_line(error)
         raise CheckpointError(
             f"expected the state of a training in {path}, got a damaged or foreign file "
             f"({reason}); remove it to start again"
