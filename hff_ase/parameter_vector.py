@@ -89,6 +89,11 @@ class ParameterVector:
         return [label for entry in self.entries for label in entry.labels()]
 
     @property
+    def logarithmic(self) -> list[bool]:
+        """[n], whether theta is the logarithm of the parameter."""
+        return [entry.what.transform == "log" for entry in self.entries for _ in entry.used]
+
+    @property
     def prior_width(self) -> Array:
         """[n], in theta's coordinates."""
         return np.concatenate([entry.widths() for entry in self.entries])
@@ -120,6 +125,20 @@ class ParameterVector:
                 np.exp(part) if entry.what.transform == "log" else part, device=flat.device
             )
         named.set_values(self.potential, new)
+
+    def values(self) -> list[float]:
+        """[n], the parameters themselves."""
+        pairs = zip(self.get(), self.logarithmic, strict=True)
+        return [float(np.exp(x)) if log else float(x) for x, log in pairs]
+
+    def scale(self, factors: Sequence[float]) -> None:
+        """Multiply every parameter [n] by a factor.
+
+        Raises:
+            ConfigError: as `set`.
+        """
+        pairs = zip(self.get(), factors, self.logarithmic, strict=True)
+        self.set(np.array([x + np.log(f) if log else x * f for x, f, log in pairs]))
 
     def gradients(self, found: Mapping[str, Tensor]) -> Array:
         """dE/dtheta [n_systems, n] from `Evaluation.parameter_gradients`."""

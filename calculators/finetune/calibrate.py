@@ -18,7 +18,8 @@ from hff_ase.calculators.finetune.ensembles import Ensemble
 from hff_ase.calculators.finetune.gauss_newton import Problem, basis_of
 from hff_ase.calculators.finetune.mbar import effective_samples
 from hff_ase.calculators.finetune.pool import Pool
-from hff_ase.calculators.finetune.quantities import Prediction, predict
+from hff_ase.calculators.finetune.quantities import Prediction
+from hff_ase.calculators.finetune.responses import Response, predicted
 from hff_ase.calculators.finetune.targets import Target
 from hff_ase.calculators.hybrid import HybridFF
 from hff_ase.errors import ConfigError
@@ -42,6 +43,7 @@ def calibrate(
     frames: Sequence[Atoms] = (),
     sampled_with: Sequence[HybridFF] | None = None,
     prior_mean: Array | None = None,
+    responses: Sequence[Response] = (),
 ) -> tuple[HybridFF, Calibration]:
     """Change parameters until reweighted averages agree with targets.
 
@@ -51,13 +53,14 @@ def calibrate(
 
     Args:
         calc: whose model is calibrated; it is left unchanged.
-        ensembles: samples of all that targets need.
+        ensembles: samples of all that targets need; none where all are of transport.
         targets: those kept out are predicted only.
         parameters: names, patterns or groups.
         settings: `CalibrateSettings`.
         frames: with forces, for the second loss or for its change to be reported.
         sampled_with: of each ensemble, where it was not ``calc``.
         prior_mean: theta [p] that the prior is about; None for ``calc``'s.
+        responses: of transport to the parameters, for targets of it.
 
     Returns:
         The calibrated calculator and what was done.
@@ -77,8 +80,9 @@ def calibrate(
     labelled = LabelledForces(frames, new) if frames else None
     models = [one.potential for one in sampled_with or [calc] * len(ensembles)]
     needs_pressure = any(target.quantity == "pressure" for target in targets)
-    work = _Work(theta, pools_of(ensembles, models), targets, fitted, chosen, labelled,
-                 needs_pressure, prior_mean)  # fmt: skip
+    pools = pools_of(ensembles, models) if ensembles else []  # transport needs none
+    work = _Work(theta, pools, targets, fitted, chosen, labelled,
+                 needs_pressure, prior_mean, responses)  # fmt: skip
     report = work.run()
     info = replace(
         calc.info,
@@ -109,7 +113,9 @@ class _Work:
         labelled: LabelledForces | None,
         pressure: bool,
         prior_mean: Array | None,
+        responses: Sequence[Response],
     ) -> None:
+        self.responses = responses
         self.theta, self.targets, self.fitted = theta, list(targets), list(fitted)
         self.settings, self.labelled, self.pressure = settings, labelled, pressure
         self.start = theta.get()
@@ -137,7 +143,10 @@ class _Work:
             if small:
                 break
         # the whole way from here is farther than the samples reach
-        needs = samples_left(self.pools, problem.step())[1] < self.settings.least
+        whole = problem.step()
+        needs = samples_left(self.pools, whole)[1] < self.settings.least
+        goal, labels = self.theta.get() + whole, self.theta.labels
+        needs |= not all(response.covers(labels, goal) for response in self.responses)
         return self._report(found, problem, chi2, needs)
 
     def _step(self, problem: Problem, value: float) -> tuple[float, list[Prediction]] | None:
@@ -183,7 +192,10 @@ class _Work:
 
     def _predictions(self, pools: Sequence[Pool]) -> list[Prediction]:
         draws, seed = self.settings.n_draws, self.settings.seed
-        return [predict(target, pools, draws, seed) for target in self.targets]
+        return [
+            predicted(target, pools, self.theta, self.responses, draws, seed)
+            for target in self.targets
+        ]
 
     def _residuals(self, found: Sequence[Prediction]) -> Array:
         own = [found[k].value - found[k].target.value for k in self.fitted]
@@ -217,18 +229,21 @@ class _Work:
         )
 
     def _trusted(self, problem: Problem) -> Array:
-        """The longest step that leaves enough effective samples."""
+        """The longest step that leaves enough effective samples and stays where the runs were."""
         step = problem.step(DAMPINGS[-1])
+        at, labels = self.theta.get(), self.theta.labels
         for damping in DAMPINGS:
             step = problem.step(damping)
             ratio, left = samples_left(self.pools, step)
-            if ratio >= self.settings.trust and left >= self.settings.least:
+            covered = all(response.covers(labels, at + step) for response in self.responses)
+            if ratio >= self.settings.trust and left >= self.settings.least and covered:
                 break
         return step
 
 
 def samples_left(pools: Sequence[Pool], step: Array) -> tuple[float, float]:
-    """Effective samples after a step in theta, to first order: over those now, and over all.
+    """Effective samples after a step in theta, to first order: over those now, and over all; 1
+    without any samples.
 
     Args:
         pools: looked at with gradients.
@@ -243,7 +258,7 @@ def samples_left(pools: Sequence[Pool], step: Array) -> tuple[float, float]:
         after = effective_samples(pool.weights(shift=gradient @ step))
         ratios.append(after / now)
         parts.append(after / len(pool.ensemble))
-    return min(ratios), min(parts)
+    return min(ratios, default=1.0), min(parts, default=1.0)
 
 
 def pareto(

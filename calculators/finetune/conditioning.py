@@ -23,7 +23,7 @@ from hff_ase.calculators.finetune.align import pools_of
 from hff_ase.calculators.finetune.calibrate import samples_left
 from hff_ase.calculators.finetune.ensembles import Ensemble
 from hff_ase.calculators.finetune.pool import Pool
-from hff_ase.calculators.finetune.quantities import predict
+from hff_ase.calculators.finetune.responses import Response, predicted
 from hff_ase.calculators.finetune.targets import Target
 from hff_ase.calculators.finetune.transfer import least_squares, scatter, without_own_liquid
 from hff_ase.calculators.hybrid import HybridFF
@@ -159,6 +159,7 @@ def conditioning(
     parameters: Sequence[str] = ("physical",),
     *,
     frames: Sequence[Atoms] = (),
+    responses: Sequence[Response] = (),
     n_draws: int = 100,
     seed: int = 0,
 ) -> Conditioning:
@@ -170,6 +171,7 @@ def conditioning(
         targets: all count, those kept out too.
         parameters: names, patterns or groups.
         frames: with forces, for the collateral.
+        responses: of transport to the parameters, for targets of it.
         n_draws, seed: of the bootstrap.
 
     Raises:
@@ -180,9 +182,9 @@ def conditioning(
     potential = copy.deepcopy(calc.potential)
     theta = ParameterVector(potential, parameters)
     pressure = any(target.quantity == "pressure" for target in targets)
-    pools = pools_of(ensembles, [potential] * len(ensembles))
+    pools = pools_of(ensembles, [potential] * len(ensembles)) if ensembles else []
     pools = [pool.with_model(potential, theta, pressure) for pool in pools]
-    found = [predict(target, pools, n_draws, seed) for target in targets]
+    found = [predicted(target, pools, theta, responses, n_draws, seed) for target in targets]
     width = theta.prior_width
     problem = least_squares(found, width)
     jacobian = problem.jacobian * width

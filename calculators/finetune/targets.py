@@ -20,13 +20,15 @@ __all__ = ["Target"]
 
 @dataclass(frozen=True)
 class Quantity:
-    """A quantity that reweighting can give.
+    """A quantity that a model can be tuned to.
 
     Attributes:
         unit: of values and uncertainties.
         also: other units, and the factor to ``unit``.
         lowest, highest: what is physical.
         needs: further entries of a target.
+        dynamic: a property of motion: reweighting does not give it, runs at several values of the
+            parameters do (`responses`).
     """
 
     unit: str
@@ -34,6 +36,7 @@ class Quantity:
     lowest: float
     highest: float
     needs: tuple[str, ...] = ()
+    dynamic: bool = False
 
 
 QUANTITIES: dict[str, Quantity] = {
@@ -43,6 +46,11 @@ QUANTITIES: dict[str, Quantity] = {
     "compressibility": Quantity("1/GPa", {"1/MPa": 1e3, "1/bar": 1e4}, 1e-3, 50.0),
     "rdf": Quantity("1", {"": 1.0}, 0.0, 1e4, ("pair", "distance")),
     "coordination": Quantity("1", {"": 1.0}, 0.0, 100.0, ("pair", "distance")),
+    "viscosity": Quantity("mPa s", {"cP": 1.0, "Pa s": 1e3}, 1e-3, 1e7, dynamic=True),
+    "conductivity": Quantity("mS/cm", {"S/m": 10.0}, 1e-6, 1e4, dynamic=True),
+    "self_diffusion": Quantity(
+        "1e-9 m^2/s", {"m^2/s": 1e9, "cm^2/s": 1e5}, 1e-8, 1e4, ("species",), dynamic=True
+    ),
 }
 REFERENCE = "reference"  # instead of a value: the package's own data
 
@@ -60,6 +68,7 @@ class Target:
         source: where the value is from.
         pair, distance: for structure: elements such as ``Li-O``, Angstrom.
         at_density: g/cm^3, for a pressure at that density.
+        species: for self-diffusion: a molecule or ion, such as ``DMC`` or ``Li``.
         kept_out: to be predicted, not fitted.
     """
 
@@ -73,6 +82,7 @@ class Target:
     pair: str = ""
     distance: float | None = None
     at_density: float | None = None
+    species: str = ""
     kept_out: bool = False
 
     def __post_init__(self) -> None:
@@ -114,7 +124,8 @@ class Target:
     def __str__(self) -> str:
         """Such as ``density of DMC, 298.15 K``."""
         where = f" {self.pair} {self.distance or 0.0:g} A" if self.pair else ""
-        return f"{self.quantity}{where} of {self.liquid}, {self.temperature:g} K"
+        where += f" of {self.species} in {self.liquid}" if self.species else f" of {self.liquid}"
+        return f"{self.quantity}{where}, {self.temperature:g} K"
 
 
 def read_targets(path: str | Path) -> list[Target]:

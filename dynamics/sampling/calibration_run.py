@@ -11,8 +11,10 @@ from ase import Atoms
 from hff_ase.calculators.finetune.calibrate import calibrate, pareto
 from hff_ase.calculators.finetune.calibration import Calibration
 from hff_ase.calculators.finetune.ensembles import Ensemble
-from hff_ase.calculators.finetune.targets import Target, check_elements
+from hff_ase.calculators.finetune.responses import Response
+from hff_ase.calculators.finetune.targets import QUANTITIES, Target, check_elements
 from hff_ase.calculators.hybrid import HybridFF
+from hff_ase.dynamics.build import build_box
 from hff_ase.dynamics.sampling.config import SamplingSettings
 from hff_ase.dynamics.sampling.lookup import elements_of, with_reference
 from hff_ase.dynamics.sampling.sampler import sample, states_of
@@ -21,6 +23,7 @@ from hff_ase.files import write_whole
 from hff_ase.parameter_vector import ParameterVector
 from hff_ase.training.fit_config import CalibrateSettings
 
+SMALL = 200  # atoms of the structure that a model is saved with where nothing was sampled
 REWEIGHTABLE = ("density", "compressibility", "rdf", "coordination")  # from the driver's own runs
 
 
@@ -37,6 +40,7 @@ class CalibrationRun:
         settings: of each fit.
         frames: with forces.
         ensembles: samples of ``calc`` that exist already, instead of the first sampling.
+        responses: of transport, for targets of it.
 
     Raises:
         ConfigError: targets beyond the model, or that need other samples than its own runs give.
@@ -54,11 +58,14 @@ class CalibrationRun:
         settings: CalibrateSettings | None = None,
         frames: Sequence[Atoms] = (),
         ensembles: Sequence[Ensemble] = (),
+        responses: Sequence[Response] = (),
     ) -> None:
         self.calc, self.targets = calc, with_reference(targets)
+        self.responses = list(responses)
         known = calc.potential.elements
         check_elements(self.targets, elements_of(self.targets), known, calc.info.name)
-        other = [t for t in self.targets if t.quantity not in REWEIGHTABLE]
+        self.averages = [t for t in self.targets if not QUANTITIES[t.quantity].dynamic]
+        other = [t for t in self.averages if t.quantity not in REWEIGHTABLE]
         if other and (rounds > 1 or not ensembles):
             raise ConfigError(
                 f"expected targets among {', '.join(REWEIGHTABLE)} where this samples itself, got "
@@ -90,6 +97,7 @@ class CalibrationRun:
                 frames=self.frames,
                 sampled_with=sampled_with,
                 prior_mean=mean,
+                responses=self.responses,
             )
             if not report.needs_samples:
                 break
@@ -114,11 +122,12 @@ class CalibrationRun:
 
     def write(self, output: Path) -> None:
         """Write the calibrated model."""
-        first = self._samples(self.calc, 0)[0]
-        self.calibrated.save(output, [first.atoms(0)])
+        samples = self._samples(self.calc, 0)
+        first = samples[0].atoms(0) if samples else build_box(self.targets[0].liquid, SMALL, seed=0)
+        self.calibrated.save(output, [first])
 
     def _samples(self, calc: HybridFF, number: int) -> list[Ensemble]:
         if number == 0 and self.given:
             return self.given
         place = self.folder / f"round-{number}"
-        return sample(calc, states_of(self.targets), place, self.sampling)
+        return sample(calc, states_of(self.averages), place, self.sampling)

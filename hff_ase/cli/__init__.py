@@ -36,6 +36,7 @@ from hff_ase.cli.models import models
 from hff_ase.cli.pimd import pimd
 from hff_ase.cli.properties import properties
 from hff_ase.cli.report import report
+from hff_ase.cli.respond import respond
 from hff_ase.cli.sweep import sweep
 from hff_ase.cli.train import train
 from hff_ase.errors import HFFError, HFFWarning
@@ -66,6 +67,7 @@ app.command(rich_help_panel=TRAIN)(finetune)
 app.command(rich_help_panel=TRAIN)(distill)
 app.command(rich_help_panel=TRAIN)(align)
 app.command(rich_help_panel=TRAIN)(calibrate)
+app.command(rich_help_panel=TRAIN)(respond)
 app.command(name="fit-physics", rich_help_panel=TRAIN)(fit_physics)
 app.command(rich_help_panel=TRAIN)(conditioning)
 app.command(rich_help_panel=TRAIN)(evaluate)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -11,6 +13,10 @@ from hff_ase.cli.command import Part, command
 from hff_ase.dynamics.sampling.config import SamplingSettings
 from hff_ase.settings import Settings, setting
 from hff_ase.training.fit_config import FITTING, CalibrateSettings
+
+if TYPE_CHECKING:
+    from hff_ase.calculators.finetune.responses import Response
+    from hff_ase.calculators.hybrid import HybridFF
 
 
 class ForceSettings(Settings):
@@ -25,7 +31,28 @@ class ForceSettings(Settings):
     )
 
 
-class CalibrateConfig(FitSettings, ForceSettings):
+class LineSettings(Settings):
+    """Transport as a function of the parameters."""
+
+    responses: str | None = setting(
+        None,
+        "Table of runs at several values of the parameters (hff respond), for targets of "
+        "viscosity, conductivity or self-diffusion.",
+        panel=FITTING,
+        metavar="FILE",
+    )
+
+    def lines(self, calc: HybridFF, parameters: Sequence[str]) -> list[Response]:
+        """The responses of the table; none without one."""
+        from hff_ase.calculators.finetune.responses import read_responses
+        from hff_ase.parameter_vector import ParameterVector
+
+        if self.responses is None:
+            return []
+        return read_responses(self.responses, ParameterVector(calc.potential, parameters))
+
+
+class CalibrateConfig(FitSettings, ForceSettings, LineSettings):
     """How a model is calibrated."""
 
     pareto: tuple[float, ...] = setting(
@@ -61,6 +88,7 @@ def calibrate(
         settings=settings,
         frames=read_all([Path(path) for path in config.frames]) if config.frames else (),
         ensembles=config.ensembles(),
+        responses=config.lines(calc, config.parameters),
     )
     if config.pareto:
         typer.echo(run.pareto(list(config.pareto)))

@@ -7,14 +7,14 @@ from pathlib import Path
 import typer
 
 from hff_ase.cli.align import TargetSettings
-from hff_ase.cli.calibrate import ForceSettings
+from hff_ase.cli.calibrate import ForceSettings, LineSettings
 from hff_ase.cli.command import command
 from hff_ase.cli.output import OutputFolder
 from hff_ase.dynamics.sampling.config import SAMPLING
 from hff_ase.settings import setting
 
 
-class ConditioningConfig(TargetSettings, ForceSettings, OutputFolder):
+class ConditioningConfig(TargetSettings, ForceSettings, LineSettings, OutputFolder):
     """Targets and parameters whose conditioning is shown."""
 
     results = "conditioning.json"
@@ -39,14 +39,16 @@ def conditioning(config: ConditioningConfig) -> None:
     from hff_ase.training.adapt.replay import read_all
 
     output = config.target()
-    if not config.runs:
+    if not (config.runs or config.responses):
         raise ConfigError("expected --runs of the model, got none")
+    calc = HybridFF.load(config.model, device=config.device)
     found = report_of(
-        HybridFF.load(config.model, device=config.device),
+        calc,
         read_ensembles([Path(run) for run in config.runs], config.every, config.unsettled),
         with_reference(read_targets(Path(config.targets))),
         list(config.parameters),
         frames=read_all([Path(path) for path in config.frames]) if config.frames else (),
+        responses=config.lines(calc, config.parameters),
     )
     output.mkdir(parents=True, exist_ok=True)
     page = f"# Conditioning of {config.model}\n\n![](conditioning.png)\n\n{found.markdown()}"
