@@ -10,16 +10,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from test_sweep import workers_below
 from toy_equilibration import calculator
 from toy_properties import builder, request, resume, start
 
 from hff_ase.dynamics.observables.observable import Observable
 from hff_ase.dynamics.observables.topology import topology_of
+from hff_ase.dynamics.properties import on_workers
 from hff_ase.dynamics.properties.expectations import Sizes, expect, expect_again
 from hff_ase.dynamics.properties.fits import GAS, arrhenius, fits_of, vogel
+from hff_ase.dynamics.properties.on_workers import run_on_workers
 from hff_ase.dynamics.properties.planning import (
     RunPlan,
     expectations,
@@ -143,6 +147,79 @@ def test_a_signal_names_the_command_that_goes_on(whole, tmp_path):
     size = rows.stat().st_size
     assert resume(folder, nvt="100ns", budget="1s").run().results
     assert rows.stat().st_size > size
+
+
+def test_state_points_on_workers_give_what_one_process_gives(whole, tmp_path, monkeypatch):
+    """One of two fails at first: the other is on the page, and --resume runs what is missing."""
+    folder, kept, begun = tmp_path / "run", ("density",), []
+    run = start(folder, temperature=(95.0, 100.0), nvt=None, property=kept)
+    alone = start(tmp_path / "alone", nvt=None, property=kept)
+    alone.run()
+
+    def fake(function, jobs, **settings):
+        assert (settings["workers"], settings["threads"]) == (2, 1)
+        for key, arguments in jobs.items():
+            begun.append(key)
+            failed = key == "argon, 100 K" and len(begun) < 3
+            if not failed:
+                function(*arguments)
+            yield key, KeyError("killed") if failed else None
+
+    monkeypatch.setattr(on_workers, "as_finished", fake)
+    toy = SimpleNamespace(resume=lambda place, console: resume(place))
+    monkeypatch.setattr(on_workers, "PropertyRun", toy)
+    says = "1 of 2 state points failed, the first argon, 100 K: KeyError: 'killed'; repeat them"
+    with pytest.raises(SimulationError, match=says):
+        run_on_workers(run, 2)
+    assert [state["name"] for state in read_properties(folder)["states"]] == ["argon, 95 K"]
+    first = numbers(folder)
+    assert first == numbers(tmp_path / "alone")
+    found = run_on_workers(resume(folder), 2)
+    assert [one.state.name for one in found.results] == ["argon, 95 K", "argon, 100 K"]
+    assert begun == ["argon, 95 K", "argon, 100 K"] * 2
+    after = numbers(folder)
+    assert {name: after[name] for name in first} == first
+    assert len(after) == 2 * len(first)
+
+
+@pytest.mark.slow
+def test_recipes_on_two_workers_one_of_which_is_killed(tmp_path):
+    """Nothing lost, nothing twice; the same again does nothing."""
+    (tmp_path / "short.yaml").write_text(
+        "equilibration: {hot: 40fs, hot_max: 80fs, cool: 40fs, soft: 40fs, check: 40fs, "
+        "least: 40fs, max_time: 120fs, checkpoint_interval: 10}\n"
+        "production: {checkpoint_interval: 10}\n"
+    )
+    recipes = ["DMC", "EC", "EC:DMC 1:1 v/v", "EMC"]
+    line = [sys.executable, "-m", "hff_ase", "properties"]
+    asked = ["--model", "electrolyte", "--atoms", "60", "--replicas", "1", "--property", "density"]
+    asked += ["--npt", "400fs", "--config", "short.yaml", "--output", "run"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    killed = False
+    with subprocess.Popen(
+        [*line, *recipes, *asked, "--workers", "2"],
+        cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        while process.poll() is None:
+            if not killed and len(list(tmp_path.glob("run/*/npt/checkpoint.npz"))) >= 2:
+                os.kill(workers_below(process.pid)[0], signal.SIGKILL)
+                killed = True
+            time.sleep(0.05)
+        said, errors = process.communicate()
+    assert killed
+    assert process.returncode == 0, errors
+    assert "4 of 4 state points finished, 0 failed" in said
+    assert len(read_properties(tmp_path / "run")["states"]) == 4
+    for rows in tmp_path.glob("run/*/npt/**/statistics.dat"):
+        steps = read_statistics(rows)["step"].tolist()
+        assert steps == list(range(0, 201, 10))  # 2 fs: each once
+    before = numbers(tmp_path / "run")
+    assert len(before) == 8  # equilibrate and npt of each
+    again = subprocess.run(
+        [*line, "--resume", "run", "--workers", "2"], cwd=tmp_path, env=environment
+    )
+    assert again.returncode == 0
+    assert numbers(tmp_path / "run") == before
 
 
 def test_a_budget_becomes_lengths_that_cost_it(tmp_path):

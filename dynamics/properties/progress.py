@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +40,23 @@ def note(place: Path, name: str, value: Any) -> None:
     write_atomically(place / PROGRESS, (json.dumps(content, indent=1) + "\n").encode())
 
 
-def states_of_run(folder: Path, request: Request | None = None) -> list[StatePoint]:
+def states_of_run(
+    folder: Path, request: Request | None = None, points: Sequence[Point] | None = None
+) -> list[StatePoint]:
     """State points of a run of ``hff properties``, as far as they have come.
+
+    Args:
+        folder: of the run.
+        request: None reads that of the folder.
+        points: these only.
 
     Raises:
         ConfigError: no such run.
         SimulationError: nothing has been run yet.
     """
     asked = request or read_request(folder)
-    found = [state for point in asked.points if (state := _state(folder, asked, point)) is not None]
+    points = asked.points if points is None else points
+    found = [state for point in points if (state := _state(folder, asked, point)) is not None]
     if not found:
         raise SimulationError(f"expected runs that have begun in {folder}, got none yet")
     return found

@@ -7,7 +7,7 @@ PropertyRun.start("run", request).run()
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from signal import Signals
@@ -145,18 +145,25 @@ class PropertyRun:
         """
         points, found = self.request.points, None
         for number, point in enumerate(points):
-            self._say(f"{point.name} ({number + 1} of {len(points)})")
+            self.say(f"{point.name} ({number + 1} of {len(points)})")
             try:
-                self._go_on(point, self._hours_left(len(points) - number))
+                self.advance(point, self._hours_left(len(points) - number))
             except StoppedError as error:
                 raise self._stopped(point, error) from error
             found = self.analyse()
-        self._say(str(self.folder / REPORT))
+        self.say(str(self.folder / REPORT))
         return found or self.analyse()
 
-    def analyse(self) -> Analysis:
-        """Analyse what is there and write properties.json, curves.json and report.html."""
-        found = analyse(self.states(), self.request.property_)
+    def analyse(self, points: Sequence[Point] | None = None) -> Analysis:
+        """Analyse what is there and write properties.json, curves.json and report.html.
+
+        Args:
+            points: of these state points; None for all that have begun.
+
+        Raises:
+            SimulationError: nothing yet.
+        """
+        found = analyse(self.states(points), self.request.property_)
         states = as_dict(found)["states"]
         about = {
             "request": REQUEST,
@@ -168,18 +175,30 @@ class PropertyRun:
         write_report(self.folder)
         return analysis
 
-    def states(self) -> list[StatePoint]:
+    def states(self, points: Sequence[Point] | None = None) -> list[StatePoint]:
         """What the state points have given so far.
+
+        Args:
+            points: these; None for all that have begun.
 
         Raises:
             SimulationError: nothing yet.
         """
-        return states_of_run(self.folder, self.request)
+        return states_of_run(self.folder, self.request, points)
 
     # --- one state point ----------------------------------------------------------------------
 
-    def _go_on(self, point: Point, hours: float | None) -> None:
-        """Run every unfinished stage of a state point."""
+    def advance(self, point: Point, hours: float | None) -> None:
+        """Run every unfinished stage of a state point.
+
+        Args:
+            point: of the request.
+            hours: for it; None where lengths are given.
+
+        Raises:
+            StoppedError: stopped by a signal; what is there can be resumed.
+            SimulationError: as the runs themselves.
+        """
         place, before = self.place(point), self._spent()
         place.mkdir(parents=True, exist_ok=True)
         boxes = packed(place, point, self.request, self._builder)
@@ -191,7 +210,7 @@ class PropertyRun:
             told = equilibrated(place, boxes, point, request, calc, self._console)
             note(place, "equilibrate", told)
             if told != "settled":
-                self._say(f"continuing anyway: {told}")
+                self.say(f"continuing anyway: {told}")
         for name, carry_on in ((NPT, at_constant_pressure), (NVT, at_constant_volume)):
             if name == NVT and not self.request.needs_volume:
                 continue
@@ -202,7 +221,7 @@ class PropertyRun:
             except StoppedError as error:
                 if "max_hours" not in str(error):
                     raise
-                self._say(f"{name} ends with the budget: {error}")
+                self.say(f"{name} ends with the budget: {error}")
         if request.needs_gas:
             from hff_ase.dynamics.properties.gas_stage import run_gas
 
@@ -228,7 +247,7 @@ class PropertyRun:
         else:
             speed = measure_speed(self._calculator(), boxes)
             lengths = lengths_of(request, hours, speed)
-            self._say(
+            self.say(
                 f"{1e3 * speed:.3g} ms/step for {len(boxes)} boxes: {lengths.npt} at constant "
                 f"pressure, {lengths.nvt} at constant volume"
             )
@@ -252,6 +271,7 @@ class PropertyRun:
         """Hours since this run was started or resumed."""
         return (time.monotonic() - self._started) / 3600.0
 
-    def _say(self, message: str) -> None:
+    def say(self, message: str) -> None:
+        """Show a line of progress, where it is asked for."""
         if self.request.progress:
             self._console.print(message, markup=False, highlight=False, soft_wrap=True)

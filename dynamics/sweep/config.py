@@ -15,10 +15,10 @@ from pydantic import field_validator
 from hff_ase.dynamics.config import MDConfig
 from hff_ase.errors import ConfigError
 from hff_ase.settings import Given, Section, setting
-from hff_ase.settings.common import BOX_ATOMS, OUTPUT
+from hff_ase.settings.common import BOX_ATOMS, CLUSTER, OUTPUT, THREADS, WORKERS
 from hff_ase.settings.declare import REQUIRED
 
-POINTS, WHERE = "State points", "Where it runs"
+POINTS = "State points"
 # of every run, set by the sweep
 OF_MEMBERS = ("structure", "temperature", "pressure", "seed", "output", "progress", "plot")
 FILES = (".extxyz", ".xyz", ".traj", ".db", ".cif", ".pdb")
@@ -50,16 +50,9 @@ class SweepSettings(Section):
     output: str = setting(
         "sweep", "Folder of all runs.", short="-o", panel=OUTPUT, metavar="FOLDER"
     )
-    workers: int = setting(
-        1, "Number of worker processes or jobs, one run at a time in each.", panel=WHERE, ge=1
-    )
-    threads: int = setting(1, "Threads per worker.", panel=WHERE, ge=1)
-    cluster: str | None = setting(
-        None,
-        "Yaml file that describes a dask-jobqueue cluster, such as Slurm.",
-        panel=WHERE,
-        metavar="FILE",
-    )
+    workers: int = WORKERS
+    threads: int = THREADS
+    cluster: str | None = CLUSTER
 
     @field_validator("system")
     @classmethod

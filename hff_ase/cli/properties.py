@@ -9,11 +9,11 @@ import typer
 from hff_ase.cli.command import command_of_run
 from hff_ase.dynamics.properties.request import Request
 from hff_ase.settings import Given, Section, setting
-from hff_ase.settings.common import OUTPUT, RESTART
+from hff_ase.settings.common import CLUSTER, OUTPUT, RESTART, THREADS, WORKERS
 
 
 class PropertySwitches(Section):
-    """Output folder, and whether to run at all."""
+    """Output folder, whether to run at all, and where."""
 
     output: str = setting(
         "properties", "Folder of the run.", short="-o", panel=OUTPUT, metavar="FOLDER"
@@ -28,6 +28,9 @@ class PropertySwitches(Section):
         panel=RESTART,
         metavar="FOLDER",
     )
+    workers: int = WORKERS
+    threads: int = THREADS
+    cluster: str | None = CLUSTER
 
 
 @command_of_run(Request, switches=PropertySwitches)
@@ -54,7 +57,13 @@ def properties(given: Given, switches: PropertySwitches) -> None:
             typer.echo(_planned(request, switches))
             return
         run = PropertyRun.start(switches.output, request)
-    content = as_dict(run.run())
+    if switches.workers > 1 or switches.cluster is not None:
+        from hff_ase.dynamics.properties.on_workers import run_on_workers
+
+        found = run_on_workers(run, switches.workers, switches.threads, switches.cluster)
+    else:
+        found = run.run()
+    content = as_dict(found)
     if switches.json_:
         import json
 

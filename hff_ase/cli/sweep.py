@@ -8,8 +8,9 @@ import typer
 
 from hff_ase.cli.command import Part, command_of_run
 from hff_ase.dynamics.config import MDConfig
-from hff_ase.dynamics.sweep.config import OF_MEMBERS, WHERE, SweepSettings
+from hff_ase.dynamics.sweep.config import OF_MEMBERS, SweepSettings
 from hff_ase.settings import Given, Section, setting
+from hff_ase.settings.common import WHERE
 
 
 class SweepSwitches(Section):

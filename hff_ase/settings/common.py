@@ -8,10 +8,21 @@ from hff_ase.settings.base import Section, Settings
 from hff_ase.settings.declare import setting
 
 MODEL, OUTPUT, RESTART = "System and model", "Output", "Restart"
+WHERE = "Where it runs"
 BOX_ATOMS = 1000  # of a box made from a recipe, where nobody says how many
 
 
 DEVICE: Any = setting("cpu", "cpu or cuda.", panel=MODEL, metavar="DEVICE")
+WORKERS: Any = setting(
+    1, "Number of worker processes or jobs, one run at a time in each.", panel=WHERE, ge=1
+)
+THREADS: Any = setting(1, "Threads per worker.", panel=WHERE, ge=1)
+CLUSTER: Any = setting(
+    None,
+    "Yaml file that describes a dask-jobqueue cluster, such as Slurm.",
+    panel=WHERE,
+    metavar="FILE",
+)
 
 
 class PrecisionSettings(Settings):
