@@ -44,7 +44,7 @@ def physical(potential: HybridPotential) -> list[str]:
 
 
 def heads(potential: HybridPotential) -> list[str]:
-    """The layers that make energies of networks' features."""
+    """The layers that turn networks' features into energies."""
     tops = [n for n, term in potential.named_terms() if isinstance(term, ShortRange)]
     prefixes = tuple(f"{top}.energy." for top in tops)
     return [n for n in parameter_names(potential) if n.startswith(prefixes)]

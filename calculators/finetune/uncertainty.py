@@ -55,8 +55,10 @@ def weigh(frames: Sequence[Atoms], scales: SpreadScales) -> None:
 
 
 def energy_spreads(frames: Sequence[Atoms]) -> np.ndarray:
-    """Standard deviations of the teachers' energies [n_frames], eV, of what is left when each
-    teacher is granted its own energy per element (teachers need not have the same zero)."""
+    """Standard deviations of the teachers' energies [n_frames], eV.
+
+    An energy per element is fitted to each teacher's deviations and subtracted first: teachers need
+    not have the same zero."""
     # nine numbers come back from a file as a matrix, by columns
     energies = np.array([np.ravel(a.info["teacher_energies"], order="F") for a in frames])
     deviations = energies - energies.mean(axis=1, keepdims=True)

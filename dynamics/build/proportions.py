@@ -73,7 +73,8 @@ def proportions(recipe: Recipe, density: float | None = None) -> Proportions:
 
 
 def _check_melt(units: tuple[Unit, ...], density: float | None) -> None:
-    """Atomic ions take a volume in a solution that says nothing of a melt of them."""
+    """Refuse a melt of atomic ions without a density: their volumes in solution say nothing about
+    it."""
     melt = all(isinstance(unit, Salt) for unit in units)
     atomic = [u.name for u in units if isinstance(u, Salt) and len(u.anion) == 1]
     if melt and atomic and density is None:

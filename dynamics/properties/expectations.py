@@ -136,7 +136,8 @@ def expect(name: str, target: float, held: str, sizes: Sizes) -> Expected | None
 
 
 def expect_again(name: str, entry: Mapping[str, Any], length: float) -> Expected | None:
-    """The error to expect of what was analysed before, for another length of all boxes, ps."""
+    """The expected error of a quantity that was analysed before, for another total ``length`` of
+    all boxes, ps; None where it had no value, error or length."""
     if not entry["value"] or entry["error"] is None or not entry["length[ps]"]:
         return None
     error = abs(entry["error"] / entry["value"]) * math.sqrt(entry["length[ps]"] / length)

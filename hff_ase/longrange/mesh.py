@@ -168,7 +168,7 @@ def square_waves(group: MeshGroup, metric: Tensor) -> Tensor:
 def influence_function(
     group: MeshGroup, reciprocal: Tensor, volume: Tensor, alpha: float, power: int = 1
 ) -> Tensor:
-    """4 pi/V exp(-k^2/4 alpha^2)/k^2, or what another power of r has in its place, times the
+    """4 pi/V exp(-k^2/4 alpha^2)/k^2, or its counterpart for another power of r, times the
     splines' part, on the half spectrum."""
     k2 = square_waves(group, wave_metric(reciprocal))
     if power != 1:

@@ -1,8 +1,9 @@
 """The smooth part of 1/r on meshes at one configuration: potential, forces and virial, no autograd.
 
-Everything that first derivatives need is known after one transform forth and one back: the mesh of
-the potential holds phi and the field, the spectrum the virial (Essmann et al., J. Chem. Phys. 103,
-8577 (1995), eq. 2.7). `hff_ase.longrange.pme.MeshPotential` is the differentiable form of the same.
+Everything that first derivatives need is known after one forward and one backward transform: the
+mesh of the potential holds phi and the field, the spectrum the virial (Essmann et al., J. Chem.
+Phys. 103, 8577 (1995), eq. 2.7). `hff_ase.longrange.pme.MeshPotential` is the differentiable form
+of the same.
 """
 
 from __future__ import annotations

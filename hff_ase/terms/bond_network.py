@@ -232,8 +232,8 @@ class BondNetwork(Term):
 
 
 def _rows_of(batch: AtomsBatch, atoms: Tensor, bond: _Orders) -> list[_Rows]:
-    """A bond of all molecules of a kind ``atoms`` [n_instances, n_template_atoms], by the
-    handedness of what is around it."""
+    """The rows of one bond in all molecules of a kind, ``atoms`` [n_instances, n_template_atoms],
+    grouped by the handedness of the atoms around it."""
     hands = torch.stack(
         [_left_handed(batch, atoms, centre) for centre in bond.centres]
         or [torch.zeros(len(atoms), dtype=torch.bool, device=batch.device)],
